@@ -1,0 +1,126 @@
+# Copyright (c) the pic.cells contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The one seam between the engine and the machine: commands, and the few files that are not records."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from .errors import CommandFailed, ToolMissing
+
+PACKAGES = {
+    "conntrack": "conntrack",
+    "ip": "iproute2",
+    "ip6tables": "iptables",
+    "iptables": "iptables",
+    "wg": "wireguard-tools",
+    "wg-quick": "wireguard-tools",
+}
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a command left: exit code, standard output, standard error."""
+
+    rc: int
+    out: str
+    err: str = ""
+
+
+class Host:
+    """The machine that the engine works on. Unit tests put a stateful fake in its place."""
+
+    def __init__(self, root: str = "/") -> None:
+        """root: the folder that stands for / when files are read and written."""
+        self.root = root
+
+    def run(self, argv: Sequence[str], stdin: str | None = None, ok: Sequence[int] = (0,), timeout: float = 60) -> Result:
+        """Run one command without a shell in the C locale.
+
+        argv: the command, free of secrets, which travel by stdin. ok: the exit codes that are no error.
+        timeout: seconds. Raises CommandFailed with argv, exit code, output and input; ToolMissing.
+        """
+        env = dict(os.environ, LC_ALL="C", PATH=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
+        try:
+            done = subprocess.run(
+                list(argv), input="" if stdin is None else stdin, capture_output=True, text=True, env=env, timeout=timeout, check=False
+            )
+        except FileNotFoundError:
+            raise missing_tool(argv[0]) from None
+        except subprocess.TimeoutExpired:
+            raise CommandFailed(argv, 124, f"no end within {timeout:g} s", stdin) from None
+        if done.returncode not in ok:
+            # What wg prints can hold keys; what it complains of cannot.
+            raise CommandFailed(argv, done.returncode, done.stderr or ("" if argv[0] == "wg" else done.stdout), stdin)
+        return Result(done.returncode, done.stdout, done.stderr)
+
+    def has(self, tool: str) -> bool:
+        """Tell whether a command is installed."""
+        return shutil.which(tool, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin") is not None
+
+    def read(self, path: str) -> str | None:
+        """Return the text of a file, or None where there is none."""
+        try:
+            with open(self._real(path), encoding="utf-8") as file:
+                return file.read()
+        except FileNotFoundError:
+            return None
+
+    def exists(self, path: str) -> bool:
+        """Tell whether a path exists; a dangling link does."""
+        return os.path.lexists(self._real(path))
+
+    def list(self, path: str) -> list[str]:
+        """Return the sorted names in a folder, none where there is no folder."""
+        try:
+            return sorted(os.listdir(self._real(path)))
+        except FileNotFoundError:
+            return []
+
+    def write(self, path: str, text: str, mode: int = 0o600) -> None:
+        """Write a file so that after a crash it holds the old text or the new one, with this mode whatever the umask."""
+        real = self._real(path)
+        folder = os.path.dirname(real)
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=folder, prefix=".pic-")
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                os.fchmod(file.fileno(), mode)
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, real)
+        except BaseException:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary)
+            raise
+        _sync_folder(folder)
+
+    def remove(self, path: str) -> None:
+        """Remove a file, which may be gone already."""
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._real(path))
+
+    def _real(self, path: str) -> str:
+        return os.path.join(self.root, path.lstrip("/"))
+
+
+def missing_tool(tool: str) -> ToolMissing:
+    """Build the error for a program that is not installed, with the package to install."""
+    package = PACKAGES.get(tool.split("-")[0], PACKAGES.get(tool, tool))
+    return ToolMissing(f"The program {tool!r} is not installed on this host. Install the package {package!r}.")
+
+
+def _sync_folder(folder: str) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

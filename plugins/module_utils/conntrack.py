@@ -1,0 +1,45 @@
+# Copyright (c) the pic.cells contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which live flows a change ends: exactly those, as conntrack deletions."""
+
+from __future__ import annotations
+
+from .networks import FAMILIES, of_family
+from .plan import Run, Step
+from .records import State
+
+_NONE_MATCHED = (0, 1)  # conntrack -D ends with 1 when there was nothing to delete
+
+
+def revoked(before: State, after: State) -> list[Step]:
+    """Return the deletions for every share, exit relay and link that was there before and is not after."""
+    steps: list[Step] = []
+    for name, link in sorted(before.links.items()):
+        now = after.links.get(name)
+        for family in FAMILIES:
+            for network in of_family(family, link.networks):
+                if now is None or not now.ruled:
+                    if link.ruled:
+                        steps += [_delete(family, "-s", network), _delete(family, "-d", network)]
+                    continue
+                for share in _share_keys(before, name, family) - _share_keys(after, name, family):
+                    protocol, address, port = share
+                    steps.append(_delete(family, "-p", protocol, "-s", network, "--orig-dst", address, "--orig-port-dst", str(port)))
+                if link.relays and not now.relays:
+                    steps.append(_delete(family, "-s", network, "-n"))
+    return sorted(steps, key=str)
+
+
+def of_address(address: str) -> Step:
+    """Return the deletion of all flows that a peer began."""
+    return _delete(6 if ":" in address else 4, "--orig-src", address)
+
+
+def _share_keys(state: State, name: str, family: int) -> set[tuple[str, str, int]]:
+    services = (state.cell.services[share] for share in state.links[name].shares if share in state.cell.services)
+    return {(service.protocol, address, service.port) for service in services for address in of_family(family, service.addresses)}
+
+
+def _delete(family: int, *match: str) -> Step:
+    return Run(("conntrack", "-D", "-f", "ipv6" if family == 6 else "ipv4", *match), ok=_NONE_MATCHED)

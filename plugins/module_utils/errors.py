@@ -1,0 +1,32 @@
+# Copyright (c) the pic.cells contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The one exception family of the engine; only a module's main() or the on-cell program turns it into output."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class CellError(Exception):
+    """Anything that keeps a cell from reaching the state that was asked for."""
+
+
+class BadInput(CellError):
+    """What was asked for cannot be; nothing has changed. The text names the item, the value and the remedy."""
+
+
+class StoreError(CellError):
+    """The records cannot be read, locked or written."""
+
+
+class ToolMissing(CellError):
+    """A program that the engine needs is not installed."""
+
+
+class CommandFailed(CellError):
+    """A command ended otherwise than expected; carries its argv, exit code, output and input."""
+
+    def __init__(self, argv: Sequence[str], rc: int, output: str, stdin: str | None = None) -> None:
+        self.argv, self.rc, self.output, self.stdin = list(argv), rc, output, stdin
+        super().__init__(f"Command {' '.join(argv)!r} ended with exit code {rc}: {output.strip() or 'no output'}")

@@ -1,0 +1,159 @@
+# Copyright (c) the pic.cells contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From records to policy routing: the three rules of each routed peer and the table of each exit. Pure.
+
+    P    from <peer> lookup main suppress_prefixlength 7     own cell, LAN, docker, linked cells
+    P+1  from <peer> lookup <table of the exit cell>         default by the link, then unreachable
+    P+2  from <peer> unreachable                             holds even if the table is flushed
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from .errors import BadInput
+from .networks import FAMILIES, WIDEST_DEFAULT_LIKE, of_family
+from .records import Link, State
+from .routing import MAIN, PRIORITIES, RESERVED_TABLES, TABLES, UNREACHABLE_DEFAULT_METRIC, UNREACHABLE_NETWORK_METRIC, Route, Routing, Rule
+
+
+@dataclass
+class Move:
+    """The ordered changes of one family's policy routing, as lines for ip -batch."""
+
+    prepare: list[str] = field(default_factory=list)  # tables, P and P+2; P+1 of an old way goes
+    enter: list[str] = field(default_factory=list)  # P+1 of the new way
+    leave: list[str] = field(default_factory=list)  # P+2 and P of peers that go direct, tables out of use
+    flows: list[str] = field(default_factory=list)  # peers whose flows have to end in between
+    before: list[str] = field(default_factory=list)
+    after: list[str] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.prepare or self.enter or self.leave)
+
+
+def allocate_tables(state: State, seen: Iterable[Routing]) -> None:
+    """Give each cell that some peer is routed via its own table, clear of what others use."""
+    foreign = RESERVED_TABLES.union(*(routing.foreign_tables for routing in seen))
+    for name in sorted({peer.route_via for peer in state.peers.values() if peer.route_via}):
+        link = state.links.get(name)
+        if link is None or (link.exit_table and link.exit_table not in foreign):
+            continue
+        taken = {other.exit_table for other in state.links.values()}
+        link.exit_table = next((table for table in TABLES if table not in foreign and table not in taken), None)
+        if link.exit_table is None:
+            raise BadInput(f"No routing table from {TABLES.start} to {TABLES.stop - 1} is free for the exit cell {name!r}. Free one.")
+
+
+def base_priority(routings: Iterable[Routing]) -> int:
+    """Return P: the one our rules have, unless somebody else has come to stand there, or else the lowest free one."""
+    routings = tuple(routings)
+    foreign = frozenset[int]().union(*(routing.foreign_priorities for routing in routings))
+    current = {rule.priority - rule.priority % 10 for routing in routings for rule in routing.rules}
+    for priority in [*sorted(current), *PRIORITIES]:
+        if not foreign.intersection(range(priority, priority + 3)):
+            return priority
+    raise BadInput(f"No three priorities from {PRIORITIES.start} to {PRIORITIES.stop} are free of other software's policy rules. Free some (ip rule show).")
+
+
+def wanted_rules(state: State, family: int, priority: int) -> dict[str, list[Rule]]:
+    """Return P, P+1 and P+2 of each address of each routed peer; P+1 is missing where the exit's cell is not linked."""
+    rules = {}
+    for peer in state.peers.values():
+        if not peer.route_via:
+            continue
+        link = state.links.get(peer.route_via)
+        for address in of_family(family, peer.addresses):
+            own = [Rule(family, priority, address, MAIN, WIDEST_DEFAULT_LIKE[family])]
+            if link is not None and link.exit_table:
+                own.append(Rule(family, priority + 1, address, link.exit_table))
+            rules[address] = [*own, Rule(family, priority + 2, address)]
+    return rules
+
+
+def exit_routes(state: State, family: int) -> list[Route]:
+    """Return the routes of all exit tables in use; the way out stands only while the exit is offered."""
+    routes = []
+    for name in sorted({peer.route_via for peer in state.peers.values() if peer.route_via}):
+        link = state.links.get(name)
+        if link is not None and link.exit_table:
+            routes.append(Route(family, "default", None, link.exit_table, UNREACHABLE_DEFAULT_METRIC))
+            if state.exit_is_effective(name) and link.has_family(family) and link.interface:
+                routes.append(Route(family, "default", link.interface, link.exit_table))
+    return routes
+
+
+def link_routes(link: Link, family: int | None = None) -> list[Route]:
+    """Return the routes to a linked cell's networks, each with an unreachable one behind it.
+
+    Without that, traffic to a linked cell leaves by the uplink, NATed, while the link is down.
+    """
+    routes = []
+    for wanted in FAMILIES if family is None else (family,):
+        for network in of_family(wanted, link.networks):
+            routes += [Route(wanted, network, link.interface), Route(wanted, network, None, MAIN, UNREACHABLE_NETWORK_METRIC)]
+    return routes
+
+
+def plan_move(state: State, routing: Routing, family: int, priority: int) -> Move:
+    """Compare policy routing with what the records call for, and order the changes so that no packet finds a gap.
+
+    A peer's way changes with P+2 standing throughout and P+1 absent while its flows are ended: the other way round UDP
+    left un-NATed for as long as the flow lived, and TCP hung.
+    """
+    move = Move()
+    wanted = wanted_rules(state, family, priority)
+    existing: dict[str, list[Rule]] = {}
+    for rule in routing.rules:
+        existing.setdefault(rule.source, []).append(rule)
+    for source in sorted(set(wanted) | set(existing)):
+        new, old = wanted.get(source, []), existing.get(source, [])
+        if sorted(new, key=str) == sorted(old, key=str):
+            continue
+        missing = [rule for rule in new if rule not in old]
+        surplus = _surplus(old, new)
+        move.prepare += [f"rule del {rule.render()}" for rule in surplus if _is_way(rule)]
+        move.prepare += [f"rule add {rule.render()}" for rule in missing if not _is_way(rule)]
+        move.enter += [f"rule add {rule.render()}" for rule in missing if _is_way(rule)]
+        # P+2 goes before P: in between a packet finds main, as it does afterwards.
+        move.leave += [f"rule del {rule.render()}" for rule in sorted(surplus, key=lambda r: -r.priority) if not _is_way(rule)]
+        if any(_is_way(rule) for rule in [*missing, *surplus]) or not new:
+            move.flows.append(source)
+        move.before.append(f"{source}: {_words(old)}")
+        move.after.append(f"{source}: {_words(new)}")
+    routes = exit_routes(state, family)
+    present = [route for route in routing.routes if route.table != MAIN]
+    tables_first = [f"route replace {route.render()}" for route in routes if route not in present]
+    move.prepare = tables_first + move.prepare
+    for route in routes:
+        if route not in present:
+            move.after.append(route.words())
+    for route in present:
+        if route not in routes:
+            # A default of an exit that is no longer offered goes at once, the tables only when nobody looks there.
+            (move.prepare if route.device else move.leave).append(f"route del {route.render()}")
+            move.before.append(route.words())
+    return move
+
+
+def _surplus(old: list[Rule], new: list[Rule]) -> list[Rule]:
+    """Return the rules that are not wanted, and all but the first of doubles."""
+    surplus, kept = [], set()
+    for rule in old:
+        if rule not in new or rule in kept:
+            surplus.append(rule)
+        kept.add(rule)
+    return surplus
+
+
+def _is_way(rule: Rule) -> bool:
+    return rule.table not in (None, MAIN)
+
+
+def _words(rules: list[Rule]) -> str:
+    if not rules:
+        return "direct"
+    order = sorted(rules, key=lambda rule: rule.priority)
+    return ", ".join(f"[{r.priority}] " + ("unreachable" if r.table is None else "main without defaults" if r.table == MAIN else f"table {r.table}") for r in order)

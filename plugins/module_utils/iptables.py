@@ -1,0 +1,265 @@
+# Copyright (c) the pic.cells contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Rules, chains and tables of iptables: save text in, restore text out.
+
+Own chains are compared by the comments of their rules: each carries a tag and a hash of the rule as we wrote it,
+so that reading back never depends on how a version of iptables prints a rule.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shlex
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from .command import Host
+from .errors import CommandFailed
+from .names import GENERAL_TAG, is_own_tag
+from .plan import Run, Step
+
+CHAIN_PREFIX = "PIC-"
+_LOCK_WAIT = "10"  # seconds that iptables-restore waits for another one's lock
+_NON_DECIDING = {"LOG", "NFLOG", "MARK", "CONNMARK", "TCPMSS", "TRACE", "CLASSIFY", "DSCP", "SET", "CT", "RETURN"}
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One rule of ours: its matches and target as iptables takes them, and whose it is."""
+
+    text: str
+    tag: str = GENERAL_TAG
+
+    def render(self, chain: str) -> str:
+        """Return the rule as restore text without the leading command, e.g. 'PIC-FWD -i wg0 … -j PIC-PATH'."""
+        digest = hashlib.sha256(f"{chain} {self.text}".encode()).hexdigest()[:10]
+        matches, _jump, target = self.text.rpartition("-j ")
+        return f'{chain} {matches}-m comment --comment "{self.tag} {digest}" -j {target}'
+
+
+@dataclass
+class Table:
+    """What we want in one table: own chains whole, and one jump to an own chain in each of some built-in chains."""
+
+    chains: dict[str, list[Rule]] = field(default_factory=dict)
+    jumps: dict[str, str] = field(default_factory=dict)
+
+
+Ruleset = dict[str, Table]  # by table name
+
+
+@dataclass
+class Saved:
+    """One table as iptables-save printed it: every chain with its policy ('-' for a user chain) and rules in order."""
+
+    policies: dict[str, str] = field(default_factory=dict)
+    rules: dict[str, list[str]] = field(default_factory=dict)
+
+
+SavedRuleset = dict[str, Saved]
+
+
+@dataclass(frozen=True)
+class Backend:
+    """The pair of programs of one family and variant, e.g. iptables-nft-save and iptables-nft-restore."""
+
+    family: int
+    variant: str  # "", "-nft" or "-legacy"
+
+    @property
+    def save(self) -> str:
+        """Return the program that prints all rules."""
+        return f"{_base(self.family)}{self.variant}-save"
+
+    @property
+    def restore(self) -> str:
+        """Return the program that loads rules."""
+        return f"{_base(self.family)}{self.variant}-restore"
+
+
+def choose_backend(host: Host, family: int) -> tuple[Backend, list[str]]:
+    """Return the backend whose tables are in use, and a warning where both are.
+
+    The host's own choice of iptables is used, unless it holds no rule while the other one does.
+    The legacy one is not even asked unless the kernel lists its tables: asking would load them.
+    """
+    default = Backend(family, "")
+    legacy_loaded = bool((host.read(f"/proc/net/{'ip6' if family == 6 else 'ip'}_tables_names") or "").strip())
+    if not legacy_loaded or not host.has(f"{_base(family)}-legacy-save") or not host.has(f"{_base(family)}-nft-save"):
+        return default, []
+    counts = {variant: _count_rules(host, Backend(family, variant)) for variant in ("-nft", "-legacy")}
+    version = host.run([_base(family), "-V"]).out
+    own, other = ("-legacy", "-nft") if "legacy" in version else ("-nft", "-legacy")
+    if counts[other] and not counts[own]:
+        return Backend(family, other), []
+    if counts[other]:
+        return default, [
+            f"{_base(family)}{other} holds {counts[other]} rules beside those of {_base(family)}{own}, which is used. Rules in both decide packets; move them into one."
+        ]
+    return default, []
+
+
+def read_rules(host: Host, backend: Backend) -> SavedRuleset:
+    """Read all tables of a family; none where iptables is not installed yet. Raises CommandFailed where it cannot tell."""
+    if not host.has(backend.save):
+        return {}
+    result = host.run([backend.save])
+    # iptables-save ends with 0 after it has met tables that it cannot show.
+    if "incompatible" in result.out + result.err:
+        raise CommandFailed([backend.save], result.rc, result.out + result.err)
+    return parse_save(result.out)
+
+
+def parse_save(text: str) -> SavedRuleset:
+    """Read what iptables-save printed (counters are dropped)."""
+    saved: SavedRuleset = {}
+    table = Saved()
+    for line in text.splitlines():
+        if line.startswith("*"):
+            table = saved.setdefault(line[1:].strip(), Saved())
+        elif line.startswith(":"):
+            name, policy = line[1:].split()[:2]
+            table.policies[name] = policy
+            table.rules.setdefault(name, [])
+        else:
+            match = re.match(r"(?:\[\d+:\d+\] )?-A (\S+) ?(.*)", line)
+            if match:
+                table.rules.setdefault(match[1], []).append(match[2])
+    return saved
+
+
+def comment_of(rule: str) -> str:
+    """Return the comment of a rule as saved, or an empty string."""
+    match = re.search(r'--comment ("(?:[^"\\]|\\.)*"|\S+)', rule)
+    if not match:
+        return ""
+    return shlex.split(match[1])[0] if match[1].startswith('"') else match[1]
+
+
+def own_rules(saved: Saved) -> list[str]:
+    """Return the rules of one table that are ours, as saved and in their order."""
+    return [f"{chain} {rule}" for chain, rules in saved.rules.items() for rule in rules if is_own_tag(comment_of(rule))]
+
+
+def plan_rules(wanted: Ruleset, saved: SavedRuleset, ours: Iterable[str], backend: Backend, only: Iterable[str] | None = None) -> tuple[list[Step], list[str], list[str]]:
+    """Return the one restore that leads from saved to wanted, with the lines before and after; no step where all is right.
+
+    ours: interfaces whose packets we decide ('pic-+' and the devices'), for judging where a jump has to stand.
+    only: look at these own chains alone and leave every other rule and jump, but make a chain that they jump to;
+    None means all that is ours.
+    """
+    text, before, after = [], [], []
+    for name in ("mangle", "nat", "filter"):
+        lines = _plan_table(wanted.get(name, Table()), saved.get(name, Saved()), tuple(ours), None if only is None else set(only))
+        if lines.commands:
+            text += [f"*{name}", *lines.commands, "COMMIT"]
+            before += [f"IPv{backend.family} {name}: {line}" for line in lines.before]
+            after += [f"IPv{backend.family} {name}: {line}" for line in lines.after]
+    if not text:
+        return [], [], []
+    return [Run((backend.restore, "--noflush", "-w", _LOCK_WAIT), "\n".join(text) + "\n")], before, after
+
+
+@dataclass
+class _Lines:
+    commands: list[str] = field(default_factory=list)
+    before: list[str] = field(default_factory=list)
+    after: list[str] = field(default_factory=list)
+
+
+def _plan_table(wanted: Table, saved: Saved, ours: tuple[str, ...], only: set[str] | None) -> _Lines:
+    lines = _Lines()
+    declared, added, changes, dropped = [], [], [], []
+    for chain, rules in wanted.chains.items():
+        rendered = [rule.render(chain) for rule in rules]
+        found = saved.rules.get(chain)
+        described = only is None or chain in only
+        if found is None and not rendered and only is not None:
+            continue
+        if found is not None and (not described or [comment_of(r) for r in found] == [comment_of(r) for r in rendered]):
+            continue
+        declared.append(f":{chain} - [0:0]")
+        added += [f"-A {line}" for line in rendered]
+        if described:
+            known = {comment_of(line): rule.text for line, rule in zip(rendered, rules)}
+            lines.before += [f"{chain} {known.get(comment_of(r), _without_comment(r))}" for r in found or ()]
+            lines.after += [f"{chain} {rule.text}" for rule in rules]
+    for chain, policy in saved.policies.items():
+        unwanted = policy == "-" and chain.startswith(CHAIN_PREFIX) and chain not in wanted.chains
+        if unwanted and (only is None or chain in only):
+            declared.append(f":{chain} - [0:0]")
+            dropped.append(f"-X {chain}")
+            lines.before += [f"{chain} {_without_comment(rule)}" for rule in saved.rules[chain]]
+    if only is None:
+        for chain in sorted(set(saved.rules) | set(wanted.jumps)):
+            if not chain.startswith(CHAIN_PREFIX):
+                changes += _plan_shared_chain(chain, wanted.jumps.get(chain), saved, ours, lines)
+    lines.commands = declared + added + changes + dropped
+    return lines
+
+
+def _plan_shared_chain(chain: str, target: str | None, saved: Saved, ours: tuple[str, ...], lines: _Lines) -> list[str]:
+    """Leave in a chain of others just our one jump, standing before every foreign rule that could decide our packets."""
+    jump = None if target is None else Rule(f"-j {target}").render(chain).split(" ", 1)[1]
+    found = saved.rules.get(chain, [])
+    own = [rule for rule in found if is_own_tag(comment_of(rule))]
+    if jump is not None and [comment_of(rule) for rule in own] == [comment_of(jump)]:
+        earlier = found[: found.index(own[0])]
+        if not any(could_decide(rule, chain, saved.rules, ours) for rule in earlier):
+            return []
+        lines.before.append(f"{chain} -j {target} (after a foreign rule)")
+    else:
+        lines.before += [f"{chain} {_without_comment(rule)}" for rule in own]
+    commands = [f"-D {chain} {rule}" for rule in own]
+    if jump is not None:
+        lines.after.append(f"{chain} -j {target}")
+        commands.append(f"-I {chain} 1 {jump}")
+    return commands
+
+
+def could_decide(rule: str, hook: str, chains: Mapping[str, list[str]], ours: tuple[str, ...], depth: int = 0) -> bool:
+    """Tell whether a foreign rule may accept, drop or translate a packet that comes from or goes to an interface of ours."""
+    words = shlex.split(rule)
+    if not _may_match(words, hook, ours):
+        return False
+    target = words[words.index("-j") + 1] if "-j" in words else words[words.index("-g") + 1] if "-g" in words else None
+    if target is None or target in _NON_DECIDING:
+        return False
+    if target in chains and depth < 16:
+        return any(could_decide(inner, hook, chains, ours, depth + 1) for inner in chains[target])
+    return True
+
+
+def _may_match(words: list[str], hook: str, ours: tuple[str, ...]) -> bool:
+    possible = []
+    for option, hooks in (("-i", ("INPUT", "FORWARD", "PREROUTING")), ("-o", ("OUTPUT", "FORWARD", "POSTROUTING"))):
+        if hook not in hooks:
+            continue
+        if option not in words:
+            possible.append(True)
+            continue
+        at = words.index(option)
+        named = any(_same_interface(words[at + 1], name) for name in ours)
+        possible.append(not named if at and words[at - 1] == "!" and not words[at + 1].endswith("+") else named or (at > 0 and words[at - 1] == "!"))
+    return any(possible)
+
+
+def _same_interface(pattern: str, ours: str) -> bool:
+    if pattern.endswith("+") or ours.endswith("+"):
+        one, other = pattern.rstrip("+"), ours.rstrip("+")
+        return (pattern.endswith("+") and other.startswith(one)) or (ours.endswith("+") and one.startswith(other))
+    return pattern == ours
+
+
+def _without_comment(rule: str) -> str:
+    return re.sub(r'-m comment --comment ("(?:[^"\\]|\\.)*"|\S+) ?', "", rule).strip()
+
+
+def _count_rules(host: Host, backend: Backend) -> int:
+    return sum(len(rules) for table in read_rules(host, backend).values() for rules in table.rules.values())
+
+
+def _base(family: int) -> str:
+    return "ip6tables" if family == 6 else "iptables"

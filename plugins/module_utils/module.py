@@ -1,0 +1,89 @@
+# Copyright (c) the pic.cells contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the modules share: the arguments that describe the cell, the way in, and the report."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from typing import Any, NoReturn
+
+from ansible.module_utils.basic import AnsibleModule
+
+from .command import Host
+from .errors import CellError, CommandFailed
+from .plan import Plan
+from .reconcile import Cell
+from .store import STATE_DIR, Store
+
+CELL_OPTIONS: dict[str, Any] = {
+    "state_dir": {"type": "path", "default": STATE_DIR},
+    "cell": {
+        "type": "dict",
+        "options": {
+            "name": {"type": "str"},
+            "networks": {"type": "list", "elements": "str"},
+            "endpoint": {"type": "str"},
+            "interface": {"type": "str"},
+            "listen_port": {"type": "int"},
+            "link_port_base": {"type": "int"},
+            "services": {
+                "type": "list",
+                "elements": "dict",
+                "options": {
+                    "name": {"type": "str", "required": True},
+                    "address": {"type": "list", "elements": "str"},
+                    "port": {"type": "int"},
+                    "protocol": {"type": "str", "choices": ["tcp", "udp"]},
+                    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+                },
+            },
+            "uplink": {"type": "str"},
+            "admin_networks": {"type": "list", "elements": "str"},
+            "sync_port": {"type": "int"},
+        },
+    },
+}
+
+LINK_OPTIONS: dict[str, Any] = {
+    "public_key": {"type": "str", "no_log": False},
+    "networks": {"type": "list", "elements": "str"},
+    "address": {"type": "list", "elements": "str"},
+    "interface": {"type": "str"},
+    "listen_port": {"type": "int"},
+}
+
+_INPUT_SHOWN_FOR = ("iptables", "ip6tables", "ip")
+
+
+@contextlib.contextmanager
+def opened(module: AnsibleModule) -> Iterator[Cell]:
+    """Lend the cell of this host, locked; an error of the engine ends the module with its sentence."""
+    if os.geteuid() != 0:
+        module.fail_json(msg=f"This needs root on the cell, and runs as user id {os.geteuid()}. Run it with become: true (ansible_become in the inventory).")
+    host = Host()
+    store = Store(host, module.params["state_dir"])
+    try:
+        with store.lock(create=not module.check_mode):
+            yield Cell(host, store, predict=module.check_mode)
+    except CommandFailed as error:
+        shown = error.stdin if error.argv[0].split("-")[0] in _INPUT_SHOWN_FOR else None
+        module.fail_json(msg=str(error), cmd=error.argv, rc=error.rc, stdin=shown)
+    except (CellError, OSError) as error:
+        module.fail_json(msg=str(error))
+
+
+def items(module: AnsibleModule, key: str, single: str = "name") -> list[dict[str, Any]]:
+    """Return the items of a call: the list under key, or the one item at the top level."""
+    if module.params[key] is not None:
+        return list(module.params[key])
+    return [module.params] if module.params[single] else []
+
+
+def report(module: AnsibleModule, plan: Plan, **facts: Any) -> NoReturn:
+    """End the module with what changed, or in check mode would change."""
+    for warning in plan.warnings:
+        module.warn(warning)
+    module.exit_json(changed=bool(plan), diff=plan.diff(), **facts)

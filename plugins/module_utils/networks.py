@@ -1,0 +1,122 @@
+# Copyright (c) the pic.cells contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Addresses and networks: reading them strictly, telling families apart, finding overlaps."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Mapping
+from typing import Union
+
+from .errors import BadInput
+
+Address = Union[ipaddress.IPv4Address, ipaddress.IPv6Address]
+Network = Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
+Interface = Union[ipaddress.IPv4Interface, ipaddress.IPv6Interface]
+
+FAMILIES = (4, 6)
+
+# Never ipaddress.is_private: it counts the documentation ranges, and misses others that no exit should forward.
+PRIVATE = {
+    4: tuple(
+        ipaddress.ip_network(n)
+        for n in (
+            "0.0.0.0/8",
+            "10.0.0.0/8",
+            "100.64.0.0/10",
+            "127.0.0.0/8",
+            "169.254.0.0/16",
+            "172.16.0.0/12",
+            "192.0.0.0/24",
+            "192.168.0.0/16",
+            "198.18.0.0/15",
+            "224.0.0.0/3",
+        )
+    ),
+    6: tuple(
+        ipaddress.ip_network(n)
+        for n in ("::/8", "64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "fc00::/7", "fe80::/10", "fec0::/10", "ff00::/8")
+    ),
+}
+
+# Where a routed peer's packets may go without its exit: networks that can be a LAN, a docker bridge or a linked cell.
+HOME = {
+    4: tuple(ipaddress.ip_network(n) for n in ("10.0.0.0/8", "100.64.0.0/10", "172.16.0.0/12", "192.168.0.0/16")),
+    6: tuple(ipaddress.ip_network(n) for n in ("fc00::/7", "fe80::/10")),
+}
+
+# Other VPNs install 0.0.0.0/1 + 128.0.0.0/1 or 2000::/3 in main: a route as wide as that is no network of the host.
+WIDEST_DEFAULT_LIKE = {4: 7, 6: 6}
+
+
+def parse_address(value: object, what: str) -> Address:
+    """Read one address, e.g. 10.0.0.2; raise BadInput naming what it was for."""
+    try:
+        return ipaddress.ip_address(str(value).strip())
+    except ValueError:
+        raise BadInput(f"{what}: {value!r} is no IP address. Give one like 10.0.0.2 or fd00:a::2.") from None
+
+
+def parse_network(value: object, what: str) -> Network:
+    """Read one network, e.g. 10.0.1.0/24; raise BadInput for host bits, for /0 and for what is no network."""
+    try:
+        network = ipaddress.ip_network(str(value).strip(), strict=False)
+    except ValueError:
+        raise BadInput(f"{what}: {value!r} is no network. Give one like 10.0.1.0/24 or fd00:b::/64.") from None
+    if network.prefixlen == 0:
+        raise BadInput(f"{what}: {value!r} is the whole internet, not the network of a cell. State the cell's own networks; an exit is asked for with route_via.")
+    if ipaddress.ip_interface(str(value).strip()).ip != network.network_address:
+        raise BadInput(f"{what}: {value!r} has host bits set. Did you mean {network}?")
+    return network
+
+
+def parse_interface(value: object, what: str) -> Interface:
+    """Read an own address with its prefix, e.g. 10.0.0.1/24; raise BadInput for a bare address, /0 and a network address."""
+    try:
+        interface = ipaddress.ip_interface(str(value).strip())
+    except ValueError:
+        raise BadInput(f"{what}: {value!r} is no address with a prefix. Give one like 10.0.0.1/24 or fd00:a::1/64.") from None
+    if "/" not in str(value) or interface.network.prefixlen == 0:
+        raise BadInput(f"{what}: {value!r} lacks a usable prefix length. Give an address with its prefix, like 10.0.0.1/24.")
+    if interface.ip == interface.network.network_address and interface.network.num_addresses > 2:
+        raise BadInput(f"{what}: {value!r} is the network itself. Give the cell's own address in it, like {interface.ip + 1}/{interface.network.prefixlen}.")
+    return interface
+
+
+def of_family(family: int, values: Iterable[str]) -> list[str]:
+    """Return those addresses or networks (text) that belong to family 4 or 6, in their order."""
+    return [value for value in values if (":" in value) == (family == 6)]
+
+
+def sort_key(value: str) -> tuple[int, int, int]:
+    """Order addresses and networks (text) by family, address and prefix."""
+    interface = ipaddress.ip_interface(value)
+    return interface.version, int(interface.ip), interface.network.prefixlen
+
+
+def host_networks(addresses: Iterable[str]) -> list[str]:
+    """Turn addresses into host networks: 10.0.0.2 -> 10.0.0.2/32, fd00::2 -> fd00::2/128."""
+    return [str(ipaddress.ip_network(address)) for address in addresses]
+
+
+def conflicts(wanted: Mapping[str, Iterable[str]], taken: Mapping[str, Iterable[str]]) -> list[str]:
+    """List a sentence for each wanted network that overlaps another wanted or a taken one, both named.
+
+    wanted and taken map what a network is for ("link cellb") to networks as text (host bits allowed).
+    """
+    found = []
+    seen: list[tuple[str, Network]] = [(who, ipaddress.ip_interface(text).network) for who, texts in taken.items() for text in texts]
+    for who, texts in wanted.items():
+        mine = [ipaddress.ip_interface(text).network for text in texts]
+        for network in mine:
+            for other_who, other in seen:
+                if network.version == other.version and network.overlaps(other):
+                    found.append(f"network {network} of {who} overlaps {other} of {other_who}")
+        seen.extend((who, network) for network in mine)
+    return found
+
+
+def is_private(network: Network) -> bool:
+    """Tell whether a network lies wholly in a range that no exit forwards to."""
+    return any(network.version == private.version and network.subnet_of(private) for private in PRIVATE[network.version])  # type: ignore[arg-type]

@@ -1,0 +1,100 @@
+# Copyright (c) the pic.cells contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the kernel says now. Each part is read once, and only when somebody asks for it."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+from functools import cached_property
+from typing import Any
+
+from . import iptables, routing, wireguard
+from .command import Host
+from .firewall import Surroundings
+from .networks import FAMILIES
+from .records import Cell, State, sorted_networks
+
+
+class Observed:
+    """A host as it is."""
+
+    def __init__(self, host: Host) -> None:
+        """host: the machine that is asked."""
+        self.host = host
+        self.warnings: list[str] = []
+
+    @cached_property
+    def links(self) -> dict[str, dict[str, Any]]:
+        """All network interfaces with their addresses, by name, as ip prints them."""
+        if not self.host.has("ip"):
+            return {}
+        return {item["ifname"]: item for item in json.loads(self.host.run(["ip", "-N", "-json", "addr", "show"]).out or "[]") if item}
+
+    @cached_property
+    def wireguard(self) -> dict[str, wireguard.Interface]:
+        """All WireGuard interfaces, with their addresses."""
+        interfaces = wireguard.read_interfaces(self.host)
+        for name, interface in interfaces.items():
+            item = self.links.get(name, {})
+            interface.up = "UP" in item.get("flags", ())
+            interface.mtu = item.get("mtu")
+            interface.addresses = [f"{ipaddress.ip_address(a['local'])}/{a['prefixlen']}" for a in _addresses(item)]
+        return interfaces
+
+    @cached_property
+    def routing(self) -> dict[int, routing.Routing]:
+        """Policy rules and routes by family."""
+        return {family: routing.read_routing(self.host, family) for family in FAMILIES}
+
+    @cached_property
+    def backends(self) -> dict[int, iptables.Backend]:
+        """The iptables variant in use, by family."""
+        chosen = {}
+        for family in FAMILIES:
+            chosen[family], warnings = iptables.choose_backend(self.host, family)
+            self.warnings += warnings
+        return chosen
+
+    @cached_property
+    def iptables(self) -> dict[int, iptables.SavedRuleset]:
+        """All rules by family."""
+        return {family: iptables.read_rules(self.host, self.backends[family]) for family in FAMILIES}
+
+    def surroundings(self, cell: Cell, family: int) -> Surroundings:
+        """Return what the firewall has to know of the host."""
+        seen = self.routing[family]
+        connected = {network for device, network in seen.connected if not is_ours(device, cell)}
+        return Surroundings(cell.uplink or seen.uplink, tuple(sorted_networks(connected)))
+
+    def host_networks(self, state: State) -> dict[str, list[str]]:
+        """Return the networks that the host is in or has a route to, by device, without those of the cell and its links."""
+        found: dict[str, list[str]] = {}
+        for family in FAMILIES:
+            for device, network in self.routing[family].host_networks:
+                if not is_ours(device, state.cell):
+                    found.setdefault(f"interface {device} of this host", []).append(network)
+        for name, item in self.links.items():
+            if is_ours(name, state.cell) or name == "lo":
+                continue
+            for address in _addresses(item):
+                found.setdefault(f"interface {name} of this host", []).append(f"{address['local']}/{address['prefixlen']}")
+        return {who: sorted(set(networks)) for who, networks in found.items()}
+
+    def used_ports(self) -> set[int]:
+        """Return the UDP ports that somebody listens on."""
+        ports = {interface.listen_port for interface in self.wireguard.values() if interface.listen_port}
+        for path in ("/proc/net/udp", "/proc/net/udp6"):
+            for line in (self.host.read(path) or "").splitlines()[1:]:
+                ports.add(int(line.split()[1].rsplit(":", 1)[1], 16))
+        return ports
+
+
+def is_ours(device: str, cell: Cell) -> bool:
+    """Tell whether an interface is a link's or the devices'."""
+    return device.startswith("pic-") or device == cell.interface
+
+
+def _addresses(item: dict[str, Any]) -> list[dict[str, Any]]:
+    return [a for a in item.get("addr_info", ()) if a.get("family") in ("inet", "inet6") and a.get("local") and not str(a["local"]).startswith("fe80:")]

@@ -1,0 +1,236 @@
+# Copyright (c) the pic.cells contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Lay what was asked for over the records. What is not given (None, an empty text) stays; every value is judged here."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from . import names, wireguard
+from .errors import BadInput
+from .networks import conflicts, parse_address, parse_interface, parse_network
+from .records import DIRECT, Cell, Link, Peer, Service, State
+
+Args = Mapping[str, Any]
+
+
+def lay_cell(state: State, args: Args | None) -> None:
+    """Lay the cell's own settings over its record. Raises BadInput naming the setting."""
+    given = _given(args)
+    cell = state.cell
+    if "name" in given:
+        cell.name = names.check_name("Cell", given["name"])
+    if "networks" in given:
+        cell.networks = [str(parse_interface(n, f"networks of cell {cell.name!r}")) for n in given["networks"]]
+    for key in ("interface", "uplink"):
+        if key in given:
+            setattr(cell, key, names.check_interface(given[key]))
+    for key in ("listen_port", "link_port_base", "sync_port"):
+        if key in given:
+            setattr(cell, key, _port(given[key], f"{key} of cell {cell.name!r}"))
+    if "endpoint" in given:
+        cell.endpoint = given["endpoint"]
+    if "admin_networks" in given:
+        cell.admin_networks = [str(parse_network(n, f"admin_networks of cell {cell.name!r}")) for n in given["admin_networks"]]
+    for item in given.get("services", ()):
+        _lay_service(cell, item)
+
+
+def lay_peers(state: State, items: Iterable[Args]) -> None:
+    """Lay devices over the registry: names, keys, addresses. Raises BadInput naming the device."""
+    for item in items:
+        given = _given(item)
+        name = names.check_name("Peer", given.get("name"))
+        if given.get("state") == "absent":
+            state.peers.pop(name, None)
+            continue
+        peer = state.peers.setdefault(name, Peer(name))
+        if "public_key" in given:
+            peer.public_key = wireguard.check_public_key(f"public_key of peer {name!r}", given["public_key"])
+        if "addresses" in given:
+            peer.addresses = [str(parse_address(a, f"addresses of peer {name!r}")) for a in given["addresses"]]
+    _check_peers(state)
+
+
+def lay_link(state: State, item: Args) -> Link:
+    """Lay the facts of one link over its record. Raises BadInput naming the link and the value."""
+    given = _given(item)
+    name = names.check_name("Cell", given.get("name"))
+    if name == state.cell.name:
+        raise BadInput(f"Cell {name!r} cannot be linked with itself. Name another cell.")
+    link = state.links.setdefault(name, Link(name))
+    where = f"link {name!r}"
+    if "public_key" in given and given["public_key"] == wireguard.GENERATED:
+        link.public_key = wireguard.GENERATED
+    elif "public_key" in given:
+        link.public_key = wireguard.check_public_key(f"public_key of {where}", given["public_key"])
+    if "networks" in given:
+        link.networks = [str(parse_network(n, f"networks of {where}")) for n in given["networks"]]
+    if "address" in given:
+        link.address = [str(parse_address(a, f"address of {where}")) for a in given["address"]]
+    if "endpoint" in given:
+        link.endpoint = wireguard.check_endpoint(where, given["endpoint"])
+    for key in ("keepalive", "mtu"):
+        if key in given:
+            setattr(link, key, int(given[key]))
+    if "listen_port" in given:
+        link.listen_port = _port(given["listen_port"], f"listen_port of {where}")
+    if "api_url" in given:
+        link.remote_api_url = given["api_url"]
+    if "interface" in given or link.interface is None:
+        link.interface = names.check_interface(given.get("interface") or names.link_interface(name))
+    if link.interface != state.cell.interface and not link.interface.startswith("pic-"):
+        raise BadInput(
+            f"interface {link.interface!r} of {where} is neither the devices' interface {state.cell.interface!r} nor begins with 'pic-', which the rules match. Leave it out or rename it."
+        )
+    for address in link.address:
+        if link.networks and not any(ipaddress.ip_address(address) in ipaddress.ip_network(n) for n in link.networks):
+            raise BadInput(f"address {address} of {where} is in none of its networks {', '.join(link.networks)}. Correct one of them.")
+    _check_endpoint_outside(link)
+    if link.remote_api_url is None and link.address:
+        first = link.address[0]
+        link.remote_api_url = f"http://{f'[{first}]' if ':' in first else first}:{state.cell.sync_port}"
+    return link
+
+
+def lay_permissions(state: State, item: Args) -> None:
+    """Lay shares, the exit offer and its use over a link's record. Raises BadInput for a service that is not there."""
+    given = _given(item)
+    link = state.links[given["name"]]
+    link.ruled = True
+    if item.get("share") is not None:
+        wanted = [name for name in item["share"] if name]
+        for name in wanted:
+            if name not in state.cell.services:
+                there = ", ".join(sorted(state.cell.services)) or "none"
+                raise BadInput(f"Cell {state.cell.name!r} has no service {name!r} to share with {link.name!r}. Its services: {there}. Define it in cell_services.")
+        inbound = dict.fromkeys(link.permissions["inbound"], False)
+        inbound.update(dict.fromkeys(wanted, True))
+        link.permissions = {"inbound": inbound, "outbound": link.permissions["outbound"]}
+    if "offer_exit" in given:
+        link.exit_offered = given["offer_exit"]
+    if "exit_relay" in given:
+        if given["exit_relay"] and given.get("offer_exit") is False:
+            raise BadInput(f"exit_relay of link {link.name!r} is on while offer_exit is off. Offer the exit, or turn the relay off.")
+        link.exit_offered = link.exit_offered or given["exit_relay"]
+        link.remote_exit_relay_active = given["exit_relay"]
+
+
+def lay_offers(state: State, items: Iterable[Args]) -> None:
+    """Lay over the records what this run has learned of other cells' offers."""
+    for item in items:
+        given = _given(item)
+        if "offered" in given and given.get("name") in state.links:
+            state.links[given["name"]].remote_exit_offered = given["offered"]
+
+
+def lay_route(state: State, item: Args) -> Peer:
+    """Lay the way of one device over its record. Raises BadInput for an unknown device or a name that is none."""
+    given = _given(item)
+    name = names.check_name("Peer", given.get("peer"))
+    if name not in state.peers and "addresses" not in given:
+        known = ", ".join(sorted(state.peers)) or "none"
+        raise BadInput(f"Cell {state.cell.name!r} has no peer {name!r}. Its peers: {known}. Define it in cell_peers.")
+    peer = state.peers.setdefault(name, Peer(name))
+    if "addresses" in given:
+        peer.addresses = [str(parse_address(a, f"addresses of peer {name!r}")) for a in given["addresses"]]
+    if "via_cell" in given:
+        peer.route_via = None if given["via_cell"] == DIRECT else names.check_name("Cell", given["via_cell"])
+    return peer
+
+
+def check_keys(state: State, own_key: str | None, kernel: Mapping[str, wireguard.Interface]) -> None:
+    """Refuse a key that is the cell's own, or that two links, two devices or somebody else's peer share."""
+    holders: dict[str, str] = {own_key: f"this cell {state.cell.name!r} itself"} if own_key else {}
+    ours = {link.interface for link in state.links.values()} | {state.cell.interface}
+    entries = [(f"peer {peer.name!r}", peer.public_key) for peer in state.peers.values()]
+    entries += [(f"link {link.name!r}", link.public_key) for link in state.links.values()]
+    for who, key in entries:
+        if key is None or key == wireguard.GENERATED:
+            continue
+        if key in holders:
+            raise BadInput(f"public_key of {who}: {key!r} is already the key of {holders[key]}. Every cell and device needs a key of its own.")
+        holders[key] = who
+    for name, interface in kernel.items():
+        if name in ours or name.startswith("pic-"):
+            continue
+        for key in interface.peers:
+            if key in holders:
+                raise BadInput(f"public_key of {holders[key]}: {key!r} is already a peer of interface {name!r} of this host. Use another key or remove that peer.")
+
+
+def check_networks(state: State, host_networks: Mapping[str, Iterable[str]]) -> None:
+    """Refuse networks of the cell and its links that overlap each other or a network of the host."""
+    found = network_conflicts(state, host_networks)
+    if found:
+        raise BadInput("; ".join(f"The {sentence}" for sentence in found) + ". Nothing was changed. Give one of them another network.")
+
+
+def network_conflicts(state: State, host_networks: Mapping[str, Iterable[str]]) -> list[str]:
+    """List what check_networks refuses, a sentence each."""
+    wanted: dict[str, Iterable[str]] = {f"this cell {state.cell.name!r}": state.cell.networks}
+    wanted.update({f"link {name!r}": link.networks for name, link in sorted(state.links.items())})
+    return conflicts(wanted, host_networks)
+
+
+def _lay_service(cell: Cell, item: Args) -> None:
+    given = _given(item)
+    name = names.check_name("Service", given.get("name"))
+    if given.get("state") == "absent":
+        cell.services.pop(name, None)
+        return
+    service = cell.services.setdefault(name, Service(name))
+    if "address" in given:
+        service.addresses = [str(parse_address(a, f"address of service {name!r}")) for a in given["address"]]
+    if "port" in given:
+        service.port = _port(given["port"], f"port of service {name!r}")
+    if "protocol" in given:
+        service.protocol = given["protocol"]
+    if not service.addresses or not service.port:
+        raise BadInput(f"Service {name!r} lacks an address or a port. Give both.")
+
+
+def _check_peers(state: State) -> None:
+    seen: dict[str, str] = {address: f"the cell {state.cell.name!r} itself" for address in state.cell.own_addresses()}
+    for peer in state.peers.values():
+        for address in peer.addresses:
+            if address in seen:
+                raise BadInput(f"Address {address} of peer {peer.name!r} is already that of {seen[address]}. Every device needs an address of its own.")
+            seen[address] = f"peer {peer.name!r}"
+            if state.cell.networks and not any(ipaddress.ip_address(address) in ipaddress.ip_network(n) for n in state.cell.own_networks()):
+                raise BadInput(
+                    f"Address {address} of peer {peer.name!r} is in none of the cell's networks {', '.join(state.cell.own_networks())}. Give it one from there."
+                )
+
+
+def _check_endpoint_outside(link: Link) -> None:
+    host = (link.endpoint or "").rpartition(":")[0].strip("[]")
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return
+    for network in link.networks:
+        if address in ipaddress.ip_network(network):
+            raise BadInput(f"endpoint {link.endpoint!r} of link {link.name!r} lies in the link's own network {network}, which would be a loop. Give the address outside the tunnel.")
+
+
+def _port(value: Any, what: str) -> int:
+    if not 0 < int(value) < 65536:
+        raise BadInput(f"{what}: {value!r} is no port. Give a number from 1 to 65535.")
+    return int(value)
+
+
+def _given(args: Args | None) -> dict[str, Any]:
+    """Drop what is not given: None, and the empty text of an unanswered survey question, also within a list."""
+    given = {}
+    for key, value in (args or {}).items():
+        if isinstance(value, (list, tuple)):
+            value = [item for item in value if item not in (None, "")]
+            if not value:
+                continue
+        if value not in (None, ""):
+            given[key] = value
+    return given

@@ -1,0 +1,132 @@
+# Copyright (c) the pic.cells contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Peer-sync: what one cell tells another, who may say it, and the only things that it can change. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .errors import BadInput
+from .names import check_name
+from .records import Link, State
+
+OK, FORBIDDEN, CONFLICT = 200, 403, 409
+_FIELDS = {"from_cell": str, "from_public_key": str, "generation": int, "permissions": dict, "exit_offered": bool, "use_as_exit_relay": bool}
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """How a push arrived. On the delegate channel Ansible's own authority stands for interface, source and signature."""
+
+    channel: str
+    interface: str | None = None
+    source: str | None = None
+    mac_ok: bool = False
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The answer to a push, and whether its content may be taken over."""
+
+    status: int
+    reason: str
+    accepted: bool = False
+    relay: bool = False
+
+
+def payload(state: State, name: str, public_key: str) -> dict[str, Any]:
+    """Return what this cell tells another: what it shares, whether it offers an exit, whether it asks for one."""
+    link = state.links[name]
+    return {
+        "from_cell": state.cell.name,
+        "from_public_key": public_key,
+        "generation": state.links[name].generation,
+        "permissions": {"outbound": {service: True for service in link.shares}},
+        "exit_offered": link.exit_offered,
+        "use_as_exit_relay": state.exit_in_use(name),
+    }
+
+
+def digest(message: Mapping[str, Any]) -> str:
+    """Return a fingerprint of a payload's content; the generation does not count."""
+    content = {key: message[key] for key in sorted(_FIELDS) if key != "generation"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def check_payload(message: object) -> dict[str, Any]:
+    """Return a payload of the right shape; raise BadInput for missing, unknown or ill-typed fields."""
+    if not isinstance(message, dict) or set(message) != set(_FIELDS):
+        raise BadInput(f"A peer-sync payload is an object with exactly the fields {', '.join(_FIELDS)}. Send one built by pic_peer_sync.")
+    for key, kind in _FIELDS.items():
+        if type(message[key]) is not kind:
+            raise BadInput(f"The peer-sync field {key} is no {kind.__name__}. Send a payload built by pic_peer_sync.")
+    outbound = message["permissions"].get("outbound")
+    if set(message["permissions"]) != {"outbound"} or not isinstance(outbound, dict) or not all(type(v) is bool for v in outbound.values()):
+        raise BadInput("The peer-sync field permissions holds just 'outbound', an object of service names and booleans.")
+    for service in outbound:
+        check_name("Service", service)
+    check_name("Cell", message["from_cell"])
+    if not 0 < message["generation"] < 2**63:
+        raise BadInput("The peer-sync field generation is a positive number. Send a payload built by pic_peer_sync.")
+    return message
+
+
+def judge(link: Link | None, message: Mapping[str, Any], evidence: Evidence) -> Verdict:
+    """Decide on a well-formed push; link is the receiver's record of the sender, None where it has none."""
+    if link is None or not link.public_key or message["from_public_key"] != link.public_key:
+        return Verdict(FORBIDDEN, "the sender is not the linked cell that it says it is")
+    if evidence.channel != "delegate" and not (
+        evidence.mac_ok and evidence.interface == link.interface and evidence.source is not None and evidence.source in link.address
+    ):
+        return Verdict(FORBIDDEN, "the sender is not the linked cell that it says it is")
+    if message["generation"] <= link.remote_generation:
+        return Verdict(OK, "not newer than what is known")
+    if message["use_as_exit_relay"] and not link.exit_offered:
+        return Verdict(CONFLICT, "no exit is offered to this cell; all else is taken over", accepted=True)
+    return Verdict(OK, "taken over", accepted=True, relay=message["use_as_exit_relay"])
+
+
+def take_over(link: Link, message: Mapping[str, Any], verdict: Verdict, now: str) -> None:
+    """Change the receiver's view of the sender, and nothing else."""
+    if not verdict.accepted:
+        return
+    link.permissions = {"inbound": link.permissions["inbound"], "outbound": dict(message["permissions"]["outbound"])}
+    link.remote_exit_offered = message["exit_offered"]
+    link.remote_exit_relay_active = verdict.relay
+    link.last_remote_update_at = now
+    link.remote_generation = message["generation"]
+
+
+def mint(link: Link, message: dict[str, Any]) -> None:
+    """Give a payload its generation: the current one, or a new one where its content is new."""
+    content = digest(message)
+    if link.minted != content:
+        link.generation += 1
+        link.minted = content
+        link.pending_push = True
+    message["generation"] = link.generation
+
+
+def acknowledge(link: Link, answer: Mapping[str, Any] | None, now: str) -> None:
+    """Write down how a push ended.
+
+    answer: {status, generation, reason} of the receiver, None where it was not reached. A push that fails again in the
+    same way changes nothing.
+    """
+    status = None if answer is None else int(answer["status"])
+    error = "not reached" if answer is None else None if status == OK else str(answer["reason"])
+    stored = answer is not None and status in (OK, CONFLICT) and answer["generation"] == link.generation
+    was = (link.pending_push, link.last_push_status, link.last_push_error)
+    link.pending_push = not stored or status == CONFLICT
+    if answer is not None and status == OK and answer["generation"] > link.generation:
+        # The other side knows a later one of ours (this cell was reinstalled): continue from there.
+        link.generation, link.minted, error = answer["generation"], None, "the other cell knows a later generation"
+    if status == CONFLICT:
+        link.remote_exit_offered = False
+    if was != (link.pending_push, status, error):
+        link.last_push_status, link.last_push_error, link.last_push_at = status, error, now

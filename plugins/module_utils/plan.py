@@ -1,0 +1,88 @@
+# Copyright (c) the pic.cells contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A plan as data: ordered steps, and what they change in the user's words. Applying it is the only place that writes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Union
+
+from .command import Host, missing_tool
+
+
+@dataclass(frozen=True)
+class Run:
+    """Run a command. argv holds no secret; ok lists the exit codes that are no error."""
+
+    argv: tuple[str, ...]
+    stdin: str | None = None
+    ok: tuple[int, ...] = (0,)
+
+
+@dataclass(frozen=True)
+class Write:
+    """Write a file whole."""
+
+    path: str
+    text: str
+    mode: int = 0o600
+
+
+@dataclass(frozen=True)
+class Remove:
+    """Remove a file."""
+
+    path: str
+
+
+Step = Union[Run, Write, Remove]
+
+
+@dataclass
+class Plan:
+    """Steps in their order, with sorted lines that say what was and what will be."""
+
+    steps: list[Step] = field(default_factory=list)
+    before: list[str] = field(default_factory=list)
+    after: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.steps)
+
+    def describe(self, before: Iterable[str], after: Iterable[str]) -> None:
+        """Add lines to both sides of the difference."""
+        self.before.extend(before)
+        self.after.extend(after)
+
+    def extend(self, other: Plan) -> None:
+        """Append another plan."""
+        self.steps.extend(other.steps)
+        self.warnings.extend(other.warnings)
+        self.describe(other.before, other.after)
+
+    def diff(self) -> dict[str, str]:
+        """Return the difference as Ansible prints it; no lines where nothing changes."""
+        if not self:
+            return {"before": "", "after": ""}
+        return {"before": _text(self.before), "after": _text(self.after)}
+
+
+def apply(host: Host, plan: Plan) -> None:
+    """Carry out all steps of a plan in order; the first error ends it. A missing program is found before the first step."""
+    for step in plan.steps:
+        if isinstance(step, Run) and not host.has(step.argv[0]):
+            raise missing_tool(step.argv[0])
+    for step in plan.steps:
+        if isinstance(step, Run):
+            host.run(step.argv, stdin=step.stdin, ok=step.ok)
+        elif isinstance(step, Write):
+            host.write(step.path, step.text, step.mode)
+        else:
+            host.remove(step.path)
+
+
+def _text(lines: Iterable[str]) -> str:
+    return "".join(f"{line}\n" for line in sorted(set(lines)))

@@ -1,0 +1,541 @@
+# Copyright (c) the pic.cells contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The parts of a cell, each as one plan: records laid over with what was asked for, compared with the kernel.
+
+A plan has three states of the records: as stored; before, which is stored laid over with what the caller says of parts
+that other modules own (in check mode those have not written it yet); and wanted, which has this module's own part changed
+as well. Only that own part is written and shown. Every plan writes it first, so that after a crash at any later step the
+next run knows what was meant.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+from . import conntrack, exits, firewall, iptables, overlay, peer_sync, records, wireguard
+from .command import PACKAGES, Host
+from .errors import BadInput
+from .iptables import Ruleset, Table
+from .networks import FAMILIES, host_networks
+from .observed import Observed
+from .plan import Plan, Run, Step, Write
+from .records import DIRECT, Link, Peer, State, sorted_networks
+from .routing import batch
+from .store import Store
+
+Args = Mapping[str, Any]
+DEFAULT_KEEPALIVE = 25  # seconds: keeps the mappings of common NATs and firewalls open (WireGuard quick start)
+
+
+@dataclass(frozen=True)
+class Identity:
+    """The cell's key pair. private is None, and public says so, where a new one is not made: in a prediction, or without wg."""
+
+    private: str | None
+    public: str
+    new: bool
+
+
+class Cell:
+    """One cell while it is read, planned and changed: its host, its records before and as wanted, its kernel."""
+
+    def __init__(self, host: Host, store: Store, predict: bool = False, now: float | None = None) -> None:
+        """host: the machine. store: its records. predict: no plan will be applied. now: seconds since the epoch."""
+        self.host = host
+        self.store = store
+        self.predict = predict
+        self.now = time.time() if now is None else now
+        self.stored = store.load()
+        self.before = self.stored.copy()
+        self.wanted = self.stored.copy()
+        self.observed = Observed(host)
+
+    @cached_property
+    def identity(self) -> Identity:
+        """Return the cell's key; make one where there is none, to be written by the plan."""
+        private = (self.host.read(self._identity_path) or "").strip() or self._adopted_key()
+        if private:
+            return Identity(private, wireguard.public_key_of(self.host, private), False)
+        if self.predict or not self.host.has("wg"):
+            return Identity(None, wireguard.GENERATED, True)
+        private = self.host.run(["wg", "genkey"]).out.strip()
+        return Identity(private, wireguard.public_key_of(self.host, private), True)
+
+    def _know(self, cell: Args | None, links: Iterable[Args] = ()) -> None:
+        """Lay what the caller says of parts that are not the module's own over both sides of the comparison."""
+        for state in (self.before, self.wanted):
+            overlay.lay_cell(state, cell)
+            for item in links:
+                if item.get("state") != "absent":
+                    overlay.lay_link(state, item)
+
+    def plan_cell(self, cell: Args, peers: Iterable[Args], links: Iterable[Args]) -> tuple[Plan, dict[str, Any]]:
+        """Plan the cell itself: identity, records, devices' interface, and a port for each link. Returns plan and facts."""
+        overlay.lay_cell(self.wanted, cell)
+        if not self.wanted.cell.networks:
+            raise BadInput(f"Cell {self.wanted.cell.name!r} has no networks. Give its own address with prefix, like 10.0.0.1/24, in cell_networks.")
+        peers = list(peers)
+        overlay.lay_peers(self.wanted, peers)
+        for item in links:
+            if item.get("state") != "absent":
+                overlay.lay_link(self.wanted, {key: item.get(key) for key in ("name", "interface", "listen_port")})
+        identity = self.identity
+        overlay.check_networks(self.wanted, self.observed.host_networks(self.wanted))
+        overlay.check_keys(self.wanted, None if identity.new else identity.public, self.observed.wireguard)
+        self._allocate_ports()
+        plan = self._plan_records(records.CELL_PART)
+        plan.extend(self._plan_identity(identity))
+        plan.extend(self._plan_devices(identity, {str(item["name"]): item.get("preshared_key") or None for item in peers}))
+        facts = {
+            "public_key": identity.public,
+            "generated": identity.new,
+            "links": {
+                name: {"interface": link.interface, "listen_port": link.listen_port, "exit_offered": link.exit_offered, "share": link.shares}
+                for name, link in sorted(self.wanted.links.items())
+            },
+        }
+        return plan, facts
+
+    def plan_links(self, cell: Args | None, items: Iterable[Args]) -> tuple[Plan, dict[str, Any]]:
+        """Plan the tunnels to other cells: interface, peer, addresses, routes. Returns plan and what is pending."""
+        self._know(cell)
+        identity = self.identity
+        items = list(items)
+        removed = [item["name"] for item in items if item.get("state") == "absent"]
+        for name in removed:
+            self.wanted.links.pop(name, None)
+        present = [item for item in items if item.get("state") != "absent"]
+        for item in present:
+            overlay.lay_link(self.before, {"name": item["name"]})
+            overlay.lay_link(self.wanted, item)
+        overlay.check_keys(self.wanted, None if identity.new else identity.public, self.observed.wireguard)
+        overlay.check_networks(self.wanted, self.observed.host_networks(self.wanted))
+        self._allocate_ports()
+        self._check_interfaces(present)
+        pending = [item["name"] for item in present if self.wanted.links[item["name"]].pending]
+        plan = self._plan_records(records.LINK_PART)
+        plan.steps += self._plan_identity(identity).steps
+        for item in present:
+            link = self.wanted.links[item["name"]]
+            if not link.pending:
+                plan.extend(self._plan_link(link, identity, item.get("preshared_key") or None, item.get("exit")))
+        plan.steps += conntrack.revoked(self.before, self.wanted)
+        for name in removed:
+            plan.extend(self._plan_link_removal(name))
+        plan.warnings += [f"Link {name!r} is pending: its public key or its networks are not known yet." for name in pending]
+        for key in (item["public_key"] for item in present if item.get("generated") and item.get("public_key")):
+            plan.after = [line.replace(key, wireguard.GENERATED) for line in plan.after]
+        return plan, {"pending": sorted(pending)}
+
+    def plan_rules(self, cell: Args | None, items: Iterable[Args]) -> tuple[Plan, dict[str, Any]]:
+        """Plan all rules of the cell in both families, and the end of flows that are no longer allowed. Returns plan and shares."""
+        items = list(items)
+        self._know(cell, items)
+        for item in items:
+            if item.get("state") != "absent":
+                overlay.lay_permissions(self.wanted, item)
+            elif item["name"] in self.wanted.links:
+                gone = self.wanted.links[item["name"]]
+                gone.ruled, gone.exit_offered, gone.remote_exit_relay_active = False, False, False
+                gone.permissions = {"inbound": {}, "outbound": gone.permissions["outbound"]}
+        self._allocate_ports()
+        plan = self._plan_records(records.RIGHTS_PART)
+        for family in FAMILIES:
+            wanted = firewall.build(self.wanted, family, self.observed.surroundings(self.wanted.cell, family))
+            steps, before, after = self._plan_iptables(family, wanted)
+            plan.steps += steps
+            plan.describe(before, after)
+        plan.steps += conntrack.revoked(self.before, self.wanted)
+        plan.warnings += self.observed.warnings
+        shares = {name: link.shares for name, link in sorted(self.wanted.links.items())}
+        return plan, {"shares": shares}
+
+    def plan_routes(self, cell: Args | None, offers: Iterable[Args], routes: Iterable[Args]) -> tuple[Plan, dict[str, Any]]:
+        """Plan the ways of devices: exit tables, policy rules, the firewall's second layer. Returns plan and what is pending."""
+        offers = list(offers)
+        self._know(cell, offers)
+        overlay.lay_offers(self.before, offers)
+        overlay.lay_offers(self.wanted, offers)
+        expected = {item["name"] for item in offers if item.get("expected")}
+        for item in routes:
+            overlay.lay_route(self.before, {**item, "via_cell": None})
+            self._check_route(overlay.lay_route(self.wanted, item), expected)
+        exits.allocate_tables(self.wanted, self.observed.routing.values())
+        for name, link in self.wanted.links.items():
+            link.exit_relay_active = self.wanted.exit_in_use(name)
+        plan = self._plan_ways()
+        waiting = {p.name: p.route_via for p in self.wanted.peers.values() if p.route_via and not self.wanted.exit_is_effective(p.route_via)}
+        plan.warnings += [
+            f"Peer {peer!r} is routed via {via!r}, which does not offer an exit now: its internet traffic is refused until it does." for peer, via in sorted(waiting.items())
+        ]
+        return plan, {"pending": sorted(waiting)}
+
+    def plan_sync(
+        self, cell: Args | None, items: Iterable[Args], routes: Iterable[Args], received: Iterable[Args] | None, answers: Mapping[str, Args | None] | None
+    ) -> tuple[Plan, dict[str, Any]]:
+        """Plan one step of peer-sync: take over what others sent, note how pushes ended, or build what to send."""
+        self._know(cell)
+        items = [item for item in items if item.get("state") != "absent"]
+        facts: dict[str, Any] = {"payloads": {}, "answers": {}}
+        plan = Plan()
+        asked = self._asked(items, routes)
+        if received is not None:
+            self._take_over(asked, received, facts["answers"], plan)
+        elif answers is not None:
+            self._build(asked, facts["payloads"])
+            for name, answer in sorted(answers.items()):
+                if name in self.wanted.links:
+                    peer_sync.acknowledge(self.wanted.links[name], answer or None, self._timestamp())
+                    told = "told" if not self.wanted.links[name].pending_push else "not told yet"
+                    plan.describe([f"cell {name}: to be told"], [f"cell {name}: {told}"])
+            facts["payloads"] = {}
+        else:
+            self._build(asked, facts["payloads"])
+            for name, message in facts["payloads"].items():
+                if self.wanted.links[name] != self.before.links.get(name):
+                    plan.describe([], [f"cell {name} is to be told: {_payload_words(message)}"])
+        plan.extend(self._plan_records(records.SYNC_PART))
+        return plan, facts
+
+    def info(self, cell: Args | None, items: Iterable[Args]) -> dict[str, Any]:
+        """Read back the cell; with what is wanted given, also say what would be refused and which packages are missing."""
+        state, seen = self.stored, self.observed
+        public = None if self.identity.new else self.identity.public
+        tunnels = {key: peer for interface in seen.wireguard.values() for key, peer in interface.peers.items()}
+        facts: dict[str, Any] = {
+            "name": state.cell.name,
+            "public_key": public,
+            "networks": state.cell.networks,
+            "links": {name: {**asdict(link), **_counters(tunnels.get(link.public_key or ""))} for name, link in sorted(state.links.items())},
+            "peers": {
+                name: {**asdict(peer), "exit_effective": state.exit_is_effective(peer.route_via), **_counters(tunnels.get(peer.public_key or ""))}
+                for name, peer in sorted(state.peers.items())
+            },
+            "rules": {f"ipv{family}": {table: iptables.own_rules(saved) for table, saved in sorted(seen.iptables[family].items())} for family in FAMILIES},
+            "policy_rules": {f"ipv{family}": sorted(rule.render() for rule in seen.routing[family].rules) for family in FAMILIES},
+            "routes": {f"ipv{family}": sorted(route.render() for route in seen.routing[family].routes) for family in FAMILIES},
+            "missing": self._missing_packages(),
+            "drift": self._drift() if state.cell.name else [],
+        }
+        overlay.lay_cell(self.wanted, cell)
+        for item in items:
+            overlay.lay_link(self.wanted, item)
+        facts["conflicts"] = overlay.network_conflicts(self.wanted, seen.host_networks(self.wanted))
+        return facts
+
+    def _drift(self) -> list[str]:
+        lines = []
+        for plan in (
+            self.plan_cell({}, [], [])[0],
+            self.plan_links(None, [{"name": name} for name in sorted(self.before.links)])[0],
+            self.plan_rules(None, [])[0],
+            self.plan_routes(None, [], [])[0],
+        ):
+            if plan:
+                lines += [f"missing: {line}" for line in sorted(set(plan.after) - set(plan.before))]
+                lines += [f"surplus: {line}" for line in sorted(set(plan.before) - set(plan.after))]
+        return lines
+
+    def _missing_packages(self) -> list[str]:
+        tools = ("wg", "wg-quick", "ip", "iptables", "ip6tables", "conntrack")
+        missing = {PACKAGES[tool] for tool in tools if not self.host.has(tool)}
+        if not self.host.exists("/sys/module/wireguard") and not self.host.has("wireguard-go"):
+            probe = ["modprobe", "--dry-run", "--quiet", "wireguard"]
+            if not self.host.has("modprobe") or self.host.run(probe, ok=(0, 1)).rc:
+                missing.add("wireguard-go")
+        return sorted(missing)
+
+    # Records
+
+    def _plan_records(self, part: records.Part) -> Plan:
+        """Plan the writing of a module's own part of the records, whatever else is laid over them for this run."""
+        plan = Plan(warnings=list(self.store.warnings))
+        for path, text in self.store.writes(self.stored, records.replace_part(self.stored, self.wanted, part)):
+            plan.steps.append(Write(path, text))
+        plan.describe(part.words(self.before), part.words(self.wanted))
+        return plan
+
+    def _timestamp(self) -> str:
+        return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self.now))
+
+    # Identity, devices and links
+
+    @property
+    def _identity_path(self) -> str:
+        return f"{self.store.path}/identity.key"
+
+    def _adopted_key(self) -> str | None:
+        """Return the key that the devices' interface already has: a cell keeps its identity."""
+        name = self.wanted.cell.interface
+        text = self.host.read(wireguard.config_path(name))
+        for section in wireguard.parse_config(text or ""):
+            if section.header == "interface" and section.get("privatekey"):
+                return section.get("privatekey")
+        interface = self.observed.wireguard.get(name)
+        return interface.private_key if interface else None
+
+    def _plan_identity(self, identity: Identity) -> Plan:
+        plan = Plan()
+        if (self.host.read(self._identity_path) or "").strip() == (identity.private or "-"):
+            return plan
+        if identity.private is None:
+            plan.steps.append(Run(("wg", "genkey")))  # ends a run without wg with the name of the missing package
+        plan.steps.append(Write(self._identity_path, f"{identity.private or ''}\n"))
+        plan.describe([], [f"identity: public key {wireguard.GENERATED if identity.new else identity.public}"])
+        return plan
+
+    def _plan_devices(self, identity: Identity, given: Mapping[str, str | None]) -> Plan:
+        cell = self.wanted.cell
+        written = _preshared_keys(self.host, cell.interface)
+        peers, labels = {}, {}
+        for name, peer in sorted(self.wanted.peers.items()):
+            if not peer.public_key:
+                continue
+            key = peer.public_key
+            if given.get(name):
+                wireguard.check_preshared_key(f"peer {name!r}", given[name] or "")
+            peers[key] = wireguard.Peer(key, host_networks(peer.addresses), preshared_key=given.get(name) or written.get(key))
+            labels[key] = f"device {name}"
+        removed = {p.public_key for p in self.before.peers.values() if p.public_key} - set(peers)
+        wanted = wireguard.Interface(cell.interface, identity.private, None, cell.listen_port, peers, [str(n) for n in cell.networks])
+        observed = self.observed.wireguard.get(cell.interface)
+        if observed is None and cell.interface in self.observed.links:
+            raise BadInput(f"Interface {cell.interface!r} is there but is not WireGuard. Set cell_interface to another name.")
+        return wireguard.plan_interface(self.host, wanted, observed, labels, sorted(removed), self.now)
+
+    def _plan_link(self, link: Link, identity: Identity, preshared_key: str | None, exit_wanted: bool | None = None) -> Plan:
+        """Plan one link's interface and peer; exit_wanted None follows the records."""
+        cell, key, interface = self.wanted.cell, str(link.public_key), str(link.interface)
+        if preshared_key:
+            wireguard.check_preshared_key(f"link {link.name!r}", preshared_key)
+        in_use = self.wanted.exit_in_use(link.name) if exit_wanted is None else exit_wanted
+        peer = wireguard.Peer(
+            key,
+            [*link.networks, *(["0.0.0.0/0", "::/0"] if in_use else [])],
+            link.endpoint,
+            DEFAULT_KEEPALIVE if link.keepalive is None else link.keepalive,
+            preshared_key or _preshared_keys(self.host, interface).get(key),
+        )
+        old = self.before.links.get(link.name)
+        removed = [old.public_key] if old and old.public_key and old.public_key != key else []
+        shared = interface == cell.interface
+        observed = self.observed.wireguard.get(interface)
+        if shared:
+            wanted = wireguard.Interface(interface, identity.private, None, cell.listen_port, {key: peer}, list(cell.networks))
+        else:
+            addresses = sorted_networks(host_networks(cell.own_addresses()))
+            wanted = wireguard.Interface(interface, identity.private, None, link.listen_port, {key: peer}, addresses, link.mtu)
+            removed += [other for other in (observed.peers if observed else ()) if other != key]
+        wanted.routes = exits.link_routes(link)
+        if in_use and not shared:
+            wanted.routes += [r for family in FAMILIES for r in exits.exit_routes(self.wanted, family) if r.device == interface]
+        present = [route for family in FAMILIES for route in self.observed.routing[family].routes]
+        return wireguard.plan_interface(self.host, wanted, observed, {key: f"cell {link.name}"}, removed, self.now, present)
+
+    def _plan_link_removal(self, name: str) -> Plan:
+        old = self.before.links.get(name)
+        plan = Plan()
+        if old is None or old.interface is None:
+            return plan
+        if old.interface != self.wanted.cell.interface:
+            plan.extend(wireguard.plan_removal(self.host, old.interface, self.observed.wireguard.get(old.interface)))
+        elif old.public_key:
+            observed = self.observed.wireguard.get(old.interface)
+            cell = self.wanted.cell
+            wanted = wireguard.Interface(old.interface, self.identity.private, None, cell.listen_port, {}, list(cell.networks))
+            plan.extend(wireguard.plan_interface(self.host, wanted, observed, {}, [old.public_key], self.now))
+        for family in FAMILIES:
+            gone = set(exits.link_routes(old, family))
+            # The interface takes its own routes along; what stays is the unreachable one behind them.
+            standing = [r for r in self.observed.routing[family].routes if r in gone and (r.device is None or old.interface == self.wanted.cell.interface)]
+            plan.steps += batch(family, (f"route del {route.render()}" for route in standing))
+            plan.describe((route.words() for route in standing), ())
+        return plan
+
+    def _allocate_ports(self) -> None:
+        """Give each link a port; the same answer in check mode and in the run."""
+        cell = self.wanted.cell
+        used = {link.listen_port for link in self.wanted.links.values() if link.listen_port} | {cell.listen_port}
+        for _name, link in sorted(self.wanted.links.items()):
+            if link.interface == cell.interface:
+                link.listen_port = cell.listen_port
+            elif link.listen_port is None:
+                port = cell.link_port_base
+                while port in used or port in self.observed.used_ports():
+                    port += 1
+                link.listen_port = port
+                used.add(port)
+
+    def _check_interfaces(self, items: Iterable[Args]) -> None:
+        names = {link.interface: link.name for link in self.wanted.links.values() if link.interface != self.wanted.cell.interface}
+        for item in items:
+            link = self.wanted.links[item["name"]]
+            if link.interface in self.observed.links and link.interface not in self.observed.wireguard:
+                raise BadInput(f"Interface {link.interface!r} of link {link.name!r} is there but is not WireGuard. Set the link's interface to another name.")
+            if link.interface == self.wanted.cell.interface:
+                if item.get("exit") or self.wanted.exit_in_use(link.name):
+                    self._check_shared_exit(link)
+            elif names[link.interface] != link.name:
+                raise BadInput(f"Links {link.name!r} and {names[link.interface]!r} have the same interface {link.interface!r}. Give one of them another.")
+
+    def _check_shared_exit(self, link: Link) -> None:
+        """On one interface a prefix belongs to one peer: a second exit would silently steal the first's."""
+        observed = self.observed.wireguard.get(str(link.interface))
+        for key, peer in (observed.peers if observed else {}).items():
+            if key != link.public_key and {"0.0.0.0/0", "::/0"} & set(peer.allowed_ips):
+                raise BadInput(
+                    f"Link {link.name!r} cannot be an exit on interface {link.interface!r}: the peer {key} there already has 0.0.0.0/0, which WireGuard gives to one peer only. Leave the link's interface out, so that it gets its own."
+                )
+
+    # Rules
+
+    def _plan_iptables(self, family: int, wanted: Ruleset, only: Iterable[str] | None = None) -> tuple[list[Step], list[str], list[str]]:
+        ours = firewall.own_interfaces(self.wanted.cell)
+        return iptables.plan_rules(wanted, self.observed.iptables[family], ours, self.observed.backends[family], only)
+
+    # Ways of devices
+
+    def _check_route(self, peer: Peer, expected: set[str]) -> None:
+        """Refuse a way through a cell that never offered; one that is expected to, or was in use, waits fail-closed."""
+        via, old = peer.route_via, self.stored.peers.get(peer.name)
+        if via is None or (old is not None and old.route_via == via) or via in expected:
+            return
+        link = self.wanted.links.get(via)
+        if link is None:
+            raise BadInput(f"Peer {peer.name!r} cannot be routed via {via!r}: cell {self.wanted.cell.name!r} has no link with it. Link the cells first, or use via_cell={DIRECT}.")
+        if not link.remote_exit_offered:
+            raise BadInput(
+                f"Peer {peer.name!r} cannot be routed via {via!r}: that cell has not offered {self.wanted.cell.name!r} an exit. Let it offer one (offer_exit), or use via_cell={DIRECT}."
+            )
+
+    def _plan_ways(self) -> Plan:
+        """Order all changes: the new way is prepared whole, flows end while only 'unreachable' stands, the old way goes last."""
+        seen = self.observed.routing
+        priority = exits.base_priority(seen.values())
+        moves = {family: exits.plan_move(self.wanted, seen[family], family, priority) for family in FAMILIES}
+        plan = self._plan_records(records.WAYS_PART)
+        opened, closed = self._plan_exit_peers()
+        plan.extend(opened)
+        for family in FAMILIES:
+            plan.steps += batch(family, moves[family].prepare)
+        early, late = self._plan_second_layer()
+        plan.extend(early)
+        for family in FAMILIES:
+            plan.steps += [conntrack.of_address(source) for source in moves[family].flows]
+        for family in FAMILIES:
+            plan.steps += batch(family, moves[family].enter)
+        for family in FAMILIES:
+            plan.steps += batch(family, moves[family].leave)
+            plan.describe(moves[family].before, moves[family].after)
+        plan.extend(late)
+        plan.extend(closed)
+        return plan
+
+    def _plan_exit_peers(self) -> tuple[Plan, Plan]:
+        """Plan the links' AllowedIPs: those that become exits first, those that are none any more last."""
+        opened, closed = Plan(), Plan()
+        for name, link in sorted(self.wanted.links.items()):
+            before = self.before.links.get(name)
+            used = self.wanted.exit_in_use(name)
+            if not link.pending and (used or (before is not None and before.exit_relay_active)) and link.interface in self.observed.wireguard:
+                self._check_interfaces([{"name": name, "exit": used}])
+                tunnel = self._plan_link(link, self.identity, None, used)
+                if before is not None and before.exit_relay_active != used:
+                    # The records' own line says it; in check mode before the first run there is no interface to speak of.
+                    tunnel.before, tunnel.after = [], []
+                (opened if used else closed).extend(tunnel)
+        return opened, closed
+
+    def _plan_second_layer(self) -> tuple[Plan, Plan]:
+        """Plan the chain that drops routed peers at the uplink: who becomes routed is in it early, who goes direct leaves it late."""
+        early, late = Plan(), Plan()
+        union = self.wanted.copy()
+        for name, peer in self.before.peers.items():
+            if peer.route_via and not (name in union.peers and union.peers[name].route_via):
+                union.peers[name] = peer
+        for family in FAMILIES:
+            final = self._layer_steps(self.wanted, family)
+            if union.routed_addresses(family) == self.wanted.routed_addresses(family):
+                early.steps += final[0]
+            else:
+                if set(self.wanted.routed_addresses(family)) - set(self.before.routed_addresses(family)):
+                    early.steps += self._layer_steps(union, family)[0]
+                late.steps += final[0]
+            late.describe(final[1], final[2])
+        return early, late
+
+    def _layer_steps(self, state: State, family: int) -> tuple[list[Step], list[str], list[str]]:
+        chains = firewall.routed_chains(state, family)
+        present = self.observed.iptables[family].get("filter", iptables.Saved()).rules
+        stale = [chain for chain in present if chain.startswith("PIC-R-") and chain not in chains]
+        home = {"PIC-HOME": firewall.home_chain(state.cell, family)}
+        return self._plan_iptables(family, {"filter": Table({**home, **chains})}, [*chains, *stale])
+
+    # Peer-sync
+
+    def _asked(self, items: Iterable[Args], routes: Iterable[Args]) -> State:
+        """Return the state that this run leads to, for judging and telling; what it lays over is written by other modules."""
+        asked = self.wanted.copy()
+        for item in items:
+            overlay.lay_link(asked, item)
+            overlay.lay_permissions(asked, item)
+        overlay.lay_offers(asked, items)
+        for item in routes:
+            overlay.lay_route(asked, item)
+        return asked
+
+    def _build(self, asked: State, payloads: dict[str, Any]) -> None:
+        for name, link in sorted(asked.links.items()):
+            if link.pending:
+                continue
+            record = self.wanted.links.setdefault(name, Link(name))
+            message = peer_sync.payload(asked, name, self.identity.public)
+            peer_sync.mint(record, message)
+            payloads[name] = message
+
+    def _take_over(self, asked: State, received: Iterable[Args], answers: dict[str, Any], plan: Plan) -> None:
+        for message in received:
+            message = peer_sync.check_payload(dict(message))
+            name = message["from_cell"]
+            judged = asked.links.get(name)
+            verdict = peer_sync.judge(judged, message, peer_sync.Evidence("delegate"))
+            if verdict.accepted:
+                record = self.wanted.links.setdefault(name, Link(name))
+                before = _view_words(record)
+                peer_sync.take_over(record, message, verdict, self._timestamp())
+                plan.describe(before, _view_words(record))
+            generation = self.wanted.links[name].remote_generation if name in self.wanted.links else 0
+            answers[name] = {"status": verdict.status, "applied": verdict.accepted, "generation": generation, "reason": verdict.reason}
+            if verdict.status != peer_sync.OK:
+                plan.warnings.append(f"A push of cell {name!r} was answered {verdict.status}: {verdict.reason}.")
+
+
+def _preshared_keys(host: Host, interface: str) -> dict[str, str]:
+    """Read the preshared keys that an interface's file already holds, by public key: silence keeps them."""
+    sections = wireguard.parse_config(host.read(wireguard.config_path(interface)) or "")
+    return {str(s.get("publickey")): str(s.get("presharedkey")) for s in sections if s.header == "peer" and s.get("presharedkey")}
+
+
+def _counters(peer: wireguard.Peer | None) -> dict[str, int]:
+    """Return a tunnel's last handshake (seconds since the epoch) and bytes."""
+    peer = peer or wireguard.Peer("")
+    return {"last_handshake": peer.handshake, "received": peer.received, "sent": peer.sent}
+
+
+def _payload_words(message: Mapping[str, Any]) -> str:
+    shares = ", ".join(sorted(message["permissions"]["outbound"])) or "nothing"
+    offer = "an exit is offered" if message["exit_offered"] else "no exit is offered"
+    wish = "its exit is used" if message["use_as_exit_relay"] else "its exit is not used"
+    return f"shared are {shares}; {offer}; {wish}"
+
+
+def _view_words(link: Link) -> list[str]:
+    shares = ", ".join(sorted(name for name, allowed in link.permissions["outbound"].items() if allowed)) or "nothing"
+    offer = ", offers an exit" if link.remote_exit_offered else ""
+    relay = ", uses this cell as exit" if link.remote_exit_relay_active else ""
+    return [f"cell {link.name}: shares {shares} with this cell{offer}{relay}"]

@@ -1,0 +1,148 @@
+# Copyright (c) the pic.cells contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Policy rules and routes of the kernel: reading, comparing, and the batch that changes them."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from .command import Host
+from .networks import WIDEST_DEFAULT_LIKE
+from .plan import Run, Step
+
+PROTOCOL = 201  # marks what is ours; clear of the protocols that the kernel, DHCP and routing daemons use
+MAIN = 254
+RESERVED_TABLES = frozenset({0, 253, 254, 255})
+TABLES = range(4200, 5200)
+
+# Priorities 4000-4999 are ours: wg-quick uses 32764-32765, tailscale 5210-5270, netbird 100-110, netmaker 2500-2600.
+PRIORITIES = range(4000, 4998, 10)
+
+UNREACHABLE_DEFAULT_METRIC = 4278198272
+UNREACHABLE_NETWORK_METRIC = 4294967295
+_UNREACHABLE = 7  # RTN_UNREACHABLE
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One policy rule; without a table it answers "unreachable"."""
+
+    family: int
+    priority: int
+    source: str
+    table: int | None = None
+    suppress: int | None = None
+
+    def render(self) -> str:
+        """Return the rule as ip takes it after 'rule add' or 'rule del'."""
+        action = "unreachable" if self.table is None else f"lookup {self.table}"
+        suppress = "" if self.suppress is None else f" suppress_prefixlength {self.suppress}"
+        return f"from {self.source} {action}{suppress} pref {self.priority} protocol {PROTOCOL}"
+
+
+@dataclass(frozen=True)
+class Route:
+    """One route of ours; without a device it answers "unreachable"."""
+
+    family: int
+    destination: str
+    device: str | None = None
+    table: int = MAIN
+    metric: int | None = None
+
+    def render(self) -> str:
+        """Return the route as ip takes it after 'route replace' or 'route del'."""
+        kind = "unreachable " if self.device is None else ""
+        device = "" if self.device is None else f" dev {self.device}"
+        metric = "" if self.metric is None else f" metric {self.metric}"
+        return f"{kind}{self.destination}{device} table {self.table}{metric} protocol {PROTOCOL}"
+
+    def words(self) -> str:
+        """Return the route as a person reads it."""
+        table = "" if self.table == MAIN else f" in table {self.table}"
+        return f"{self.destination} {'unreachable' if self.device is None else f'through {self.device}'}{table}"
+
+
+@dataclass(frozen=True)
+class Routing:
+    """What one family's routing holds: our rules and routes, and what others have."""
+
+    rules: tuple[Rule, ...] = ()
+    routes: tuple[Route, ...] = ()
+    foreign_priorities: frozenset[int] = frozenset()
+    foreign_tables: frozenset[int] = frozenset()
+    host_networks: tuple[tuple[str, str], ...] = ()  # (device, network) of main that is not ours
+    connected: tuple[tuple[str, str], ...] = ()  # those of them that the host is itself in
+    uplink: str | None = None
+
+
+def read_routing(host: Host, family: int) -> Routing:
+    """Read rules and routes of one family; nothing where ip is not installed yet. Raises CommandFailed."""
+    if not host.has("ip"):
+        return Routing()
+    rules = json.loads(host.run(["ip", f"-{family}", "-N", "-json", "rule", "show"]).out or "[]")
+    routes = json.loads(host.run(["ip", f"-{family}", "-N", "-json", "route", "show", "table", "all"]).out or "[]")
+    return parse_routing(family, rules, routes)
+
+
+def parse_routing(family: int, rules: list[dict[str, Any]], routes: list[dict[str, Any]]) -> Routing:
+    """Read what ip -json -N printed; an own rule is one of our protocol within our priorities."""
+    own_rules, foreign_priorities, foreign_tables = [], set(), set()
+    for item in rules:
+        priority, table = int(item.get("priority", 0)), _number(item.get("table"))
+        if str(item.get("protocol")) == str(PROTOCOL) and PRIORITIES.start <= priority < PRIORITIES.stop + 10:
+            source = item.get("src", "all")
+            if "srclen" in item and source != "all" and item["srclen"] not in (32, 128):
+                source = f"{source}/{item['srclen']}"
+            own_rules.append(Rule(family, priority, source, table, _number(item.get("suppress_prefixlen"))))
+        else:
+            foreign_priorities.add(priority)
+            if table is not None:
+                foreign_tables.add(table)
+    own_routes, networks, connected, defaults = [], [], [], []
+    for item in routes:
+        table, metric = _number(item.get("table")) or MAIN, _number(item.get("metric"))
+        destination, device = item["dst"], item.get("dev") or next((hop.get("dev") for hop in item.get("nexthops", ())), None)
+        unreachable = _number(item.get("type")) == _UNREACHABLE
+        if _number(item.get("protocol")) == PROTOCOL:
+            # The kernel shows 1024 for an IPv6 route that was given no metric.
+            implied = family == 6 and metric == 1024
+            own_routes.append(Route(family, _network(destination), None if unreachable else device, table, None if implied else metric))
+            continue
+        foreign_tables.add(table)
+        if table != MAIN or unreachable or not device:
+            continue
+        if destination == "default":
+            defaults.append((metric or 0, device))
+        elif not destination.startswith("fe80:") and ipaddress.ip_network(_network(destination)).prefixlen > WIDEST_DEFAULT_LIKE[family]:
+            networks.append((device, _network(destination)))
+            if "gateway" not in item and "via" not in item:
+                connected.append(networks[-1])
+    return Routing(
+        tuple(own_rules),
+        tuple(own_routes),
+        frozenset(foreign_priorities),
+        frozenset(foreign_tables),
+        tuple(networks),
+        tuple(connected),
+        min(defaults)[1] if defaults else None,
+    )
+
+
+def batch(family: int, lines: Iterable[str]) -> list[Step]:
+    """Return one call of ip for all lines, none where there is no line."""
+    text = "".join(f"{line}\n" for line in lines)
+    return [Run(("ip", f"-{family}", "-batch", "-"), text)] if text else []
+
+
+def _network(destination: str) -> str:
+    return destination if destination == "default" else str(ipaddress.ip_network(destination))
+
+
+def _number(value: Any) -> int | None:
+    return int(value) if value is not None and str(value).isdigit() else None

@@ -1,0 +1,388 @@
+# Copyright (c) the pic.cells contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""WireGuard: keys, what the kernel says, the configuration file, and the plan that leads one interface to its desired state."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import ipaddress
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from .command import Host
+from .errors import BadInput, CommandFailed
+from .networks import sort_key
+from .plan import Plan, Remove, Run, Write
+from .routing import MAIN, Route, batch
+
+CONFIG_DIR = "/etc/wireguard"
+WANTS_DIR = "/etc/systemd/system/multi-user.target.wants"
+GENERATED = "(generated)"  # a key that the run will make; in check mode nobody knows it yet
+FRESH_HANDSHAKE = 135  # seconds; a session is renewed after 120 s, so an older one is no sign of life (WireGuard paper, 6.1)
+
+_NO_KEY = base64.b64encode(bytes(32)).decode()
+_P = 2**255 - 19
+# Points of small order: a peer with such a key shares its secret with everybody (list: cr.yp.to/ecdh.html#validate).
+_LOW_ORDER = {
+    0,
+    1,
+    325606250916557431795983626356110631294008115727848805560023387167927233504,
+    39382357235489614581723060781553021112529911719440698176882885853963445705823,
+    _P - 1,
+}
+
+
+@dataclass
+class Peer:
+    """One peer of a WireGuard interface."""
+
+    public_key: str
+    allowed_ips: list[str] = field(default_factory=list)
+    endpoint: str | None = None
+    keepalive: int | None = None
+    preshared_key: str | None = None
+    handshake: int = 0  # seconds since the epoch, 0 for never
+    received: int = 0  # bytes
+    sent: int = 0  # bytes
+
+
+@dataclass
+class Interface:
+    """One WireGuard interface as the kernel has it, or as it shall be."""
+
+    name: str
+    private_key: str | None = None
+    public_key: str | None = None
+    listen_port: int | None = None
+    peers: dict[str, Peer] = field(default_factory=dict)
+    addresses: list[str] = field(default_factory=list)
+    mtu: int | None = None
+    up: bool = True
+    routes: list[Route] = field(default_factory=list)
+
+
+@dataclass
+class Section:
+    """One section of a configuration file, with its lines (comments before it included) as they stand."""
+
+    header: str
+    lines: list[str] = field(default_factory=list)
+
+    def get(self, key: str) -> str | None:
+        """Return the value of the first such setting."""
+        return next((value for name, value in map(_setting, self.lines) if name == key.lower()), None)
+
+
+def check_public_key(what: str, value: object) -> str:
+    """Return a well-formed public key; raise BadInput for what is none or lets everybody in."""
+    try:
+        raw = base64.b64decode(str(value), validate=True)
+    except (binascii.Error, ValueError):
+        raw = b""
+    if len(raw) != 32 or base64.b64encode(raw).decode() != value:
+        raise BadInput(f"{what}: {value!r} is no WireGuard key (32 bytes in base64, 44 characters). Copy it from 'wg show <interface> public-key' of the other side.")
+    if (int.from_bytes(raw, "little") & (2**255 - 1)) % _P in _LOW_ORDER:
+        raise BadInput(f"{what}: {value!r} is a key of low order, which protects nothing. Use a key made by 'wg genkey'.")
+    return str(value)
+
+
+def check_preshared_key(what: str, value: str) -> str:
+    """Return a well-formed preshared key; raise BadInput, without the key in the text, otherwise."""
+    try:
+        raw = base64.b64decode(value, validate=True)
+    except (binascii.Error, ValueError):
+        raw = b""
+    if len(raw) != 32 or value == _NO_KEY:
+        raise BadInput(f"{what}: the preshared key is not 32 bytes in base64 or is all zero. Make one with 'wg genpsk'.")
+    return value
+
+
+def check_endpoint(what: str, value: str) -> str:
+    """Return host:port (IPv6 in brackets); raise BadInput for anything else."""
+    match = re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?\.?):(\d{1,5})", value)
+    if not match or not 0 < int(match[2]) < 65536:
+        raise BadInput(f"{what}: endpoint {value!r} is no host:port. Give one like b.example.net:51821 or [2001:db8::1]:51821.")
+    return value
+
+
+def public_key_of(host: Host, private_key: str) -> str:
+    """Derive the public key; the private one travels by stdin."""
+    return host.run(["wg", "pubkey"], stdin=private_key + "\n").out.strip()
+
+
+def read_interfaces(host: Host) -> dict[str, Interface]:
+    """Read all WireGuard interfaces of the kernel; none where the tool is missing."""
+    return parse_dump(host.run(["wg", "show", "all", "dump"]).out) if host.has("wg") else {}
+
+
+def parse_dump(text: str) -> dict[str, Interface]:
+    """Read what 'wg show all dump' printed."""
+    interfaces: dict[str, Interface] = {}
+    for line in text.splitlines():
+        cells = [None if value in ("(none)", "off") else value for value in line.split("\t")]
+        name = str(cells[0])
+        if len(cells) == 5:
+            interfaces[name] = Interface(name, cells[1], cells[2], int(cells[3] or 0))
+        else:
+            key, psk, endpoint, allowed, handshake, received, sent, keepalive = cells[1:9]
+            interfaces[name].peers[str(key)] = Peer(
+                str(key),
+                sorted_networks((allowed or "").split(",")) if allowed else [],
+                endpoint,
+                int(keepalive) if keepalive else None,
+                psk,
+                int(handshake or 0),
+                int(received or 0),
+                int(sent or 0),
+            )
+    return interfaces
+
+
+def sorted_networks(values: Iterable[str]) -> list[str]:
+    """Return AllowedIPs in one order."""
+    return sorted((value for value in values if value), key=sort_key)
+
+
+def parse_config(text: str) -> list[Section]:
+    """Split a configuration file into its sections; comments and blank lines before a header belong to that header."""
+    sections = [Section("")]
+    pending: list[str] = []
+    for line in text.splitlines():
+        if line.strip().startswith("["):
+            sections.append(Section(line.strip().strip("[]").strip().lower(), [*pending, line]))
+            pending = []
+        elif not line.strip() or line.strip().startswith("#"):
+            pending.append(line)
+        else:
+            sections[-1].lines += [*pending, line]
+            pending = []
+    sections[-1].lines += pending
+    return sections
+
+
+def render_config(sections: Iterable[Section]) -> str:
+    """Join sections to a file's text (inverse of parse_config)."""
+    return "".join(f"{line}\n" for section in sections for line in section.lines)
+
+
+def config_path(interface: str) -> str:
+    """Return the file that wg-quick reads for an interface."""
+    return f"{CONFIG_DIR}/{interface}.conf"
+
+
+def merge_config(text: str | None, wanted: Interface, labels: Mapping[str, str], removed: Iterable[str], link: bool) -> str:
+    """Return the file for an interface: ours as wanted, everybody else's settings and peers as they stand.
+
+    labels: what a comment says of each wanted peer, by key. removed: keys of ours that go.
+    link: whether the interface is a link's own, whose file is written whole.
+    """
+    sections = [] if link or text is None else parse_config(text)
+    if not any(section.header == "interface" for section in sections):
+        sections.append(Section("interface", ["# Written by pic.cells.", "[Interface]", *([] if text and not link else ["Table = off"])]))
+    for section in sections:
+        if section.header == "interface":
+            section.lines = _interface_lines(section.lines, wanted)
+    gone = set(removed)
+    kept = []
+    written = set()
+    for section in sections:
+        key = section.get("publickey") if section.header == "peer" else None
+        if key in gone and key not in wanted.peers:
+            continue
+        if key in wanted.peers:
+            if key not in written:
+                kept.append(Section("peer", _peer_lines(wanted.peers[key], labels[key])))
+                written.add(key)
+            continue
+        kept.append(section)
+    kept += [Section("peer", _peer_lines(peer, labels[key])) for key, peer in wanted.peers.items() if key not in written]
+    return render_config(kept)
+
+
+def plan_interface(
+    host: Host, wanted: Interface, observed: Interface | None, labels: Mapping[str, str], removed: Iterable[str], now: float, present_routes: Iterable[Route] = ()
+) -> Plan:
+    """Plan one interface: file, unit, and the kernel without a restart; peers that are not ours stay.
+
+    observed: the kernel's, None where there is none. labels: names of the wanted peers by key.
+    removed: keys of ours that go. now: seconds since the epoch, to tell a live session.
+    present_routes: our routes that the kernel has.
+    """
+    plan = Plan()
+    link = wanted.name.startswith("pic-")
+    path = config_path(wanted.name)
+    text = host.read(path)
+    gone = sorted(set(removed) - set(wanted.peers))
+    new_text = merge_config(text, wanted, labels, gone, link)
+    if new_text != text:
+        plan.steps.append(Write(path, new_text))
+        plan.describe([] if text is None else [f"{path}: as before"], [f"{path}: as wanted"])
+    systemd = host.exists("/run/systemd/system")
+    unit = f"wg-quick@{wanted.name}"
+    if systemd and not host.exists(f"{WANTS_DIR}/{unit}.service"):
+        plan.steps.append(Run(("systemctl", "enable", unit)))
+        plan.describe([f"{wanted.name}: not started at boot"], [f"{wanted.name}: started at boot"])
+    if observed is None:
+        # "start" would do nothing for a unit whose interface somebody has deleted.
+        plan.steps.append(Run(("systemctl", "restart", unit) if systemd else ("wg-quick", "up", wanted.name)))
+    else:
+        _plan_live(host, plan, wanted, observed, parse_config(text or ""), gone, now, present_routes)
+    if plan:
+        plan.describe([] if observed is None else describe(observed, labels, gone), describe(wanted, labels, ()))
+    return plan
+
+
+def plan_removal(host: Host, name: str, observed: Interface | None) -> Plan:
+    """Plan the end of a link's interface: unit, kernel, file."""
+    plan = Plan()
+    unit = f"wg-quick@{name}"
+    if host.exists("/run/systemd/system") and (observed is not None or host.exists(f"{WANTS_DIR}/{unit}.service")):
+        plan.steps.append(Run(("systemctl", "disable", "--now", unit)))
+    elif observed is not None:
+        plan.steps.append(Run(("wg-quick", "down", name)))
+    if host.exists(config_path(name)):
+        plan.steps.append(Remove(config_path(name)))
+    if plan:
+        plan.describe([f"{name}: there"], [])
+    return plan
+
+
+def describe(interface: Interface, labels: Mapping[str, str], removed: Iterable[str]) -> list[str]:
+    """Say in sorted lines what an interface is, without secrets; of its peers only ours."""
+    name = interface.name
+    lines = [
+        f"{name}: {'up' if interface.up else 'down'}, port {interface.listen_port}",
+        f"{name}: addresses {', '.join(sorted(interface.addresses, key=sort_key))}",
+    ]
+    for key in [*labels, *removed]:
+        peer = interface.peers.get(key)
+        if peer is not None:
+            endpoint = f", endpoint {peer.endpoint}" if peer.endpoint else ""
+            keepalive = f", keepalive {peer.keepalive} s" if peer.keepalive else ""
+            secret = ", preshared key" if peer.preshared_key else ""
+            lines.append(f"{name}: peer {labels.get(key, 'no longer ours')} {key} with {', '.join(peer.allowed_ips)}{endpoint}{keepalive}{secret}")
+    return lines
+
+
+def resolve(host: Host, endpoint: str) -> str | None:
+    """Turn a name:port into address:port as wg prints it; None where the name is not found within 5 s."""
+    name, _colon, port = endpoint.rpartition(":")
+    try:
+        address = ipaddress.ip_address(name.strip("[]"))
+    except ValueError:
+        try:
+            found = host.run(["getent", "ahosts", name], ok=(0, 2), timeout=5).out.split()
+        except CommandFailed:
+            return None
+        if not found:
+            return None
+        address = ipaddress.ip_address(found[0])
+    return f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"
+
+
+def _plan_live(
+    host: Host, plan: Plan, wanted: Interface, observed: Interface, sections: list[Section], gone: list[str], now: float, present_routes: Iterable[Route]
+) -> None:
+    if wanted.private_key and observed.private_key != wanted.private_key:
+        plan.steps.append(Run(("wg", "set", wanted.name, "private-key", "/dev/stdin"), wanted.private_key + "\n"))
+    if wanted.listen_port and observed.listen_port != wanted.listen_port:
+        plan.steps.append(Run(("wg", "set", wanted.name, "listen-port", str(wanted.listen_port))))
+    stale = [key for key in gone if key in observed.peers]
+    if stale:
+        plan.steps.append(Run(("wg", "set", wanted.name, *(word for key in stale for word in ("peer", key, "remove")))))
+    written = {section.get("publickey"): section for section in sections if section.header == "peer"}
+    blocks = []
+    for key, peer in wanted.peers.items():
+        current = observed.peers.get(key)
+        before = written.get(key)
+        endpoint = _endpoint_to_set(host, peer, current, before.get("endpoint") if before else None, now)
+        if current is not None and endpoint is None and _same_peer(peer, current):
+            continue
+        blocks += ["[Peer]", f"PublicKey = {key}", f"AllowedIPs = {', '.join(peer.allowed_ips)}"]
+        blocks += [f"PersistentKeepalive = {peer.keepalive or 'off'}", f"PresharedKey = {peer.preshared_key or _NO_KEY}"]
+        blocks += [f"Endpoint = {endpoint}"] if endpoint else []
+    if blocks:
+        plan.steps.append(Run(("wg", "addconf", wanted.name, "/dev/stdin"), "".join(f"{line}\n" for line in blocks)))
+    lines = [f"addr add {address} dev {wanted.name}" for address in wanted.addresses if address not in observed.addresses]
+    if wanted.name.startswith("pic-"):
+        lines += [f"addr del {address} dev {wanted.name}" for address in observed.addresses if address not in wanted.addresses]
+    if wanted.mtu and wanted.mtu != observed.mtu:
+        lines.append(f"link set dev {wanted.name} mtu {wanted.mtu}")
+        plan.describe([f"{wanted.name}: mtu {observed.mtu}"], [f"{wanted.name}: mtu {wanted.mtu}"])
+    if not observed.up:
+        lines.append(f"link set dev {wanted.name} up")
+    if lines:
+        plan.steps.append(Run(("ip", "-batch", "-"), "".join(f"{line}\n" for line in lines)))
+    present = set(present_routes)
+    for family in (4, 6):
+        mine = {route for route in wanted.routes if route.family == family and route.table == MAIN}
+        surplus = {r for r in present if r.family == family and r.table == MAIN and r.device == wanted.name} - mine
+        add = [f"route replace {route.render()}" for route in sorted(mine - present, key=str)]
+        plan.steps += batch(family, add + sorted(f"route del {route.render()}" for route in surplus))
+        if add or surplus:
+            plan.describe((route.words() for route in mine & present | surplus), (route.words() for route in mine))
+
+
+def _endpoint_to_set(host: Host, peer: Peer, current: Peer | None, written: str | None, now: float) -> str | None:
+    """Return the endpoint that the kernel has to be told, None where it is right or a live session has roamed."""
+    if peer.endpoint is None:
+        return None
+    if current is not None and written == peer.endpoint and current.endpoint and now - current.handshake < FRESH_HANDSHAKE:
+        return None
+    resolved = resolve(host, peer.endpoint)
+    if resolved is None or (current is not None and current.endpoint == resolved):
+        return None
+    return resolved
+
+
+def _same_peer(wanted: Peer, current: Peer) -> bool:
+    return (sorted_networks(wanted.allowed_ips), wanted.keepalive or None, wanted.preshared_key) == (
+        sorted_networks(current.allowed_ips),
+        current.keepalive,
+        current.preshared_key,
+    )
+
+
+def _setting(line: str) -> tuple[str, str]:
+    name, _equals, value = line.split("#", 1)[0].partition("=")
+    return name.strip().lower(), value.strip()
+
+
+def _interface_lines(lines: list[str], wanted: Interface) -> list[str]:
+    """Return the interface's section with our settings in place of theirs and all others as they stand."""
+    ours = {
+        "privatekey": [f"PrivateKey = {wanted.private_key or GENERATED}"],
+        "listenport": [f"ListenPort = {wanted.listen_port}"],
+        "address": [f"Address = {address}" for address in wanted.addresses],
+    }
+    if wanted.mtu:
+        ours["mtu"] = [f"MTU = {wanted.mtu}"]
+    if wanted.name.startswith("pic-"):
+        ours["postup"] = [f"PostUp = ip -{route.family} route replace {route.render()}" for route in wanted.routes]
+    out: list[str] = []
+    done: set[str] = set()
+    for line in lines:
+        name = _setting(line)[0]
+        if name not in ours:
+            out.append(line)
+        elif name not in done:
+            out += ours[name]
+            done.add(name)
+    trailing = []
+    while out and not out[-1].strip():
+        trailing.append(out.pop())
+    for name, values in ours.items():
+        out += [] if name in done else values
+    return out + trailing
+
+
+def _peer_lines(peer: Peer, label: str) -> list[str]:
+    lines = ["", f"# {label}", "[Peer]", f"PublicKey = {peer.public_key}"]
+    lines += [f"PresharedKey = {peer.preshared_key}"] if peer.preshared_key else []
+    lines += [f"AllowedIPs = {', '.join(peer.allowed_ips)}"]
+    lines += [f"Endpoint = {peer.endpoint}"] if peer.endpoint else []
+    lines += [f"PersistentKeepalive = {peer.keepalive}"] if peer.keepalive else []
+    return lines
