@@ -1,0 +1,43 @@
+# Copyright (c) the pic.cells contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+from ansible.plugins.action import ActionBase
+
+from ansible_collections.pic.cells.plugins.module_utils.errors import BadInput
+
+try:
+    import netaddr  # noqa: F401
+
+    from ansible_collections.pic.cells.plugins.plugin_utils import statement
+    from ansible_collections.pic.cells.plugins.plugin_utils.mesh import Mesh
+except ImportError:
+    Mesh = None
+
+
+class ActionModule(ActionBase):
+    """Check on the controller, without any connection, what the inventory states and what a day-2 playbook is asked for."""
+
+    TRANSFERS_FILES = False
+    _requires_connection = False
+
+    def run(self, tmp=None, task_vars=None):
+        """Return the job, or fail with one sentence for everything that is wrong."""
+        result = super().run(tmp, task_vars)
+        if Mesh is None:
+            return {**result, "failed": True, "msg": "The Python library 'netaddr' is not installed on the controller. Install it: pip install netaddr."}
+        _validated, given = self.validate_argument_spec(
+            argument_spec={
+                "job": {"type": "str", "required": True, "choices": ["site", "link", "unlink", "share", "offer_exit", "route_peer"]},
+                **{name: {"type": "raw"} for name in statement.INPUTS},
+            }
+        )
+        mesh = Mesh(task_vars, self._templar.template)
+        try:
+            statement.check_inventory(mesh, list(task_vars["ansible_play_hosts_all"]))
+            job, warnings = statement.read_job(mesh, given, list(task_vars["ansible_play_hosts_all"]))
+        except BadInput as error:
+            return {**result, "failed": True, "msg": str(error)}
+        return {**result, "changed": False, "job": job, "warnings": warnings}

@@ -1,0 +1,61 @@
+# Copyright (c) the pic.cells contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: side
+short_description: What the role gives its modules for one cell
+description:
+  - Puts together what the inventory states of a cell and its links with what this run has read from other cells, for the role C(pic.cells.cell).
+  - Tolerates the absence of any host (C(--limit), C(serial), slices of AWX, unreachable cells); what is not visible is left out, and the modules
+    then keep what the cell's record says.
+version_added: 0.1.0
+author:
+  - pic.cells contributors (@pic-cells)
+options:
+  _terms:
+    description:
+      - The host whose cell is meant, or V(sides) for the hosts that this host works on, V(others) for linked hosts outside the play,
+        V(unreachable) for those that this run could not reach, V(refusals) for what forbids the run.
+    required: true
+  job:
+    description: The day-2 change as M(pic.cells.pic_cells_check) returned it; empty for the whole site.
+    type: dict
+    default: {}
+"""
+
+EXAMPLES = r"""
+- name: Show what the role would give its modules for oslo
+  ansible.builtin.debug:
+    msg: "{{ (lookup('pic.cells.side', 'oslo')).known }}"
+"""
+
+RETURN = r"""
+_raw:
+  description: The arguments of all modules as a dictionary, or for those words a list of hosts or sentences.
+  type: list
+  elements: raw
+"""
+
+from ansible.plugins.lookup import LookupBase
+
+from ansible_collections.pic.cells.plugins.plugin_utils.mesh import Mesh
+
+
+class LookupModule(LookupBase):
+    """See DOCUMENTATION."""
+
+    def run(self, terms, variables=None, **kwargs):
+        """Return one answer for each term."""
+        self.set_options(var_options=variables, direct=kwargs)
+        mesh = Mesh(variables, self._templar.template, self.get_option("job"))
+        own, play_hosts = variables["inventory_hostname"], list(variables.get("ansible_play_hosts_all", ()))
+        words = {
+            "sides": lambda: mesh.sides(own, play_hosts),
+            "others": lambda: mesh.others(own, play_hosts),
+            "unreachable": lambda: sorted(mesh.unreachable()),
+            "refusals": lambda: mesh.refusals(play_hosts),
+        }
+        return [words[term]() if term in words else mesh.side(term) for term in terms]

@@ -1,0 +1,119 @@
+#!/usr/bin/python
+# Copyright (c) the pic.cells contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+---
+module: pic_cell_info
+short_description: Read back a cell
+description:
+  - Returns what a cell is and does; its identity, links with handshakes and counters, devices, rules, policy routing and records, and where the kernel
+    differs from the records (drift). Returns no private and no preshared key.
+  - With O(cell) and O(cells), also says which networks that are wanted would overlap each other or a network of the host, and which
+    programs are missing, so that a run can be refused before it changes anything.
+version_added: 0.1.0
+author:
+  - pic.cells contributors (@pic-cells)
+extends_documentation_fragment:
+  - pic.cells.cell
+  - pic.cells.cell.info_attributes
+options:
+  cells:
+    description: The links that are wanted.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name:
+        description: The other cell's name.
+        type: str
+        required: true
+      networks:
+        description: The other cell's networks.
+        type: list
+        elements: str
+"""
+
+EXAMPLES = r"""
+- name: Read the cell
+  pic.cells.pic_cell_info:
+  become: true
+  register: cell
+
+- name: Show what differs from the records
+  ansible.builtin.debug:
+    var: cell.drift
+"""
+
+RETURN = r"""
+name:
+  description: The cell's name in its record, empty where it has none.
+  returned: success
+  type: str
+public_key:
+  description: The cell's public key, V(none) where it has none.
+  returned: success
+  type: str
+networks:
+  description: Own address and prefix of each of the cell's networks.
+  returned: success
+  type: list
+  elements: str
+links:
+  description: Each link by the other cell's name; its record's fields, C(last_handshake) (seconds since the epoch, 0 for never), C(received) and C(sent) (bytes).
+  returned: success
+  type: dict
+peers:
+  description: Each device by its name; its record's fields, C(exit_effective), C(last_handshake), C(received) and C(sent).
+  returned: success
+  type: dict
+rules:
+  description: Our rules as iptables prints them, by family (C(ipv4), C(ipv6)) and table.
+  returned: success
+  type: dict
+policy_rules:
+  description: Our policy rules as ip takes them, by family.
+  returned: success
+  type: dict
+routes:
+  description: Our routes as ip takes them, by family.
+  returned: success
+  type: dict
+drift:
+  description: What the next run would change because the kernel differs from the records, a line each; empty where all is right.
+  returned: success
+  type: list
+  elements: str
+conflicts:
+  description: A sentence for each wanted network that overlaps another one, naming both.
+  returned: success
+  type: list
+  elements: str
+missing:
+  description: The Debian packages of the programs that are not installed.
+  returned: success
+  type: list
+  elements: str
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils.module import CELL_OPTIONS, opened
+
+LINK = {"name": {"type": "str", "required": True}, "networks": {"type": "list", "elements": "str"}}
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={**CELL_OPTIONS, "cells": {"type": "list", "elements": "dict", "options": LINK, "default": []}},
+        supports_check_mode=True,
+    )
+    with opened(module) as cell:
+        module.exit_json(changed=False, **cell.info(module.params["cell"], module.params["cells"]))
+
+
+if __name__ == "__main__":
+    main()

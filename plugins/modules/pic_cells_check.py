@@ -1,0 +1,79 @@
+#!/usr/bin/python
+# Copyright (c) the pic.cells contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+---
+module: pic_cells_check
+short_description: Check what the inventory states and what a day-2 playbook is asked for
+description:
+  - Judges on the controller, before any cell is connected to, the whole visible inventory; names, keys, overlapping networks, services, endpoints and exits.
+  - Reads the extra vars of a day-2 playbook (texts, as a survey gives them; an empty text means "not given") and finds the host that it is for.
+  - Fails with one sentence that names the item, the value and the remedy.
+version_added: 0.1.0
+author:
+  - pic.cells contributors (@pic-cells)
+options:
+  job:
+    description: The playbook that asks.
+    type: str
+    required: true
+    choices: [site, link, unlink, share, offer_exit, route_peer]
+  cell:
+    description: The cell that the job is for.
+    type: raw
+  remote_cell:
+    description: The other cell.
+    type: raw
+  services:
+    description: The complete set of services to share; a list, or text with commas or newlines; V(none) for nothing.
+    type: raw
+  offered:
+    description: Whether an exit is offered.
+    type: raw
+  peer:
+    description: The device to route.
+    type: raw
+  via_cell:
+    description: The exit cell, or V(direct).
+    type: raw
+attributes:
+  check_mode:
+    support: full
+    description: Only judges, in check mode as well.
+  diff_mode:
+    support: N/A
+    description: Changes nothing, so there is nothing to show.
+  action:
+    support: full
+    description: Runs on the controller, without a connection.
+  platform:
+    support: full
+    platforms: all
+    description: Where it runs.
+extends_documentation_fragment: []
+requirements:
+  - the Python library C(netaddr) on the controller
+"""
+
+EXAMPLES = r"""
+- name: Check what is asked for
+  pic.cells.pic_cells_check:
+    job: share
+    cell: oslo
+    remote_cell: bergen
+    services: files, voice
+  run_once: true
+  register: checked
+"""
+
+RETURN = r"""
+job:
+  description: The change that the role is to carry out; empty for V(site).
+  returned: success
+  type: dict
+  sample: {"job": "share", "host": "oslo", "cell": "oslo", "remote_cell": "bergen", "change": {"share": ["files", "voice"]}}
+"""

@@ -1,0 +1,170 @@
+#!/usr/bin/python
+# Copyright (c) the pic.cells contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+---
+module: pic_peer_sync
+short_description: Tell linked cells what this one shares, offers and asks for
+description:
+  - Without O(received) and O(answers), builds the payload for each link. A payload is given a new generation only when its content is new.
+  - With O(received), judges payloads of other cells and takes over what they may change, which is nothing but this cell's view of the sender.
+  - With O(answers), writes down how this cell's own pushes ended; what did not arrive stays pending.
+  - A wish to use this cell as exit is refused (V(409)) while no exit is offered to the sender; the rest of that payload applies.
+version_added: 0.1.0
+author:
+  - pic.cells contributors (@pic-cells)
+extends_documentation_fragment:
+  - pic.cells.cell
+  - pic.cells.cell.attributes
+options:
+  cells:
+    description: What is wanted of the links in this run, laid over the records for building and judging; the modules that own it write it.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name:
+        description: The other cell's name.
+        type: str
+        required: true
+      public_key:
+        description: The other cell's WireGuard public key. Left out, the record's.
+        type: str
+      networks:
+        description: The other cell's networks. Left out, the record's.
+        type: list
+        elements: str
+      address:
+        description: The other cell's own addresses inside the tunnel. Left out, the record's.
+        type: list
+        elements: str
+      interface:
+        description:
+          - The link's interface, beginning with C(pic-). Left out, the record's, or C(pic-<name>), hashed past 15 characters.
+          - The devices' interface (O(cell.interface)) is possible for a remote that needs it; there only one link can be an exit.
+        type: str
+      listen_port:
+        description: The link's own UDP port. Left out, the record's, or the next free one from O(cell.link_port_base).
+        type: int
+      share:
+        description: The complete set of services shared with that cell. Left out, the record's.
+        type: list
+        elements: str
+      offer_exit:
+        description: Whether this cell offers that one an exit. Left out, the record's.
+        type: bool
+      offered:
+        description: Whether that cell offers this one an exit. Left out, the record's.
+        type: bool
+      state:
+        description: V(absent) tells that cell nothing.
+        type: str
+        choices: [present, absent]
+        default: present
+  routes:
+    description: The devices' ways that are wanted in this run, as in M(pic.cells.pic_policy_route).
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      peer:
+        description: The device's name.
+        type: str
+        required: true
+      addresses:
+        description: The device's addresses. Left out, the record's.
+        type: list
+        elements: str
+      via_cell:
+        description: The exit cell, or V(direct).
+        type: str
+  received:
+    description: Payloads that other cells built for this one, carried by Ansible.
+    type: list
+    elements: dict
+  answers:
+    description:
+      - The answer to each push, by the name of the cell that was told, as RV(answers) of that cell has it under this cell's name.
+      - An empty answer means that the cell was not reached.
+    type: dict
+"""
+
+EXAMPLES = r"""
+- name: Build what the linked cells are to be told
+  pic.cells.pic_peer_sync:
+  become: true
+  register: built
+
+- name: Take over what bergen says
+  pic.cells.pic_peer_sync:
+    received:
+      - "{{ hostvars['bergen'].built.payloads['oslo'] }}"
+  become: true
+"""
+
+RETURN = r"""
+payloads:
+  description: The payload for each link, by the other cell's name.
+  returned: success
+  type: dict
+  sample:
+    bergen:
+      from_cell: oslo
+      from_public_key: 5Hd4mOPLbmHPLRTIsiVNLYJ0d1+RkRlvrfrHSXXkrRo=
+      generation: 3
+      permissions: {"outbound": {"files": true}}
+      exit_offered: false
+      use_as_exit_relay: true
+answers:
+  description: The answer to each received payload, by its sender.
+  returned: success
+  type: dict
+  sample: {"bergen": {"status": 200, "applied": true, "generation": 3, "reason": "taken over"}}
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils.module import CELL_OPTIONS, LINK_OPTIONS, opened, report
+from ..module_utils.plan import apply
+
+CELL = {
+    "name": {"type": "str", "required": True},
+    **LINK_OPTIONS,
+    "share": {"type": "list", "elements": "str"},
+    "offer_exit": {"type": "bool"},
+    "offered": {"type": "bool"},
+    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+}
+ROUTE = {
+    "peer": {"type": "str", "required": True},
+    "addresses": {"type": "list", "elements": "str"},
+    "via_cell": {"type": "str"},
+}
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            **CELL_OPTIONS,
+            "cells": {"type": "list", "elements": "dict", "options": CELL, "default": []},
+            "routes": {"type": "list", "elements": "dict", "options": ROUTE, "default": []},
+            "received": {"type": "list", "elements": "dict"},
+            "answers": {"type": "dict"},
+        },
+        mutually_exclusive=[("received", "answers")],
+        supports_check_mode=True,
+    )
+    given = module.params
+    with opened(module) as cell:
+        plan, facts = cell.plan_sync(given["cell"], given["cells"], given["routes"], given["received"], given["answers"])
+        if plan and not module.check_mode:
+            apply(cell.host, plan)
+        report(module, plan, **facts)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,276 @@
+# Copyright (c) the pic.cells contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The controller's view of all cells: what the inventory states, and what this run has read so far.
+
+Every host may be absent: outside --limit, cut away by a slice of AWX, unreachable, or somebody else's. What is not
+visible is None, which the modules take for "as the record has it"; nothing is ever removed because it is not visible.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import netaddr
+
+from ansible_collections.pic.cells.plugins.module_utils.records import DIRECT
+
+GROUP = "cells"
+SITE = "site"
+LINK = "link"
+
+
+class Mesh:
+    """All visible cells. A host is an inventory name, a cell is a cell_name."""
+
+    def __init__(self, variables: Mapping[str, Any], template: Callable[[Any], Any], job: Mapping[str, Any] | None = None) -> None:
+        """variables: the task's, with hostvars and groups. template: what fills them in. job: the day-2 change, none for the whole site."""
+        self._template = template
+        self._variables = variables
+        self._hostvars = variables["hostvars"]
+        self._self = variables.get("inventory_hostname")
+        self.job = job or {}
+        self.hosts: list[str] = [host for host in variables.get("groups", {}).get(GROUP, ()) if host in self._hostvars]
+        self.host_of = {self.name(host): host for host in reversed(self.hosts)}
+
+    # What the inventory states
+
+    def var(self, host: str, key: str) -> Any:
+        """Return a variable of a host, None where it is absent or an empty text; a role's own variables count for its host."""
+        # A role's own variables are in no hostvars.
+        value = self._template(self._variables[key]) if host == self._self and key in self._variables else self._hostvars[host].get(key)
+        return None if isinstance(value, str) and value == "" else value
+
+    def name(self, host: str) -> str:
+        """Return the name of the cell on a host: cell_name, or the host's name up to its first dot."""
+        return str(self.var(host, "cell_name") or host.split(".")[0])
+
+    def link_items(self, host: str) -> dict[str, dict[str, Any]]:
+        """Return what is stated of a host's links, by the other cell's name; a link stated on the other side counts."""
+        own = self.name(host)
+        items = {str(item["name"]): dict(item) for item in self.var(host, "cell_links") or ()}
+        for other in self.hosts:
+            for item in self.var(other, "cell_links") or ():
+                if other != host and item.get("name") == own:
+                    mirrored = items.setdefault(self.name(other), {"name": self.name(other)})
+                    mirrored.setdefault("state", item.get("state"))
+                    mirrored.setdefault("preshared_key", item.get("preshared_key"))
+        return items
+
+    def networks(self, host: str) -> list[str]:
+        """Return the networks of a host's cell, without host bits."""
+        return [str(netaddr.IPNetwork(n).cidr) for n in self.var(host, "cell_networks") or ()]
+
+    def addresses(self, host: str) -> list[str]:
+        """Return the own addresses of a host's cell."""
+        return [str(netaddr.IPNetwork(n).ip) for n in self.var(host, "cell_networks") or ()]
+
+    # What this run has read
+
+    def results(self, register: str, host: str) -> dict[str, Any]:
+        """Return what a registered, delegated task said for a host, whichever host of the play asked; empty where nothing did."""
+        for result in self._registered(register):
+            if result.get("item") == host and not any(result.get(k) for k in ("unreachable", "failed", "skipped")):
+                return dict(result)
+        return {}
+
+    def unreachable(self) -> set[str]:
+        """Return the hosts that this run has found unreachable."""
+        return {result["item"] for register in ("__cell_read", "__cell_others") for result in self._registered(register) if result.get("unreachable")}
+
+    def _registered(self, register: str) -> list[dict[str, Any]]:
+        return [result for asker in self.hosts for result in (self._hostvars[asker].get(register) or {}).get("results", ())]
+
+    def said(self, host: str) -> dict[str, Any]:
+        """Return what a cell has said of itself in this run: its identity phase, or else what was read."""
+        return self.results("__cell_identity", host) or self.results("__cell_others", host) or self.results("__cell_read", host)
+
+    # Who takes part
+
+    def others(self, host: str, play_hosts: list[str]) -> list[str]:
+        """Return the hosts of linked cells that are visible but no host of the play: they are asked by delegation."""
+        wanted = {self.host_of[name] for name in self.link_items(host) if name in self.host_of}
+        if self.job:
+            wanted = {self.host_of[name] for name in self._partners() if name in self.host_of}
+            peers = self.results("__cell_read", host).get("peers", {})
+            before = peers.get(self.job.get("peer"), {}).get("route_via")
+            wanted |= {self.host_of[before]} if before in self.host_of else set()
+        return sorted(wanted - set(play_hosts) - {host})
+
+    def sides(self, host: str, play_hosts: list[str]) -> list[str]:
+        """Return the hosts that a host of the play works on: in a day-2 job the other cells too, exits first."""
+        if not self.job:
+            return [host]
+        dead = self.unreachable()
+        return [*(other for other in self.others(host, play_hosts) if other not in dead), host]
+
+    def _partners(self) -> list[str]:
+        return [name for name in (self.job.get("remote_cell"), self.job.get("via_cell")) if name and name != DIRECT]
+
+    # What each module is given
+
+    def side(self, host: str) -> dict[str, Any]:
+        """Return the arguments of all modules for the cell on a host."""
+        links = [self._link(host, item) for item in self._chosen_links(host)]
+        routes = self._routes(host)
+        return {
+            "state_dir": self.var(host, "cell_state_dir") or "/var/lib/pic",
+            "missing": (self.results("__cell_read", host) or self.results("__cell_others", host)).get("missing", []),
+            "cell": {
+                "name": self.name(host),
+                **{
+                    key: self.var(host, f"cell_{key}")
+                    for key in ("networks", "endpoint", "interface", "listen_port", "link_port_base", "uplink", "admin_networks", "sync_port")
+                },
+                "services": [{**service, "address": _as_list(service.get("address"))} for service in self.var(host, "cell_services") or ()],
+            },
+            "devices": [_only(peer, "name", "public_key", "preshared_key", "addresses", "state") for peer in self.var(host, "cell_peers") or ()]
+            if not self.job
+            else [],
+            "reserve": [_only(link, "name", "interface", "listen_port", "state") for link in links],
+            "known": [_only(link, "name", "networks") for link in links if link.get("state") != "absent"],
+            "links": [
+                _only(
+                    link,
+                    *("name", "public_key", "generated", "networks", "address", "endpoint", "interface", "listen_port"),
+                    *("keepalive", "mtu", "preshared_key", "api_url", "state"),
+                )
+                for link in links
+            ],
+            "rules": [
+                {**_only(link, "name", "public_key", "networks", "address", "interface", "listen_port", "share", "offer_exit", "state"), **self._wish(host, link)}
+                for link in links
+            ],
+            "sync": [
+                _only(link, "name", "public_key", "networks", "address", "interface", "listen_port", "share", "offer_exit", "offered", "state") for link in links
+            ],
+            "offers": [
+                _only(link, "name", "public_key", "networks", "address", "interface", "listen_port", "offered", "expected")
+                for link in links
+                if link.get("state") != "absent"
+            ],
+            "routes": routes,
+            "received": self._received(host),
+            "answers": self._answers(host),
+        }
+
+    def refusals(self, play_hosts: list[str]) -> list[str]:
+        """Return what the read-only preflight found on any cell of this run that forbids the whole run."""
+        asked = dict.fromkeys(side for host in play_hosts for side in self.sides(host, play_hosts))
+        found = [
+            f"{host}: {sentence}"
+            for host in asked
+            for sentence in (self.results("__cell_read", host) or self.results("__cell_others", host)).get("conflicts", ())
+        ]
+        for host in play_hosts if self.job else ():
+            found += self._unfit(host)
+        return found
+
+    def _unfit(self, host: str) -> list[str]:
+        """Return why a day-2 change cannot be, judged by inventory and records."""
+        read, own = self.results("__cell_read", host), self.name(host)
+        items = self.link_items(host)
+        found = [
+            f"Cell {own!r} knows no cell {name!r}: neither the inventory nor its record has one. Correct the name, or link the cells first."
+            for name in self._partners()
+            if name not in self.host_of and name not in items and name not in read.get("links", {})
+        ]
+        peer, via = self.job.get("peer"), self.job.get("via_cell")
+        if not peer:
+            return found
+        peers = {item["name"] for item in self.var(host, "cell_peers") or ()} | set(read.get("peers", {}))
+        if peer not in peers:
+            found.append(f"Cell {own!r} has no peer {peer!r}. Its peers: {', '.join(sorted(peers)) or 'none'}. Correct the name, or add it to cell_peers.")
+        elif via != DIRECT and not found and read.get("peers", {}).get(peer, {}).get("route_via") != via:
+            link = next((self._link(host, item) for item in self._chosen_links(host) if item["name"] == via), {})
+            record = read.get("links", {}).get(via, {})
+            if not (record.get("remote_exit_offered") if link.get("offered") is None else link["offered"]):
+                found.append(
+                    f"Peer {peer!r} cannot be routed via {via!r}: that cell has not offered {own!r} an exit. Let it offer one (pic.cells.offer_exit), or use via_cell={DIRECT}."
+                )
+        return found
+
+    def _chosen_links(self, host: str) -> list[dict[str, Any]]:
+        items = self.link_items(host)
+        if not self.job:
+            return list(items.values())
+        own = self.name(host)
+        wanted = [name for name in (self._partners() if own == self.job["cell"] else [self.job["cell"]]) if name != own]
+        chosen = []
+        for name in wanted:
+            item = items.get(name, {"name": name})
+            if self.job["job"] != LINK:
+                # Silence keeps: a day-2 change enforces nothing but itself.
+                item = {key: value for key, value in item.items() if key not in ("share", "offer_exit", "state")}
+            if own == self.job["cell"]:
+                item = {**item, **self.job.get("change", {})}
+            if self.job["job"] == "unlink":
+                item["state"] = "absent"
+            chosen.append(item)
+        return chosen
+
+    def _link(self, host: str, item: Mapping[str, Any]) -> dict[str, Any]:
+        """Complete what is stated of a link with what the other cell's inventory and this run say."""
+        link = {"state": "present", **{key: value for key, value in item.items() if value not in (None, "")}}
+        link["address"] = _as_list(link.get("address")) or None
+        other = self.host_of.get(str(link["name"]))
+        if other is None:
+            return link
+        said = self.said(other)
+        told = (said.get("links") or {}).get(self.name(host), {})
+        if link.setdefault("public_key", said.get("public_key")) == said.get("public_key"):
+            link["generated"] = said.get("generated")
+        link.setdefault("networks", self.networks(other) or None)
+        link["address"] = link["address"] or self.addresses(other) or None
+        endpoint, port = self.var(other, "cell_endpoint"), told.get("listen_port")
+        if endpoint and port:
+            link.setdefault("endpoint", f"[{endpoint}]:{port}" if ":" in str(endpoint) else f"{endpoint}:{port}")
+        # What this run states; a day-2 change leaves all other offers as the other cell's record has them.
+        stated = next((i.get("offer_exit") for i in self._chosen_links(other) if i.get("name") == self.name(host)), None)
+        link["expected"] = stated is True
+        link["offered"] = stated if stated is not None else told.get("exit_offered")
+        return link
+
+    def _wish(self, host: str, link: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what the other cell has asked for in this run, where it was heard: in check mode no record tells."""
+        answer = self.results("__cell_taken", host).get("answers", {}).get(link["name"])
+        if not answer or not answer.get("applied") or link.get("state") == "absent":
+            return {}
+        message = next((m for m in self._received(host) if m["from_cell"] == link["name"]), {})
+        return {"exit_relay": bool(message.get("use_as_exit_relay")) and answer["status"] == 200}
+
+    def _routes(self, host: str) -> list[dict[str, Any]]:
+        if not self.job:
+            return [
+                {"peer": peer["name"], "addresses": _as_list(peer.get("addresses")), "via_cell": peer.get("route_via")}
+                for peer in self.var(host, "cell_peers") or ()
+                if peer.get("state") != "absent"
+            ]
+        if self.job.get("peer") and self.name(host) == self.job["cell"]:
+            return [{"peer": self.job["peer"], "addresses": None, "via_cell": self.job["via_cell"]}]
+        return []
+
+    def _received(self, host: str) -> list[dict[str, Any]]:
+        own = self.name(host)
+        messages = (self.results("__cell_built", other).get("payloads", {}).get(own) for other in self.hosts if other != host)
+        return [message for message in messages if message]
+
+    def _answers(self, host: str) -> dict[str, Any]:
+        """Return the other cells' answers to what a host's cell has built in this run, empty for one that was not reached."""
+        own, answers = self.name(host), {}
+        for name in self.results("__cell_built", host).get("payloads", {}):
+            other = self.host_of.get(name)
+            heard = {} if other is None else {**self.results("__cell_handed", other), **self.results("__cell_taken", other)}
+            answers[name] = (heard.get("answers") or {}).get(own) or {}
+        return answers
+
+
+def _as_list(value: Any) -> list[Any]:
+    if value in (None, ""):
+        return []
+    return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+def _only(item: Mapping[str, Any], *keys: str) -> dict[str, Any]:
+    return {key: item[key] for key in keys if item.get(key) is not None}

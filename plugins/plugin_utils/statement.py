@@ -1,0 +1,255 @@
+# Copyright (c) the pic.cells contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Judge on the controller what the inventory states and what a day-2 playbook is asked for. Raises BadInput, changes nothing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import netaddr
+
+from ansible.module_utils.parsing.convert_bool import boolean
+from ansible_collections.pic.cells.plugins.module_utils.errors import BadInput
+from ansible_collections.pic.cells.plugins.module_utils.names import check_name
+from ansible_collections.pic.cells.plugins.module_utils.networks import parse_address, parse_interface, parse_network
+from ansible_collections.pic.cells.plugins.module_utils.records import DIRECT
+from ansible_collections.pic.cells.plugins.module_utils.wireguard import check_endpoint, check_preshared_key, check_public_key
+from ansible_collections.pic.cells.plugins.plugin_utils.mesh import GROUP, SITE, Mesh
+
+INPUTS = ("cell", "remote_cell", "services", "offered", "peer", "via_cell")
+
+_NEEDED = {
+    "link": ("cell", "remote_cell"),
+    "unlink": ("cell", "remote_cell"),
+    "share": ("cell", "remote_cell", "services"),
+    "offer_exit": ("cell", "remote_cell", "offered"),
+    "route_peer": ("cell", "peer", "via_cell"),
+}
+_CELL_INPUTS = ("cell", "remote_cell", "via_cell")
+
+
+def check_inventory(mesh: Mesh, play_hosts: list[str]) -> None:
+    """Refuse an inventory that cannot work, over all cells that are visible; the first thing wrong is named."""
+    _check_names(mesh)
+    for host in mesh.hosts:
+        if host in play_hosts and not mesh.var(host, "cell_networks"):
+            raise BadInput(f"Host {host!r} in group {GROUP!r} has no cell_networks. Give the cell's own address with prefix, like [10.0.0.1/24].")
+        _check_services(mesh, host)
+        _check_peers(mesh, host)
+        for item in mesh.link_items(host).values():
+            _check_link(mesh, host, item)
+    _check_unique(_public_keys(mesh), "public_key", "Every cell and device needs a key of its own.")
+    _check_unique(_endpoints(mesh), "endpoint", "Two cells cannot answer at one address and port. Correct one of them.")
+    _check_overlaps(mesh)
+    _check_routes(mesh)
+
+
+def read_job(mesh: Mesh, given: Mapping[str, Any], play_hosts: list[str]) -> tuple[dict[str, Any], list[str]]:
+    """Turn extra vars (texts, as a survey gives them) into the job that the role carries out, and warnings."""
+    kind = given["job"]
+    if kind == SITE:
+        return {}, []
+    asked = {key: given[key] for key in INPUTS if given.get(key) not in (None, "")}
+    for key in _NEEDED[kind]:
+        if key not in asked:
+            raise BadInput(f"The playbook pic.cells.{kind} needs the variable {key!r}. Give it with -e {key}=…")
+    for key in _CELL_INPUTS:
+        if key in asked and not (key == "via_cell" and asked[key] == DIRECT):
+            check_name(f"{key}:", asked[key])
+    host = mesh.host_of.get(asked["cell"])
+    if host is None:
+        known = ", ".join(sorted(mesh.host_of)) or "none"
+        raise BadInput(f"cell={asked['cell']} is no cell of this inventory. Its cells: {known}. Correct the name, or add the host to the group {GROUP!r}.")
+    if host not in play_hosts:
+        raise BadInput(f"cell={asked['cell']} is host {host!r}, which --limit leaves out. Run without --limit, or include that host.")
+    for key in ("remote_cell", "via_cell"):
+        if asked.get(key) == asked["cell"]:
+            raise BadInput(f"{key}={asked[key]} is the cell itself. Name another cell{', or direct' if key == 'via_cell' else ''}.")
+    job: dict[str, Any] = {"job": kind, "host": host, "cell": asked["cell"], "change": {}}
+    if kind == "route_peer":
+        job.update(peer=check_name("peer:", asked["peer"]), via_cell=asked["via_cell"])
+        return job, _contradictions(mesh, host, job)
+    job["remote_cell"] = asked["remote_cell"]
+    if "services" in asked and kind in ("link", "share"):
+        job["change"]["share"] = parse_services(asked["services"])
+        for service in job["change"]["share"]:
+            _check_service_known(mesh, host, service, f"services={asked['services']}")
+    if "offered" in asked and kind in ("link", "offer_exit"):
+        job["change"]["offer_exit"] = parse_offered(asked["offered"])
+    return job, _contradictions(mesh, host, job)
+
+
+def parse_services(value: Any) -> list[str]:
+    """Read the complete set of services: a list, or text with commas or newlines; 'none' is the empty set."""
+    parts = re.split(r"[,\n]", value) if isinstance(value, str) else list(value)
+    names = [str(part).strip() for part in parts if str(part).strip()]
+    return [] if names == ["none"] else [check_name("services:", name) for name in names]
+
+
+def parse_offered(value: Any) -> bool:
+    """Read a boolean as Ansible does."""
+    try:
+        return bool(boolean(value, strict=True))
+    except TypeError:
+        raise BadInput(f"offered={value} is neither true nor false. Give offered=true or offered=false.") from None
+
+
+def _contradictions(mesh: Mesh, host: str, job: Mapping[str, Any]) -> list[str]:
+    """Warn where the next site run would undo a change because the inventory states otherwise."""
+    warnings = []
+    stated = mesh.link_items(host).get(job.get("remote_cell", ""), {})
+    for key, value in job["change"].items():
+        if key in stated and stated[key] is not None and stated[key] != value:
+            warnings.append(f"The inventory states {key}: {stated[key]} for the link of {job['cell']!r} with {job['remote_cell']!r}; the next site run puts that back.")
+    if job["job"] == "unlink" and stated and stated.get("state") != "absent":
+        warnings.append(f"The inventory states a link of {job['cell']!r} with {job['remote_cell']!r}; the next site run makes it again. State it absent there.")
+    for peer in mesh.var(host, "cell_peers") or ():
+        if peer.get("name") == job.get("peer") and (peer.get("route_via") or job["via_cell"]) != job["via_cell"]:
+            warnings.append(f"The inventory states route_via: {peer['route_via']} for {job['peer']!r}; the next site run puts that back.")
+    return warnings
+
+
+def _check_names(mesh: Mesh) -> None:
+    seen: dict[str, str] = {}
+    for host in mesh.hosts:
+        name = check_name(f"cell_name of host {host!r}:", mesh.name(host))
+        if name in seen:
+            raise BadInput(f"Hosts {seen[name]!r} and {host!r} both have the cell name {name!r}. Set cell_name of one of them to another name.")
+        seen[name] = host
+        for network in mesh.var(host, "cell_networks") or ():
+            parse_interface(network, f"cell_networks of host {host!r}")
+
+
+def _check_services(mesh: Mesh, host: str) -> None:
+    for item in mesh.var(host, "cell_services") or ():
+        name = check_name(f"cell_services of host {host!r}:", item.get("name"))
+        for address in _listed(item.get("address")):
+            parse_address(address, f"address of service {name!r} on host {host!r}")
+
+
+def _check_peers(mesh: Mesh, host: str) -> None:
+    for item in mesh.var(host, "cell_peers") or ():
+        name = check_name(f"cell_peers of host {host!r}:", item.get("name"))
+        if item.get("public_key"):
+            check_public_key(f"public_key of peer {name!r} on host {host!r}", item["public_key"])
+        if item.get("preshared_key"):
+            check_preshared_key(f"peer {name!r} on host {host!r}", item["preshared_key"])
+        for address in _listed(item.get("addresses")):
+            parsed = parse_address(address, f"addresses of peer {name!r} on host {host!r}")
+            if not any(netaddr.IPAddress(str(parsed)) in netaddr.IPNetwork(n) for n in mesh.networks(host)):
+                raise BadInput(f"Address {address} of peer {name!r} on host {host!r} is in none of its cell_networks {mesh.networks(host)}. Give it one from there.")
+
+
+def _check_link(mesh: Mesh, host: str, item: Mapping[str, Any]) -> None:
+    name = check_name(f"cell_links of host {host!r}:", item.get("name"))
+    where = f"link {name!r} of host {host!r}"
+    if name == mesh.name(host):
+        raise BadInput(f"The {where} is a link with itself. Name another cell.")
+    if item.get("public_key"):
+        check_public_key(f"public_key of {where}", item["public_key"])
+    if item.get("preshared_key"):
+        check_preshared_key(where, item["preshared_key"])
+    if item.get("endpoint"):
+        check_endpoint(where, item["endpoint"])
+    for network in _listed(item.get("networks")):
+        parse_network(network, f"networks of {where}")
+    for service in item.get("share") or ():
+        _check_service_known(mesh, host, service, f"share of {where}")
+    other = mesh.host_of.get(name)
+    states = {i.get("state") or "present" for i in _stated_of_pair(mesh, host, other)} if other else set()
+    if len(states) > 1:
+        raise BadInput(f"The {where} is present on one side and absent on the other. State it alike on both, or on one side only.")
+
+
+def _stated_of_pair(mesh: Mesh, host: str, other: str) -> Iterator[Mapping[str, Any]]:
+    for one, two in ((host, other), (other, host)):
+        yield from (item for item in mesh.var(one, "cell_links") or () if item.get("name") == mesh.name(two))
+
+
+def _check_service_known(mesh: Mesh, host: str, service: str, where: str) -> None:
+    known = {item["name"] for item in mesh.var(host, "cell_services") or () if item.get("state") != "absent"}
+    if service not in known:
+        raise BadInput(f"{where}: cell {mesh.name(host)!r} has no service {service!r}. Its services: {', '.join(sorted(known)) or 'none'}. Define it in cell_services.")
+
+
+def _public_keys(mesh: Mesh) -> Iterator[tuple[str, str]]:
+    foreign: dict[str, str] = {}
+    for host in mesh.hosts:
+        for item in mesh.var(host, "cell_peers") or ():
+            if item.get("public_key") and item.get("state") != "absent":
+                yield item["public_key"], f"peer {item['name']!r} on host {host!r}"
+        for item in mesh.var(host, "cell_links") or ():
+            if item.get("public_key"):
+                foreign.setdefault(item["public_key"], str(item["name"]))
+                if foreign[item["public_key"]] != item["name"]:
+                    yield item["public_key"], f"link {foreign[item['public_key']]!r}"
+                    yield item["public_key"], f"link {item['name']!r} on host {host!r}"
+    for key, name in foreign.items():
+        yield key, f"link {name!r}"
+
+
+def _endpoints(mesh: Mesh) -> Iterator[tuple[str, str]]:
+    for host in mesh.hosts:
+        endpoint = mesh.var(host, "cell_endpoint")
+        if endpoint:
+            yield f"{endpoint}:{mesh.var(host, 'cell_listen_port') or 51820}", f"cell {mesh.name(host)!r}"
+    seen: dict[tuple[str, str], str] = {}
+    for host in mesh.hosts:
+        for item in mesh.var(host, "cell_links") or ():
+            if item.get("endpoint") and seen.setdefault((host, item["endpoint"]), item["name"]) != item["name"]:
+                yield item["endpoint"], f"link {seen[host, item['endpoint']]!r} on host {host!r}"
+                yield item["endpoint"], f"link {item['name']!r} on host {host!r}"
+
+
+def _check_unique(pairs: Iterator[tuple[str, str]], what: str, remedy: str) -> None:
+    seen: dict[str, str] = {}
+    for value, who in pairs:
+        if seen.setdefault(value, who) != who:
+            raise BadInput(f"{what} {value!r} is stated for {seen[value]} and for {who}. {remedy}")
+
+
+def _check_overlaps(mesh: Mesh) -> None:
+    """Refuse networks that overlap: of visible cells, and of links with cells outside the inventory."""
+    entries: list[tuple[str, netaddr.IPNetwork]] = []
+    for host in mesh.hosts:
+        entries += [(f"cell {mesh.name(host)!r}", netaddr.IPNetwork(network)) for network in mesh.networks(host)]
+    outside: dict[str, set[str]] = {}
+    for host in mesh.hosts:
+        for item in mesh.link_items(host).values():
+            if item["name"] not in mesh.host_of and item.get("state") != "absent":
+                outside.setdefault(f"link {item['name']!r}", set()).update(_listed(item.get("networks")))
+    entries += [(who, netaddr.IPNetwork(network)) for who, networks in outside.items() for network in sorted(networks)]
+    for number, (who, network) in enumerate(entries):
+        for other_who, other in entries[:number]:
+            if network in other or other in network:
+                raise BadInput(f"Network {network} of {who} overlaps {other} of {other_who}. Nothing was changed. Give one of them another network.")
+
+
+def _check_routes(mesh: Mesh) -> None:
+    for host in mesh.hosts:
+        items = mesh.link_items(host)
+        for peer in mesh.var(host, "cell_peers") or ():
+            via = peer.get("route_via")
+            if not via or via == DIRECT or peer.get("state") == "absent":
+                continue
+            where = f"route_via of peer {peer['name']!r} on host {host!r}"
+            check_name(f"{where}:", via)
+            if via == mesh.name(host):
+                raise BadInput(f"{where}: {via!r} is the peer's own cell. Name another cell, or direct.")
+            other = mesh.host_of.get(via)
+            if other is None:
+                continue
+            if via not in items or items[via].get("state") == "absent":
+                raise BadInput(f"{where}: cell {mesh.name(host)!r} has no link with {via!r}. State it in cell_links.")
+            stated = [i.get("offer_exit") for i in mesh.var(other, "cell_links") or () if i.get("name") == mesh.name(host)]
+            if stated and stated[0] is False:
+                raise BadInput(f"{where}: cell {via!r} states that it offers {mesh.name(host)!r} no exit (offer_exit: false). Set it to true there, or route the peer direct.")
+
+
+def _listed(value: Any) -> list[Any]:
+    if value in (None, ""):
+        return []
+    return list(value) if isinstance(value, (list, tuple)) else [value]
