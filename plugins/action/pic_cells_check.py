@@ -36,8 +36,8 @@ class ActionModule(ActionBase):
         )
         mesh = Mesh(task_vars, self._templar.template)
         try:
-            statement.check_inventory(mesh, list(task_vars["ansible_play_hosts_all"]))
-            job, warnings = statement.read_job(mesh, given, list(task_vars["ansible_play_hosts_all"]))
+            statement.check_inventory(mesh)
+            job, warnings = statement.read_job(mesh, given)
         except BadInput as error:
             return {**result, "failed": True, "msg": str(error)}
         return {**result, "changed": False, "job": job, "warnings": warnings}

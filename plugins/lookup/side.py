@@ -51,11 +51,11 @@ class LookupModule(LookupBase):
         """Return one answer for each term."""
         self.set_options(var_options=variables, direct=kwargs)
         mesh = Mesh(variables, self._templar.template, self.get_option("job"))
-        own, play_hosts = variables["inventory_hostname"], list(variables.get("ansible_play_hosts_all", ()))
+        own = variables["inventory_hostname"]
         words = {
-            "sides": lambda: mesh.sides(own, play_hosts),
-            "others": lambda: mesh.others(own, play_hosts),
+            "sides": lambda: mesh.sides(own),
+            "others": lambda: mesh.others(own),
             "unreachable": lambda: sorted(mesh.unreachable()),
-            "refusals": lambda: mesh.refusals(play_hosts),
+            "refusals": lambda: mesh.refusals(),
         }
         return [words[term]() if term in words else mesh.side(term) for term in terms]

@@ -62,6 +62,7 @@ def lay_link(state: State, item: Args) -> Link:
     if name == state.cell.name:
         raise BadInput(f"Cell {name!r} cannot be linked with itself. Name another cell.")
     link = state.links.setdefault(name, Link(name))
+    derived = _api_url(state.cell, link)
     where = f"link {name!r}"
     if "public_key" in given and given["public_key"] == wireguard.GENERATED:
         link.public_key = wireguard.GENERATED
@@ -69,6 +70,8 @@ def lay_link(state: State, item: Args) -> Link:
         link.public_key = wireguard.check_public_key(f"public_key of {where}", given["public_key"])
     if "networks" in given:
         link.networks = [str(parse_network(n, f"networks of {where}")) for n in given["networks"]]
+        # A renumbered cell: an address of before is not held against the new networks.
+        link.address = [a for a in link.address if _inside(a, link.networks)]
     if "address" in given:
         link.address = [str(parse_address(a, f"address of {where}")) for a in given["address"]]
     if "endpoint" in given:
@@ -87,12 +90,11 @@ def lay_link(state: State, item: Args) -> Link:
             f"interface {link.interface!r} of {where} is neither the devices' interface {state.cell.interface!r} nor begins with 'pic-', which the rules match. Leave it out or rename it."
         )
     for address in link.address:
-        if link.networks and not any(ipaddress.ip_address(address) in ipaddress.ip_network(n) for n in link.networks):
+        if link.networks and not _inside(address, link.networks):
             raise BadInput(f"address {address} of {where} is in none of its networks {', '.join(link.networks)}. Correct one of them.")
     _check_endpoint_outside(link)
-    if link.remote_api_url is None and link.address:
-        first = link.address[0]
-        link.remote_api_url = f"http://{f'[{first}]' if ':' in first else first}:{state.cell.sync_port}"
+    if link.remote_api_url in (None, derived):
+        link.remote_api_url = _api_url(state.cell, link)
     return link
 
 
@@ -200,7 +202,7 @@ def _check_peers(state: State) -> None:
             if address in seen:
                 raise BadInput(f"Address {address} of peer {peer.name!r} is already that of {seen[address]}. Every device needs an address of its own.")
             seen[address] = f"peer {peer.name!r}"
-            if state.cell.networks and not any(ipaddress.ip_address(address) in ipaddress.ip_network(n) for n in state.cell.own_networks()):
+            if state.cell.networks and not _inside(address, state.cell.own_networks()):
                 raise BadInput(
                     f"Address {address} of peer {peer.name!r} is in none of the cell's networks {', '.join(state.cell.own_networks())}. Give it one from there."
                 )
@@ -215,6 +217,18 @@ def _check_endpoint_outside(link: Link) -> None:
     for network in link.networks:
         if address in ipaddress.ip_network(network):
             raise BadInput(f"endpoint {link.endpoint!r} of link {link.name!r} lies in the link's own network {network}, which would be a loop. Give the address outside the tunnel.")
+
+
+def _inside(address: str, networks: Iterable[str]) -> bool:
+    return any(ipaddress.ip_address(address) in ipaddress.ip_network(n) for n in networks)
+
+
+def _api_url(cell: Cell, link: Link) -> str | None:
+    """Return where the other cell's peer-sync API is unless somebody has said otherwise."""
+    if not link.address:
+        return None
+    first = link.address[0]
+    return f"http://{f'[{first}]' if ':' in first else first}:{cell.sync_port}"
 
 
 def _port(value: Any, what: str) -> int:

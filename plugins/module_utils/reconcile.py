@@ -87,7 +87,7 @@ class Cell:
         identity = self.identity
         overlay.check_networks(self.wanted, self.observed.host_networks(self.wanted))
         overlay.check_keys(self.wanted, None if identity.new else identity.public, self.observed.wireguard)
-        self._allocate_ports()
+        self._allocate_ports(self.wanted)
         plan = self._plan_records(records.CELL_PART)
         plan.extend(self._plan_identity(identity))
         plan.extend(self._plan_devices(identity, {str(item["name"]): item.get("preshared_key") or None for item in peers}))
@@ -113,9 +113,10 @@ class Cell:
         for item in present:
             overlay.lay_link(self.before, {"name": item["name"]})
             overlay.lay_link(self.wanted, item)
+        self._allocate_ports(self.before)
         overlay.check_keys(self.wanted, None if identity.new else identity.public, self.observed.wireguard)
         overlay.check_networks(self.wanted, self.observed.host_networks(self.wanted))
-        self._allocate_ports()
+        self._allocate_ports(self.wanted)
         self._check_interfaces(present)
         pending = [item["name"] for item in present if self.wanted.links[item["name"]].pending]
         plan = self._plan_records(records.LINK_PART)
@@ -143,7 +144,7 @@ class Cell:
                 gone = self.wanted.links[item["name"]]
                 gone.ruled, gone.exit_offered, gone.remote_exit_relay_active = False, False, False
                 gone.permissions = {"inbound": {}, "outbound": gone.permissions["outbound"]}
-        self._allocate_ports()
+        self._allocate_ports(self.wanted)
         plan = self._plan_records(records.RIGHTS_PART)
         for family in FAMILIES:
             wanted = firewall.build(self.wanted, family, self.observed.surroundings(self.wanted.cell, family))
@@ -188,6 +189,7 @@ class Cell:
             self._take_over(asked, received, facts["answers"], plan)
         elif answers is not None:
             self._build(asked, facts["payloads"])
+            self.before = self.wanted.copy()
             for name, answer in sorted(answers.items()):
                 if name in self.wanted.links:
                     peer_sync.acknowledge(self.wanted.links[name], answer or None, self._timestamp())
@@ -255,8 +257,10 @@ class Cell:
     def _plan_records(self, part: records.Part) -> Plan:
         """Plan the writing of a module's own part of the records, whatever else is laid over them for this run."""
         plan = Plan(warnings=list(self.store.warnings))
-        for path, text in self.store.writes(self.stored, records.replace_part(self.stored, self.wanted, part)):
-            plan.steps.append(Write(path, text))
+        wanted = records.replace_part(self.stored, self.wanted, part)
+        # What the caller says of other modules' parts is theirs to write; alone it is no change here.
+        if wanted != records.replace_part(self.stored, self.before, part):
+            plan.steps += [Write(path, text) for path, text in self.store.writes(self.stored, wanted)]
         plan.describe(part.words(self.before), part.words(self.wanted))
         return plan
 
@@ -357,11 +361,11 @@ class Cell:
             plan.describe((route.words() for route in standing), ())
         return plan
 
-    def _allocate_ports(self) -> None:
+    def _allocate_ports(self, state: State) -> None:
         """Give each link a port; the same answer in check mode and in the run."""
-        cell = self.wanted.cell
-        used = {link.listen_port for link in self.wanted.links.values() if link.listen_port} | {cell.listen_port}
-        for _name, link in sorted(self.wanted.links.items()):
+        cell = state.cell
+        used = {link.listen_port for link in state.links.values() if link.listen_port} | {cell.listen_port}
+        for _name, link in sorted(state.links.items()):
             if link.interface == cell.interface:
                 link.listen_port = cell.listen_port
             elif link.listen_port is None:
@@ -473,7 +477,7 @@ class Cell:
         chains = firewall.routed_chains(state, family)
         present = self.observed.iptables[family].get("filter", iptables.Saved()).rules
         stale = [chain for chain in present if chain.startswith("PIC-R-") and chain not in chains]
-        home = {"PIC-HOME": firewall.home_chain(state.cell, family)}
+        home = {"PIC-HOME": firewall.home_chain(state.cell, family)} if any(chains.values()) else {}
         return self._plan_iptables(family, {"filter": Table({**home, **chains})}, [*chains, *stale])
 
     # Peer-sync

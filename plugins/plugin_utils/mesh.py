@@ -25,12 +25,13 @@ class Mesh:
     """All visible cells. A host is an inventory name, a cell is a cell_name."""
 
     def __init__(self, variables: Mapping[str, Any], template: Callable[[Any], Any], job: Mapping[str, Any] | None = None) -> None:
-        """variables: the task's, with hostvars and groups. template: what fills them in. job: the day-2 change, none for the whole site."""
+        """variables: the task's, with hostvars, groups and the play's hosts. template: what fills them in. job: the day-2 change, none for the whole site."""
         self._template = template
         self._variables = variables
         self._hostvars = variables["hostvars"]
         self._self = variables.get("inventory_hostname")
         self.job = job or {}
+        self.play_hosts: list[str] = list(variables.get("ansible_play_hosts_all", ()))
         self.hosts: list[str] = [host for host in variables.get("groups", {}).get(GROUP, ()) if host in self._hostvars]
         self.host_of = {self.name(host): host for host in reversed(self.hosts)}
 
@@ -82,13 +83,17 @@ class Mesh:
     def _registered(self, register: str) -> list[dict[str, Any]]:
         return [result for asker in self.hosts for result in (self._hostvars[asker].get(register) or {}).get("results", ())]
 
+    def read(self, host: str) -> dict[str, Any]:
+        """Return what the preflight has read on a host."""
+        return self.results("__cell_read", host) or self.results("__cell_others", host)
+
     def said(self, host: str) -> dict[str, Any]:
         """Return what a cell has said of itself in this run: its identity phase, or else what was read."""
-        return self.results("__cell_identity", host) or self.results("__cell_others", host) or self.results("__cell_read", host)
+        return self.results("__cell_identity", host) or self.read(host)
 
     # Who takes part
 
-    def others(self, host: str, play_hosts: list[str]) -> list[str]:
+    def others(self, host: str) -> list[str]:
         """Return the hosts of linked cells that are visible but no host of the play: they are asked by delegation."""
         wanted = {self.host_of[name] for name in self.link_items(host) if name in self.host_of}
         if self.job:
@@ -96,14 +101,14 @@ class Mesh:
             peers = self.results("__cell_read", host).get("peers", {})
             before = peers.get(self.job.get("peer"), {}).get("route_via")
             wanted |= {self.host_of[before]} if before in self.host_of else set()
-        return sorted(wanted - set(play_hosts) - {host})
+        return sorted(wanted - set(self.play_hosts) - {host})
 
-    def sides(self, host: str, play_hosts: list[str]) -> list[str]:
+    def sides(self, host: str) -> list[str]:
         """Return the hosts that a host of the play works on: in a day-2 job the other cells too, exits first."""
         if not self.job:
             return [host]
         dead = self.unreachable()
-        return [*(other for other in self.others(host, play_hosts) if other not in dead), host]
+        return [*(other for other in self.others(host) if other not in dead), host]
 
     def _partners(self) -> list[str]:
         return [name for name in (self.job.get("remote_cell"), self.job.get("via_cell")) if name and name != DIRECT]
@@ -116,7 +121,7 @@ class Mesh:
         routes = self._routes(host)
         return {
             "state_dir": self.var(host, "cell_state_dir") or "/var/lib/pic",
-            "missing": (self.results("__cell_read", host) or self.results("__cell_others", host)).get("missing", []),
+            "missing": self.read(host).get("missing", []),
             "cell": {
                 "name": self.name(host),
                 **{
@@ -155,15 +160,20 @@ class Mesh:
             "answers": self._answers(host),
         }
 
-    def refusals(self, play_hosts: list[str]) -> list[str]:
+    def refusals(self) -> list[str]:
         """Return what the read-only preflight found on any cell of this run that forbids the whole run."""
-        asked = dict.fromkeys(side for host in play_hosts for side in self.sides(host, play_hosts))
-        found = [
-            f"{host}: {sentence}"
-            for host in asked
-            for sentence in (self.results("__cell_read", host) or self.results("__cell_others", host)).get("conflicts", ())
-        ]
-        for host in play_hosts if self.job else ():
+        found: list[str] = []
+        answered: dict[str, str] = {}
+        for host in dict.fromkeys(side for host in self.play_hosts for side in self.sides(host)):
+            key = self.read(host).get("public_key")
+            if key and answered.setdefault(key, host) != host:
+                found.append(
+                    f"Hosts {answered[key]!r} and {host!r} answered with the same key {key}, so they are one machine. Give each its own ansible_host, as a "
+                    "plain value: where it is made from inventory_hostname, a delegated task goes to the wrong host."
+                )
+            else:
+                found += [f"{host}: {sentence}." for sentence in self.read(host).get("conflicts", ())]
+        for host in self.play_hosts if self.job else ():
             found += self._unfit(host)
         return found
 
@@ -257,12 +267,14 @@ class Mesh:
         return [message for message in messages if message]
 
     def _answers(self, host: str) -> dict[str, Any]:
-        """Return the other cells' answers to what a host's cell has built in this run, empty for one that was not reached."""
+        """Return the answers of the cells that were to be told in this run, empty for one that was not reached."""
         own, answers = self.name(host), {}
+        partners = {*self.play_hosts, *self.others(host)}
         for name in self.results("__cell_built", host).get("payloads", {}):
             other = self.host_of.get(name)
-            heard = {} if other is None else {**self.results("__cell_handed", other), **self.results("__cell_taken", other)}
-            answers[name] = (heard.get("answers") or {}).get(own) or {}
+            if other in partners:
+                heard = {**self.results("__cell_handed", other), **self.results("__cell_taken", other)}
+                answers[name] = (heard.get("answers") or {}).get(own) or {}
         return answers
 
 

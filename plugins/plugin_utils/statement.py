@@ -31,11 +31,11 @@ _NEEDED = {
 _CELL_INPUTS = ("cell", "remote_cell", "via_cell")
 
 
-def check_inventory(mesh: Mesh, play_hosts: list[str]) -> None:
+def check_inventory(mesh: Mesh) -> None:
     """Refuse an inventory that cannot work, over all cells that are visible; the first thing wrong is named."""
     _check_names(mesh)
     for host in mesh.hosts:
-        if host in play_hosts and not mesh.var(host, "cell_networks"):
+        if host in mesh.play_hosts and not mesh.var(host, "cell_networks"):
             raise BadInput(f"Host {host!r} in group {GROUP!r} has no cell_networks. Give the cell's own address with prefix, like [10.0.0.1/24].")
         _check_services(mesh, host)
         _check_peers(mesh, host)
@@ -47,7 +47,7 @@ def check_inventory(mesh: Mesh, play_hosts: list[str]) -> None:
     _check_routes(mesh)
 
 
-def read_job(mesh: Mesh, given: Mapping[str, Any], play_hosts: list[str]) -> tuple[dict[str, Any], list[str]]:
+def read_job(mesh: Mesh, given: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """Turn extra vars (texts, as a survey gives them) into the job that the role carries out, and warnings."""
     kind = given["job"]
     if kind == SITE:
@@ -63,7 +63,7 @@ def read_job(mesh: Mesh, given: Mapping[str, Any], play_hosts: list[str]) -> tup
     if host is None:
         known = ", ".join(sorted(mesh.host_of)) or "none"
         raise BadInput(f"cell={asked['cell']} is no cell of this inventory. Its cells: {known}. Correct the name, or add the host to the group {GROUP!r}.")
-    if host not in play_hosts:
+    if host not in mesh.play_hosts:
         raise BadInput(f"cell={asked['cell']} is host {host!r}, which --limit leaves out. Run without --limit, or include that host.")
     for key in ("remote_cell", "via_cell"):
         if asked.get(key) == asked["cell"]:

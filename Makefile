@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Everything that is made lies below .build; the lab's containers are podman's.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help setup lint sanity unit molecule test build demo demo-shell demo-down clean
+
+HOST ?= cella
+BUILD := $(CURDIR)/.build
+VENV := $(BUILD)/venv
+COLLECTION := $(BUILD)/collections/ansible_collections/pic/cells
+
+# The one place that says what the tools find in their environment.
+export PATH := $(VENV)/bin:$(PATH)
+export ANSIBLE_COLLECTIONS_PATH := $(BUILD)/collections
+export ANSIBLE_HOME := $(BUILD)/ansible
+export CONTAINERS_CONF := $(CURDIR)/tests/lab/containers.conf
+export MOLECULE_GLOB := molecule/*/molecule.yml
+export MYPYPATH := $(BUILD)/collections
+export PYTHONPATH := $(BUILD)/collections
+
+help: ## list the targets
+	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' Makefile | expand -t 14
+
+setup: $(BUILD)/packages.stamp $(BUILD)/venv.stamp $(COLLECTION) ## install the tools: Debian packages that are missing (as root), and a venv
+
+lint: build ## all linters
+	tests/tools/lint.sh $(BUILD)/dist/pic-cells-*.tar.gz
+
+sanity: setup ## ansible-test sanity, on a copy of the tree
+	tests/tools/sanity.sh
+
+unit: setup ## unit tests: no root, no network
+	pytest
+
+molecule: setup ## the scenarios, in the lab (root)
+	molecule test --all
+
+test: lint sanity unit molecule ## all of the above
+
+build: setup ## the collection's artifact
+	rm -rf $(BUILD)/dist
+	ansible-galaxy collection build --output-path $(BUILD)/dist
+
+demo: setup ## bring up three cells and show who sees whom (root)
+	python tests/lab/lab.py up
+	ansible-playbook -i molecule/inventory.yml pic.cells.site
+	python tests/lab/lab.py phones
+	python tests/lab/lab.py demo
+
+demo-shell: setup ## a shell on a host of the lab: HOST=cella
+	python tests/lab/lab.py shell $(HOST)
+
+demo-down: setup ## remove the lab's containers and networks
+	python tests/lab/lab.py down
+
+clean: ## remove .build (first make demo-down: its keys go too)
+	rm -rf $(BUILD)
+
+$(BUILD)/packages.stamp: tests/tools/packages.sh
+	tests/tools/packages.sh
+	@mkdir -p $(@D) && touch $@
+
+$(BUILD)/venv.stamp: requirements-dev.txt | $(BUILD)/packages.stamp
+	test -x $(VENV)/bin/pip || python3 -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check --requirement requirements-dev.txt
+	@touch $@
+
+# relative, so that the tree can be moved
+$(COLLECTION):
+	@mkdir -p $(@D)
+	ln -s ../../../.. $@

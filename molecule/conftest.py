@@ -1,0 +1,33 @@
+# Copyright (c) the pic.cells contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the scenarios' tests share: the lab's tools, and phones that are connected."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "lab"))
+
+import lab  # noqa: E402  (found by the line above)
+import neighbours  # noqa: E402
+
+FAMILIES = (4, 6)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def connected_phones() -> None:
+    """Connects the phones to their cells."""
+    lab.phones()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def untouched_neighbours() -> object:
+    """Whatever a scenario does: nothing of others has changed afterwards."""
+    yield
+    for cell in lab.CELLS:
+        if not lab.inside(cell.name, "test", "-e", neighbours.LOG, check=False).returncode:
+            assert neighbours.foreign(neighbours.snapshot(cell.name)) == neighbours.foreign_before(cell.name)

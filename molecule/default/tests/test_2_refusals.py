@@ -1,0 +1,102 @@
+# Copyright (c) the pic.cells contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What cannot work is refused before anything has changed."""
+
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+from lab import CELLS
+from packets import snapshot
+from playbooks import INVENTORY, play
+
+
+@pytest.fixture(autouse=True)
+def nothing_changes():
+    before = {cell.name: snapshot(cell.name) for cell in CELLS}
+    yield
+    assert {cell.name: snapshot(cell.name) for cell in CELLS} == before
+
+
+@pytest.mark.parametrize(
+    ("overlay", "both"),
+    [
+        ({"cellb": {"cell_networks": ["10.0.0.129/25"]}}, ("10.0.0.128/25 of cell 'cellb'", "10.0.0.0/24 of cell 'cella'")),
+        (
+            {"cella": {"cell_links": [{"name": "far", "networks": ["10.0.2.0/25"], "public_key": "5Hd4mOPLbmHPLRTIsiVNLYJ0d1+RkRlvrfrHSXXkrRo="}]}},
+            ("10.0.2.0/25 of link 'far'", "10.0.2.0/24 of cell 'cellc'"),
+        ),
+    ],
+    ids=["own", "link"],
+)
+def test_the_controller_refuses_overlaps_within_the_inventory(overlay, both):
+    outcome = play("site", overlay=overlay)
+    assert outcome.rc != 0
+    assert all(name in outcome.message for name in both)
+    assert not any(outcome.changed.values())
+
+
+@pytest.mark.parametrize(
+    ("network", "interface"), [("192.168.77.0/25", "eth1"), ("192.0.2.128/26", "wgother"), ("192.168.64.0/18", "eth1")], ids=["lan", "other vpn", "around the lan"]
+)
+def test_the_preflight_refuses_overlaps_with_networks_of_the_host(network, interface):
+    far = {"name": "far", "networks": [network], "public_key": "5Hd4mOPLbmHPLRTIsiVNLYJ0d1+RkRlvrfrHSXXkrRo="}
+    outcome = play("site", overlay={"cella": {"cell_links": [{"name": "cellb"}, {"name": "cellc"}, far]}})
+    assert outcome.rc != 0
+    assert network in outcome.message
+    assert f"interface {interface} of this host" in outcome.message
+    assert not any(outcome.changed.values())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("networks=192.168.77.0/25", "192.168.77.0/25 of link 'far' overlaps 192.168.77.0/24 of interface eth1 of this host"),
+        ("networks=10.0.1.0/25", "overlaps 10.0.1.0/24 of link 'cellb'"),
+        ("networks=10.0.0.0/25", "overlaps 10.0.0.0/25 of link 'far'"),
+        ("networks=10.9.0.1/24", "has host bits set"),
+        ("networks=0.0.0.0/0", "is the whole internet"),
+        ("networks=10.9.0.0/24 endpoint=10.9.0.1:51821", "lies in the link's own network"),
+    ],
+)
+def test_the_module_refuses_them_again(arguments, message):
+    key = "public_key=5Hd4mOPLbmHPLRTIsiVNLYJ0d1+RkRlvrfrHSXXkrRo="
+    argv = ["ansible", "-i", str(INVENTORY), "cella", "-m", "pic.cells.wg_cell_peer", "-a", f"name=far {key} {arguments}"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode != 0
+    assert message in done.stdout.replace("\\", "") or message.replace("10.0.0.0/25 of link 'far'", "10.0.0.0/24 of this cell 'cella'") in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("job", "extra_vars", "message"),
+    [
+        ("route_peer", {"cell": "cellb", "peer": "phone-b1", "via_cell": "cellc"}, "has not offered 'cellb' an exit"),
+        ("route_peer", {"cell": "cella", "peer": "nobody", "via_cell": "cellb"}, "has no peer 'nobody'"),
+        ("route_peer", {"cell": "cella", "peer": "phone-a1", "via_cell": "cella"}, "is the cell itself"),
+        ("route_peer", {"cell": "cella", "peer": "phone-a1", "via_cell": "mars"}, "knows no cell 'mars'"),
+        ("share", {"cell": "cella", "remote_cell": "cellb", "services": "nope"}, "has no service 'nope'"),
+        ("share", {"cell": "nope", "remote_cell": "cellb", "services": "files"}, "is no cell of this inventory"),
+        ("share", {"cell": "", "remote_cell": "cellb", "services": "files"}, "needs the variable 'cell'"),
+        ("offer_exit", {"cell": "cella", "remote_cell": "cellb", "offered": "perhaps"}, "is neither true nor false"),
+        ("link", {"cell": "cella", "remote_cell": "Cell_B"}, "is no valid name"),
+    ],
+)
+def test_a_day_2_playbook_refuses_what_cannot_be(job, extra_vars, message):
+    outcome = play(job, **extra_vars)
+    assert outcome.rc != 0
+    assert message in outcome.message
+    assert not any(outcome.changed.values())
+
+
+def test_a_cell_outside_limit_is_named_rather_than_skipped():
+    outcome = play("share", "--limit", "cellb", cell="cella", remote_cell="cellb", services="files")
+    assert outcome.rc != 0
+    assert "--limit leaves out" in outcome.message
+
+
+def test_two_hosts_that_are_one_machine_are_refused():
+    outcome = play("site", overlay={"cellb": {"ansible_host": "pic-lab-cella"}})
+    assert outcome.rc != 0
+    assert "are one machine" in outcome.message

@@ -1,0 +1,80 @@
+# Copyright (c) the pic.cells contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Playbooks of the collection as the tests run them, on the lab's inventory."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+PROJECT = Path(__file__).resolve().parents[2]
+INVENTORY = PROJECT / "molecule" / "inventory.yml"
+CONTROLLER_ONLY = {"ansible.builtin.assert", "ansible.builtin.validate_argument_spec", "ansible.builtin.group_by", "ansible.builtin.debug", "pic.cells.pic_cells_check"}
+
+
+@dataclass
+class Outcome:
+    """How a playbook ended: exit code, recap by host, and every result as (host that was worked on, task, result)."""
+
+    rc: int
+    stats: dict[str, dict[str, int]]
+    results: list[tuple[str, str, dict[str, Any]]]
+    text: str
+
+    @property
+    def message(self) -> str:
+        """Returns what the failed tasks said."""
+        return "\n".join(str(result.get("msg")) for _host, _task, result in self.results if result.get("failed"))
+
+    @property
+    def changed(self) -> dict[str, int]:
+        """Returns the number of changed tasks by host."""
+        return {host: stat["changed"] for host, stat in self.stats.items()}
+
+    def changes(self) -> set[tuple[str, str, str]]:
+        """Returns host, task and difference of all that changed, or in check mode would."""
+        return {(host, task, json.dumps(result.get("diff"), sort_keys=True)) for host, task, result in self.results if result.get("changed")}
+
+    def executions(self, host: str) -> int:
+        """Returns how many modules were executed on a host."""
+        return sum(1 for at, _task, result in self.results if at == host and not result.get("skipped") and result.get("action") not in CONTROLLER_ONLY)
+
+
+def play(name: str, *options: str, overlay: dict[str, Any] | None = None, **extra_vars: Any) -> Outcome:
+    """Runs a playbook by its name; overlay states variables of hosts beyond the lab's inventory, by host."""
+    done = run(name, *options, overlay=overlay, callback="ansible.posix.json", **extra_vars)
+    start = done.stdout.find("{\n")
+    if start < 0:
+        raise AssertionError(f"{name} said nothing: {done.stdout}{done.stderr}")
+    report = json.loads(done.stdout[start:])
+    results = []
+    for one_play in report["plays"]:
+        for task in one_play["tasks"]:
+            for host, result in task["hosts"].items():
+                for item in result.get("results") or [result]:
+                    at = item.get("item", host)
+                    at = at[0] if isinstance(at, list) else at
+                    results.append((str(at) if "results" in result else host, task["task"]["name"], {"action": result.get("action"), **item}))
+    return Outcome(done.returncode, report["stats"], results, done.stdout + done.stderr)
+
+
+def run(name: str, *options: str, overlay: dict[str, Any] | None = None, callback: str = "default", **extra_vars: Any) -> subprocess.CompletedProcess[str]:
+    """Runs a playbook as a user does, and returns what it printed."""
+    environment = {**os.environ, "ANSIBLE_STDOUT_CALLBACK": callback, "ANSIBLE_FORCE_COLOR": "0", "ANSIBLE_NOCOLOR": "1"}
+    argv = ["ansible-playbook", "-i", str(INVENTORY)]
+    with tempfile.NamedTemporaryFile("w", suffix=".yml") as file:
+        if overlay:
+            yaml.safe_dump({"all": {"hosts": overlay}}, file)
+            file.flush()
+            argv += ["-i", file.name]
+        for key, value in extra_vars.items():
+            argv += ["-e", f"{key}={value}"]
+        return subprocess.run([*argv, *options, f"pic.cells.{name}"], env=environment, capture_output=True, text=True, check=False, timeout=300, cwd=PROJECT)

@@ -1,0 +1,46 @@
+# Copyright (c) the pic.cells contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the unit tests share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.pic.cells.tests.unit.fake_host import FakeHost
+from ansible_collections.pic.cells.tests.unit.world import World, three_cells
+
+
+@pytest.fixture(autouse=True)
+def _fast_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test cuts the power."""
+    monkeypatch.setattr(os, "fsync", lambda _file: None)
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> FakeHost:
+    """Return a host that has never heard of us."""
+    return FakeHost(tmp_path / "host")
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    """Return three cells that have never been set up."""
+    return World(tmp_path, three_cells())
+
+
+@pytest.fixture(scope="session")
+def _linked(tmp_path_factory: pytest.TempPathFactory) -> World:
+    world = World(tmp_path_factory.mktemp("linked"), three_cells())
+    world.site()
+    world.reset()
+    return world
+
+
+@pytest.fixture
+def linked(tmp_path: Path, _linked: World) -> World:
+    """Return three cells that are set up."""
+    return _linked.fork(tmp_path)

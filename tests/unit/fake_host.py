@@ -1,0 +1,719 @@
+# Copyright (c) the pic.cells contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A stateful fake of a Linux host: what a command changes is there for the next one to see, and to refuse.
+
+What a real tool would refuse (a double, something that is not there) ends in CommandFailed, as there; what the fake does not
+know at all is an AssertionError. Formats and exit codes are those of iproute2 6.1, iptables 1.8.9 and wireguard-tools 1.0.20210914.
+"""
+
+from __future__ import annotations
+
+import base64
+import copy
+import hashlib
+import ipaddress
+import json
+import os
+import re
+import shlex
+import shutil
+import stat
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ansible_collections.pic.cells.plugins.module_utils.command import Host, Result, missing_tool
+from ansible_collections.pic.cells.plugins.module_utils.errors import CommandFailed
+
+FAMILIES = (4, 6)
+MAIN, LOCAL = 254, 255
+NO_KEY = base64.b64encode(bytes(32)).decode()
+WANTS = "/etc/systemd/system/multi-user.target.wants"
+TABLES = {
+    "filter": ("INPUT", "FORWARD", "OUTPUT"),
+    "nat": ("PREROUTING", "INPUT", "OUTPUT", "POSTROUTING"),
+    "mangle": ("PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"),
+}
+TARGETS = {"ACCEPT": None, "DROP": None, "RETURN": None, "LOG": None, "MARK": "mangle", "MASQUERADE": "nat", "DNAT": "nat", "REJECT": "filter", "TCPMSS": "mangle"}
+MATCHES = ("comment", "conntrack", "addrtype", "tcp", "udp")
+# Each option with the number of its values; what is not here is a mistake of the engine or of a test.
+OPTIONS = {
+    **dict.fromkeys(("-s", "-d", "-i", "-o", "-p", "-m", "-j", "-g", "--comment", "--ctstate", "--ctorigdst", "--ctorigdstport"), 1),
+    **dict.fromkeys(("--sport", "--dport", "--reject-with", "--set-mark", "--to-destination", "--dst-type"), 1),
+    **{"!": 0, "--syn": 0, "--clamp-mss-to-pmtu": 0, "--tcp-flags": 2},
+}
+
+
+class Killed(BaseException):
+    """The program ended in the middle, as by a power cut."""
+
+
+class Refused(Exception):
+    """A tool's own refusal: exit code and what it says."""
+
+    def __init__(self, rc: int, message: str) -> None:
+        self.rc, self.message = rc, message
+        super().__init__(message)
+
+
+@dataclass
+class Link:
+    """One network interface."""
+
+    kind: str = "ether"
+    mtu: int = 1500
+    up: bool = True
+    addresses: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Route:
+    """One route; without a device it answers "unreachable"."""
+
+    family: int
+    dst: str
+    dev: str | None
+    table: int = MAIN
+    metric: int = 0
+    proto: int = 3
+    via: str | None = None
+
+    def show(self) -> dict[str, Any]:
+        """Return what ip -json -N route show table all prints."""
+        plain = {"0.0.0.0/0": "default", "::/0": "default"}.get(self.dst, re.sub(r"/(32|128)$", "", self.dst))
+        device = "lo" if self.family == 6 and self.dev is None else self.dev
+        shown = {"type": None if self.dev else "7", "dst": plain, "gateway": self.via, "dev": device, "table": None if self.table == MAIN else str(self.table)}
+        shown.update({"protocol": None if self.proto == 3 else str(self.proto), "metric": self.metric or None})
+        return {**{key: value for key, value in shown.items() if value is not None}, "flags": []}
+
+
+@dataclass
+class Rule:
+    """One policy rule; without a table it answers "unreachable"."""
+
+    priority: int
+    src: str = "all"
+    table: int | None = None
+    suppress: int | None = None
+    proto: int = 0
+
+    def show(self) -> dict[str, Any]:
+        """Return what ip -json -N rule show prints."""
+        address, _slash, length = self.src.partition("/")
+        shown: dict[str, Any] = {"priority": self.priority, "src": address, "srclen": int(length) if length else None}
+        shown.update({"action": "7"} if self.table is None else {"table": str(self.table)})
+        shown.update({"suppress_prefixlen": self.suppress, "protocol": str(self.proto) if self.proto else None})
+        return {key: value for key, value in shown.items() if value is not None}
+
+
+@dataclass
+class Peer:
+    """One peer of a WireGuard device."""
+
+    allowed: list[str] = field(default_factory=list)
+    endpoint: str | None = None
+    keepalive: int = 0
+    psk: str | None = None
+    handshake: int = 0
+
+
+@dataclass
+class Device:
+    """One WireGuard device."""
+
+    private: str | None = None
+    port: int = 0
+    peers: dict[str, Peer] = field(default_factory=dict)
+
+
+@dataclass
+class Table:
+    """One table of iptables: policy ('-' for a user chain) and rules of each chain."""
+
+    policies: dict[str, str]
+    rules: dict[str, list[tuple[str, ...]]]
+
+
+class FakeHost(Host):
+    """A Linux host in memory, with its files below a folder of the test.
+
+    log: every command. steps: everything that wrote, in order, as far as it is atomic. missing: tools that are not installed.
+    dns: what names resolve to. ended: the deletions asked of conntrack. answers: canned results by argv. secrets: must not be in an argv.
+    fail_at: this step (1 is the next one after reset) fails, or with kill is the end. watch: called before each step. now: the time.
+    """
+
+    def __init__(self, root: object, name: str = "host", *, systemd: bool = True, legacy: bool = False) -> None:
+        """root: the folder for files. name: makes generated keys differ. legacy: iptables is the legacy one."""
+        super().__init__(str(root))
+        self.name, self.default = name, "-legacy" if legacy else "-nft"
+        self.missing: set[str] = set()
+        self.dns: dict[str, list[str]] = {}
+        self.answers: dict[tuple[str, ...], Result] = {}
+        self.secrets: set[str] = set()
+        self.watch: Callable[[str], None] | None = None
+        self.made = 0
+        self.now = 1_800_000_000.0
+        self.reset()
+        self.boot()
+        if systemd:
+            os.makedirs(self._real("/run/systemd/system"), exist_ok=True)
+
+    # What tests call
+
+    def reset(self) -> None:
+        """Forget what was recorded and the faults; the state stays."""
+        self.log: list[list[str]] = []
+        self.steps: list[str] = []
+        self.ended: list[list[str]] = []
+        self.fail_at: int | None = None
+        self.kill = False
+
+    def fork(self, root: object) -> FakeHost:
+        """Return a copy that goes its own way."""
+        shutil.copytree(self.root, str(root), symlinks=True)
+        twin = copy.deepcopy(self)
+        twin.root = str(root)
+        return twin
+
+    def boot(self) -> None:
+        """Lose all kernel state, keep the files, start what is enabled."""
+        self.links: dict[str, Link] = {}
+        self.routes: list[Route] = []
+        self.rules = {4: [Rule(0, table=LOCAL), Rule(32766, table=MAIN)], 6: [Rule(0, table=LOCAL), Rule(32766, table=MAIN)]}
+        self.wg: dict[str, Device] = {}
+        self.tables: dict[tuple[str, int], dict[str, Table]] = {(variant, family): {} for variant in ("-nft", "-legacy") for family in FAMILIES}
+        self.active: set[str] = set()
+        self.add_link("lo", "127.0.0.1/8", "::1/128")
+        self.add_link("eth0", "203.0.113.11/24", "2001:db8:113::11/64")
+        self.routes += [Route(4, "0.0.0.0/0", "eth0", via="203.0.113.254"), Route(6, "::/0", "eth0", metric=1024, via="2001:db8:113::254")]
+        for unit in self.list(WANTS):
+            self.by_hand(f"systemctl restart {unit.removesuffix('.service')}")
+
+    def add_link(self, name: str, *addresses: str, kind: str = "ether") -> None:
+        """Add an interface, up."""
+        if name in self.links:
+            raise Refused(2, "RTNETLINK answers: File exists")
+        self.links[name] = Link(kind)
+        for address in addresses:
+            self._add_address(name, address)
+
+    def drop_link(self, name: str) -> None:
+        """Delete an interface with its routes."""
+        del self.links[name]
+        self.wg.pop(name, None)
+        self.routes = [route for route in self.routes if route.dev != name]
+
+    def by_hand(self, command: str, stdin: str = "") -> str:
+        """Do something from outside: not recorded, no faults."""
+        kept = {name: getattr(self, name) for name in ("log", "steps", "ended", "fail_at", "kill", "watch")}
+        self.reset()
+        self.watch = None
+        try:
+            return self.run(shlex.split(command), stdin).out
+        finally:
+            vars(self).update(kept)
+
+    def iptables(self, family: int, table: str, *rules: str, chains: Iterable[str] = ()) -> None:
+        """Load somebody else's rules, given with their command, e.g. '-A FORWARD -j DROP'."""
+        declared = "".join(f":{chain}\n" for chain in chains)
+        self.by_hand(f"{_tool(family)}-restore --noflush -w 10", f"*{table}\n{declared}" + "".join(f"{rule}\n" for rule in rules) + "COMMIT\n")
+
+    def chain(self, family: int, chain: str, table: str = "filter") -> list[str]:
+        """Return the rules of a chain without their comments."""
+        rules = self.tables[self.default, family][table].rules[chain]
+        return [re.sub(r"-m comment --comment (\"[^\"]*\"|\S+) ", "", _render(rule)) for rule in rules]
+
+    def text(self, files: bool = True) -> str:
+        """Return the whole state as sorted lines."""
+        lines = [f"link {name} {link.kind} {'up' if link.up else 'down'} mtu {link.mtu} {sorted(link.addresses)}" for name, link in self.links.items()]
+        lines += [f"unit {unit}" for unit in self.active] + [f"{route}" for route in self.routes]
+        lines += [f"rule{family} {rule}" for family in FAMILIES for rule in self.rules[family]]
+        for name, device in self.wg.items():
+            lines += [f"wg {name} port {device.port} key {device.private}", *(f"wg {name} peer {key} {peer}" for key, peer in device.peers.items())]
+        for (variant, family), tables in self.tables.items():
+            for name, table in tables.items():
+                for chain, rules in table.rules.items():
+                    lines += [f"{_tool(family)}{variant} {name} {chain} {table.policies[chain]}"] if table.policies[chain] != "ACCEPT" else []
+                    lines += [f"{_tool(family)}{variant} {name} {chain} {number:03} {_render(rule)}" for number, rule in enumerate(rules)]
+        return "".join(f"{line}\n" for line in sorted([*lines, *(self._files() if files else ())]))
+
+    def _files(self) -> Iterator[str]:
+        for folder, _folders, names in os.walk(self.root):
+            for path in (os.path.join(folder, name) for name in names if name != "lock"):
+                with open(path, encoding="utf-8") as file:
+                    digest = hashlib.sha256(file.read().encode()).hexdigest()[:8]
+                yield f"file /{os.path.relpath(path, self.root)} {stat.S_IMODE(os.stat(path).st_mode):04o} {digest}"
+
+    # What the engine calls
+
+    def run(self, argv: Sequence[str], stdin: str | None = None, ok: Sequence[int] = (0,), timeout: float = 60) -> Result:
+        """Run one command on the fake."""
+        words = list(argv)
+        self.log.append(words)
+        assert not any(secret in word for secret in self.secrets for word in words), f"a secret in the arguments of {words[0]}"
+        assert self._knows(words[0]), f"the fake host does not know: {words[0]}"
+        if not self.has(words[0]):
+            raise missing_tool(words[0])
+        result = self.answers.get(tuple(words)) or self._execute(words, stdin or "")
+        if result.rc not in ok:
+            raise CommandFailed(words, result.rc, result.err, stdin)
+        return result
+
+    def has(self, tool: str) -> bool:
+        """Tell whether a command is installed; without iptables or wg its companions are missing too."""
+        return not {tool, tool.split("-")[0]} & self.missing and self._knows(tool)
+
+    def write(self, path: str, text: str, mode: int = 0o600) -> None:
+        """Write a file below the root."""
+        self._file_step(f"write {path}", lambda: super(FakeHost, self).write(path, text, mode))
+
+    def remove(self, path: str) -> None:
+        """Remove a file below the root."""
+        self._file_step(f"remove {path}", lambda: super(FakeHost, self).remove(path))
+
+    # Inside
+
+    def _tools(self) -> dict[str, Callable[[list[str], str], str]]:
+        return {
+            **{"ip": self._ip, "wg": self._wg, "wg-quick": self._wg_quick, "systemctl": self._systemctl},
+            **{"conntrack": self._conntrack, "getent": self._getent, "modprobe": self._modprobe},
+        }
+
+    def _knows(self, tool: str) -> bool:
+        return tool in self._tools() or re.fullmatch(r"ip6?tables(-nft|-legacy)?(-save|-restore)?", tool) is not None
+
+    def _execute(self, words: list[str], stdin: str) -> Result:
+        tool = self._tools().get(words[0], self._iptables)
+        try:
+            return Result(0, tool(words[1:] if tool != self._iptables else words, stdin))
+        except Refused as refusal:
+            return Result(refusal.rc, "", refusal.message)
+
+    def _step(self, step: str, action: Callable[[], Any]) -> None:
+        if self.watch:
+            self.watch(step)
+        self.steps.append(step)
+        if len(self.steps) == self.fail_at:
+            if self.kill:
+                raise Killed(step)
+            raise Refused(111, "injected failure")
+        action()
+
+    def _file_step(self, step: str, action: Callable[[], Any]) -> None:
+        try:
+            self._step(step, action)
+        except Refused as refusal:
+            raise OSError(28, "No space left on device") from refusal
+
+    # ip
+
+    def _ip(self, words: list[str], stdin: str) -> str:
+        family = int(words.pop(0)[1]) if words[0] in ("-4", "-6") else None
+        if words == ["-batch", "-"]:
+            for number, line in enumerate(stdin.splitlines(), 1):
+                try:
+                    self._step(f"ip {f'-{family} ' if family else ''}{line}", lambda line=line: self._ip_change(family, line.split()))
+                except Refused as refusal:
+                    raise Refused(111 if refusal.rc == 111 else 1, f"{refusal.message}\nCommand failed -:{number}") from None
+            return ""
+        if words[:1] == ["rule"] or words[:1] == ["route"]:  # PostUp, and tests
+            self._ip_change(family, words)
+            return ""
+        if words == ["-N", "-json", "addr", "show"] and family is None:
+            return json.dumps([self._show_link(name, link) for name, link in self.links.items()])
+        if words == ["-N", "-json", "rule", "show"] and family:
+            return json.dumps([rule.show() for rule in self.rules[family]])
+        if words == ["-N", "-json", "route", "show", "table", "all"] and family:
+            return json.dumps([route.show() for route in self.routes if route.family == family])
+        raise AssertionError(f"the fake host does not know: ip {words}")
+
+    def _show_link(self, name: str, link: Link) -> dict[str, Any]:
+        infos = []
+        for address in link.addresses:
+            ip, _slash, length = address.partition("/")
+            infos.append({"family": "inet6" if ":" in ip else "inet", "local": ip, "prefixlen": int(length)})
+        return {"ifname": name, "flags": ["UP", "LOWER_UP"] if link.up else [], "mtu": link.mtu, "addr_info": infos}
+
+    def _ip_change(self, family: int | None, words: list[str]) -> None:
+        kind, verb, *rest = words
+        if kind == "addr" and verb in ("add", "del") and rest[1] == "dev" and len(rest) == 3:
+            (self._add_address if verb == "add" else self._delete_address)(rest[2], rest[0])
+        elif (kind, verb) == ("link", "set") and rest[0] == "dev":
+            link = self._link(rest[1])
+            if rest[2] == "mtu":
+                link.mtu = int(rest[3])
+            elif rest[2:] == ["up"]:
+                link.up = True
+                for address in link.addresses:
+                    self._connect(rest[1], address)
+            elif rest[2:] == ["down"]:
+                link.up = False
+                self.routes = [route for route in self.routes if route.dev != rest[1]]
+            else:
+                raise AssertionError(f"the fake host does not know: ip {words}")
+        elif kind == "rule" and verb in ("add", "del") and family:
+            self._change_rule(family, verb, rest)
+        elif kind == "route" and verb in ("add", "replace", "del") and family:
+            self._change_route(family, verb, rest)
+        else:
+            raise AssertionError(f"the fake host does not know: ip {family} {words}")
+
+    def _link(self, name: str) -> Link:
+        if name not in self.links:
+            raise Refused(1, f'Cannot find device "{name}"')
+        return self.links[name]
+
+    def _add_address(self, name: str, address: str) -> None:
+        link = self._link(name)
+        if address in link.addresses:
+            raise Refused(2, "Error: Address already assigned.")
+        link.addresses.append(address)
+        if link.up:
+            self._connect(name, address)
+
+    def _connect(self, name: str, address: str) -> None:
+        network = ipaddress.ip_interface(address).network
+        if name != "lo" and not (network.version == 4 and network.prefixlen == 32):
+            self.routes.append(Route(network.version, str(network), name, metric=256 if network.version == 6 else 0, proto=2))
+
+    def _delete_address(self, name: str, address: str) -> None:
+        link = self._link(name)
+        if address not in link.addresses:
+            raise Refused(2, "Error: Address not found.")
+        link.addresses.remove(address)
+        network = str(ipaddress.ip_interface(address).network)
+        last = ":" not in address and not any(":" not in other for other in link.addresses)  # it takes all IPv4 routes along
+        self.routes = [r for r in self.routes if r.dev != name or not ((r.dst == network and r.proto == 2) or (last and r.family == 4))]
+
+    def _change_rule(self, family: int, verb: str, words: list[str]) -> None:
+        given = _pairs(words, "from", "lookup", "suppress_prefixlength", "pref", "protocol", flags=("unreachable",))
+        src = given["from"] if given["from"] == "all" else _network(family, given["from"])
+        suppress = int(given["suppress_prefixlength"]) if "suppress_prefixlength" in given else None
+        rule = Rule(int(given["pref"]), re.sub(r"/(32|128)$", "", src), None if "unreachable" in given else int(given["lookup"]), suppress, int(given.get("protocol", 0)))
+        same = [r for r in self.rules[family] if (r.priority, r.src, r.table, r.suppress) == (rule.priority, rule.src, rule.table, rule.suppress)]
+        if verb == "add" and same:  # whatever its protocol
+            raise Refused(2, "RTNETLINK answers: File exists")
+        if verb == "del" and rule not in same:
+            raise Refused(2, "RTNETLINK answers: No such file or directory")
+        self.rules[family] = [r for r in self.rules[family] if r is not rule and r not in same] + ([rule] if verb == "add" else [])
+        self.rules[family].sort(key=lambda r: r.priority)
+
+    def _change_route(self, family: int, verb: str, words: list[str]) -> None:
+        unreachable = words[0] == "unreachable"
+        given = _pairs(words[1 + unreachable :], "dev", "via", "table", "metric", "protocol", "proto")
+        dst = _network(family, {"default": "::/0" if family == 6 else "0.0.0.0/0"}.get(words[unreachable], words[unreachable]))
+        metric = int(given.get("metric", 0)) or (1024 if family == 6 else 0)
+        proto = int(given.get("protocol", given.get("proto", 3)))
+        route = Route(family, dst, given.get("dev"), int(given.get("table", MAIN)), metric, proto, given.get("via"))
+        if unreachable == bool(route.dev):
+            raise Refused(2, "RTNETLINK answers: No such device")
+        if verb == "del":
+            if route not in self.routes:
+                raise Refused(2, "RTNETLINK answers: No such process")
+            self.routes.remove(route)
+            return
+        if route.dev and not self._link(route.dev).up:
+            raise Refused(2, "Error: Device for nexthop is not up.")
+        same = [r for r in self.routes if (r.family, r.dst, r.table, r.metric) == (family, dst, route.table, metric)]
+        if same and verb == "add":
+            raise Refused(2, "RTNETLINK answers: File exists")
+        self.routes = [r for r in self.routes if r not in same] + [route]
+
+    # WireGuard
+
+    def _wg(self, words: list[str], stdin: str) -> str:
+        if words == ["show", "all", "dump"]:
+            return "".join(f"{line}\n" for name, device in self.wg.items() for line in _dump(name, device))
+        if words == ["genkey"]:
+            self.made += 1
+            key = made_key(f"{self.name} {self.made}")
+            self.secrets.add(key)
+            return f"{key}\n"
+        if words == ["pubkey"]:
+            return f"{public_key(stdin.strip())}\n"
+        verb, name, *rest = words
+        if name not in self.wg:
+            raise Refused(1, "Unable to modify interface: No such device")
+        if verb == "addconf" and rest == ["/dev/stdin"]:
+            interface, peers = _sections(stdin)
+            assert not interface, "addconf with a section for the interface"
+            self._step(f"wg addconf {name} {' '.join(peer['publickey'] for peer in peers)}", lambda: self._set_peers(name, peers))
+        elif verb == "set":
+            self._step(f"wg {' '.join(words)}", lambda: self._set(name, rest, stdin))
+        else:
+            raise AssertionError(f"the fake host does not know: wg {words}")
+        return ""
+
+    def _set(self, name: str, words: list[str], stdin: str) -> None:
+        if words == ["private-key", "/dev/stdin"]:
+            self.wg[name].private = stdin.strip()
+        elif len(words) == 2 and words[0] == "listen-port":
+            self._set_port(name, int(words[1]))
+        elif words[::3] == ["peer"] * (len(words) // 3) and words[2::3] == ["remove"] * (len(words) // 3) and len(words) % 3 == 0:
+            for key in words[1::3]:
+                if self.wg[name].peers.pop(key, None) is None:
+                    raise AssertionError(f"peer {key} is not there to be removed")
+        else:
+            raise AssertionError(f"the fake host does not know: wg set {words}")
+
+    def _set_port(self, name: str, port: int) -> None:
+        if any(device.port == port for other, device in self.wg.items() if other != name):
+            raise Refused(1, "Unable to modify interface: Address already in use")
+        self.wg[name].port = port
+
+    def _set_peers(self, name: str, peers: list[dict[str, str]]) -> None:
+        device = self.wg[name]
+        for given in peers:
+            if "endpoint" in given:
+                host, _colon, port = given["endpoint"].rpartition(":")
+                found = self._resolve(host.strip("[]"))
+                if not found:
+                    raise Refused(1, f"Name or service not known: `{given['endpoint']}'")
+                given["endpoint"] = f"[{found[0]}]:{port}" if ":" in found[0] else f"{found[0]}:{port}"
+        for given in peers:
+            peer = device.peers.setdefault(given["publickey"], Peer())
+            if "presharedkey" in given:
+                peer.psk = None if given["presharedkey"] == NO_KEY else given["presharedkey"]
+                self.secrets.update([peer.psk] if peer.psk else [])
+            if "persistentkeepalive" in given:
+                peer.keepalive = 0 if given["persistentkeepalive"] == "off" else int(given["persistentkeepalive"])
+            peer.endpoint = given.get("endpoint", peer.endpoint)
+            allowed = [str(ipaddress.ip_network(item.strip(), strict=False)) for item in given.get("allowedips", "").split(",") if item.strip()]
+            for other in device.peers.values():  # a prefix belongs to one peer; the last to ask has it
+                other.allowed = [network for network in other.allowed if network not in allowed]
+            peer.allowed = allowed
+
+    def _wg_quick(self, words: list[str], stdin: str) -> str:
+        verb, name = words
+        text = self.read(f"/etc/wireguard/{name}.conf")
+        if text is None or (verb == "up") == (name in self.links):
+            raise Refused(1, f"wg-quick: `{name}': no file, or it exists already, or does not exist")
+        self._step(f"wg-quick {verb} {name}", lambda: self._up(name, text) if verb == "up" else self.drop_link(name))
+        return ""
+
+    def _up(self, name: str, text: str) -> None:
+        interface, peers = _sections(text)
+        self.add_link(name, kind="wireguard")
+        self.wg[name] = Device(interface["privatekey"][0])
+        try:
+            self._set_port(name, int(interface["listenport"][0]))
+            self._set_peers(name, peers)
+            for address in interface.get("address", ()):
+                for one in address.split(","):
+                    self._add_address(name, one.strip())
+            self.links[name].mtu = int(interface.get("mtu", ["1420"])[0])
+            if interface.get("table") != ["off"]:
+                assert not any(network.endswith("/0") for peer in self.wg[name].peers.values() for network in peer.allowed), "a default route without Table = off"
+            for command in interface.get("postup", ()):
+                self._ip(command.split()[1:], "")
+        except Refused:
+            self.drop_link(name)
+            raise
+
+    def _systemctl(self, words: list[str], stdin: str) -> str:
+        verb, unit, path = words[0], words[-1], f"{WANTS}/{words[-1]}.service"
+        name = unit.partition("@")[2]
+        assert unit.startswith("wg-quick@"), unit
+        if words == ["enable", unit]:
+            self._step(f"systemctl enable {unit}", lambda: super(FakeHost, self).write(path, ""))
+        elif words in (["restart", unit], ["disable", "--now", unit]):
+            if verb == "disable":
+                self._step(f"systemctl disable {unit}", lambda: super(FakeHost, self).remove(path))
+            if unit in self.active and name in self.links:  # the unit remains active when somebody has deleted its interface
+                self._wg_quick(["down", name], "")
+            self.active.discard(unit)
+            if verb == "restart":
+                self._wg_quick(["up", name], "")
+                self.active.add(unit)
+        else:
+            raise AssertionError(f"the fake host does not know: systemctl {words}")
+        return ""
+
+    # iptables
+
+    def _iptables(self, words: list[str], stdin: str) -> str:
+        match = re.fullmatch(r"ip(6?)tables(-nft|-legacy)?(-save|-restore)?", words[0])
+        assert match, f"the fake host does not know: {words}"
+        family, variant = 6 if match[1] else 4, match[2] or self.default
+        tables = self.tables[variant, family]
+        if match[3] is None and words[1:] == ["-V"]:
+            return f"{words[0]} v1.8.9 ({'legacy' if variant == '-legacy' else 'nf_tables'})\n"
+        if match[3] == "-save" and len(words) == 1:
+            return "".join(_save(name, table) for name, table in tables.items())
+        assert match[3] == "-restore" and words[1:3] == ["--noflush", "-w"] and len(words) == 4, f"the fake host does not know: {words}"
+        name, table = "", Table({}, {})
+        for number, line in enumerate(stdin.splitlines(), 1):
+            try:
+                if line.startswith("*"):
+                    name = line[1:]
+                    fresh = Table(dict.fromkeys(TABLES[name], "ACCEPT"), {chain: [] for chain in TABLES[name]})
+                    table = copy.deepcopy(tables.get(name, fresh))
+                elif line == "COMMIT":
+                    self._step(f"{words[0]} {name}", lambda name=name, table=table: tables.update({name: table}))
+                    name = ""
+                else:
+                    _restore_line(family, name, table, line)
+            except Refused as refusal:
+                raise Refused(refusal.rc, f"{words[0]}: line {number} failed: {refusal.message}") from None
+        assert not name, "COMMIT expected"
+        if variant == "-legacy":
+            super().write(f"/proc/net/ip{match[1]}_tables_names", "".join(f"{name}\n" for name in tables))
+        return ""
+
+    # The rest
+
+    def _conntrack(self, words: list[str], stdin: str) -> str:
+        given = _pairs(words[1:], "-f", "-p", "-s", "-d", "--orig-src", "--orig-dst", "--orig-port-dst", flags=("-n",))
+        assert words[0] == "-D" and ("-p" in given or "--orig-port-dst" not in given), words
+        for option in ("-s", "-d", "--orig-src", "--orig-dst"):
+            if option in given and (":" in given[option]) != (given["-f"] == "ipv6"):
+                raise Refused(2, "conntrack: mismatched address family")
+        self._step(f"conntrack {' '.join(words)}", lambda: self.ended.append(words))
+        raise Refused(1, "conntrack v1.4.7 (conntrack-tools): 0 flow entries have been deleted.")
+
+    def _getent(self, words: list[str], stdin: str) -> str:
+        found = self._resolve(words[1])
+        if words[0] != "ahosts" or not found:
+            raise Refused(2, "")
+        return "".join(f"{address} {kind}\n" for address in found for kind in ("STREAM", "DGRAM", "RAW"))
+
+    def _resolve(self, name: str) -> list[str]:
+        try:
+            return [str(ipaddress.ip_address(name))]
+        except ValueError:
+            return self.dns.get(name, [])
+
+    def _modprobe(self, words: list[str], stdin: str) -> str:
+        assert words == ["--dry-run", "--quiet", "wireguard"], words
+        return ""
+
+
+def made_key(seed: str) -> str:
+    """Make a key that is the same for the same seed."""
+    return base64.b64encode(hashlib.sha256(seed.encode()).digest()).decode()
+
+
+def public_key(private: str) -> str:
+    """Derive a public key; for a test any function does that cannot be turned round."""
+    if len(base64.b64decode(private)) != 32:
+        raise Refused(1, "wg: Key is not the correct length or format")
+    return made_key(f"public {private}")
+
+
+def _tool(family: int) -> str:
+    return "ip6tables" if family == 6 else "iptables"
+
+
+def _pairs(words: list[str], *names: str, flags: tuple[str, ...] = ()) -> dict[str, str]:
+    given, left = {}, list(words)
+    while left:
+        word = left.pop(0)
+        assert word in names or word in flags, f"the fake host does not know: {word} in {words}"
+        given[word] = "" if word in flags else left.pop(0)
+    return given
+
+
+def _network(family: int, text: str) -> str:
+    network = ipaddress.ip_network(text, strict=False)
+    if network.version != family or network.network_address != ipaddress.ip_interface(text).ip:
+        raise Refused(2, f"Error: inet{'6' if family == 6 else ''} prefix is expected rather than {text!r}.")
+    return str(network)
+
+
+def _dump(name: str, device: Device) -> Iterator[str]:
+    private = device.private or "(none)"
+    yield f"{name}\t{private}\t{public_key(private) if device.private else '(none)'}\t{device.port}\toff"
+    for key, peer in device.peers.items():
+        allowed, keepalive = ",".join(peer.allowed) or "(none)", peer.keepalive or "off"
+        yield f"{name}\t{key}\t{peer.psk or '(none)'}\t{peer.endpoint or '(none)'}\t{allowed}\t{peer.handshake}\t0\t0\t{keepalive}"
+
+
+def _sections(text: str) -> tuple[dict[str, list[str]], list[dict[str, str]]]:
+    interface: dict[str, list[str]] = {}
+    peers: list[dict[str, str]] = []
+    header = ""
+    for line in (raw.partition("#")[0].strip() for raw in text.splitlines()):
+        name, equals, value = (part.strip() for part in line.partition("="))
+        if line.lower() in ("[interface]", "[peer]"):
+            header = line.lower()
+            peers += [{}] if header == "[peer]" else []
+        elif header == "[interface]" and equals:
+            assert name.lower() in ("privatekey", "listenport", "address", "mtu", "table", "postup", "dns"), line
+            interface.setdefault(name.lower(), []).append(value)
+        elif line:
+            assert header == "[peer]" and name.lower() in ("publickey", "presharedkey", "allowedips", "endpoint", "persistentkeepalive"), line
+            peers[-1][name.lower()] = value
+    return interface, peers
+
+
+def _save(name: str, table: Table) -> str:
+    order = [*TABLES[name], *sorted(chain for chain in table.rules if chain not in TABLES[name])]
+    lines = [f"# Generated by iptables-save v1.8.9\n*{name}", *(f":{chain} {table.policies[chain]} [12:3456]" for chain in order)]
+    lines += [f"-A {chain} {_render(rule)}" for chain in order for rule in table.rules[chain]]
+    return "\n".join([*lines, "COMMIT\n# Completed\n"])
+
+
+def _render(rule: Sequence[str]) -> str:
+    return " ".join(f'"{word}"' if " " in word else word for word in rule)
+
+
+def _restore_line(family: int, name: str, table: Table, line: str) -> None:
+    if line.startswith(":"):
+        chain, *policy = line[1:].split()
+        if len(chain) > 28:
+            raise Refused(2, f"chain name `{chain}' too long (must be under 29 chars)")
+        if chain in TABLES[name]:
+            table.policies[chain] = policy[0] if policy[0] != "-" else table.policies[chain]
+        else:
+            table.policies[chain], table.rules[chain] = "-", []
+        return
+    command, chain, *words = shlex.split(line)
+    if chain not in table.rules:
+        raise Refused(1, "No chain/target/match by that name.")
+    rules = table.rules[chain]
+    if command == "-X":
+        if rules or any(_target(rule) == chain for others in table.rules.values() for rule in others):
+            raise Refused(4, f"CHAIN_DEL failed (Device or resource busy): chain {chain}")
+        del table.rules[chain], table.policies[chain]
+        return
+    position = int(words.pop(0)) if command == "-I" else len(rules) + 1
+    rule = _checked_rule(family, name, table, words)
+    if command == "-D":
+        if rule not in rules:
+            raise Refused(1, "Bad rule (does a matching rule exist in that chain?).")
+        rules.remove(rule)
+    elif command in ("-A", "-I") and position <= len(rules) + 1:
+        rules.insert(position - 1, rule)
+    else:
+        raise AssertionError(f"the fake host does not know: {line}")
+
+
+def _target(rule: Sequence[str]) -> str | None:
+    return next((value for option, value in zip(rule, rule[1:]) if option in ("-j", "-g")), None)
+
+
+def _checked_rule(family: int, name: str, table: Table, words: list[str]) -> tuple[str, ...]:
+    given: dict[str, str] = {}
+    left = list(words)
+    while left:
+        option = left.pop(0)
+        assert option in OPTIONS, f"the fake host does not know: {option} in {words}"
+        given[option] = " ".join(left.pop(0) for _number in range(OPTIONS[option]))
+        assert option != "-m" or given[option] in MATCHES, words
+    for option in ("-s", "-d", "--ctorigdst"):
+        if option in given and (":" in given[option]) != (family == 6):
+            raise Refused(2, f"host/network `{given[option]}' not found")
+    for option in ("-i", "-o"):
+        if len(given.get(option, "")) > 16 - (not given.get(option, "").endswith("+")):
+            raise Refused(2, f"interface name `{given[option]}' must be shorter than 16 characters")
+    ported = {"--sport", "--dport", "--syn", "--tcp-flags"} & set(given)
+    if (ported and given.get("-p") not in ("tcp", "udp")) or len(given.get("--comment", "")) > 255:
+        raise Refused(2, f"unknown option {sorted(ported)}, or a comment too long")
+    target = _target(words)
+    if target is not None and target not in table.rules and TARGETS.get(target, "no such target") not in (None, name):
+        raise Refused(2, f"Chain '{target}' does not exist")
+    if ported and given.get("-m") != given["-p"] and f"-m {given['-p']}" not in " ".join(words):  # it prints what it adds by itself
+        at = words.index("-p") + 2
+        words = [*words[:at], "-m", given["-p"], *words[at:]]
+    return tuple(words)

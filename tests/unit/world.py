@@ -1,0 +1,237 @@
+# Copyright (c) the pic.cells contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Ansible in miniature: modules run on fake hosts, and the role `cell` carried out task by task as its files say."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import functools
+import importlib
+import io
+import json
+import os
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import yaml
+
+from ansible.module_utils import basic
+from ansible_collections.pic.cells.plugins.module_utils import module as shared
+from ansible_collections.pic.cells.plugins.plugin_utils import statement
+from ansible_collections.pic.cells.plugins.plugin_utils.mesh import Mesh
+from ansible_collections.pic.cells.tests.unit.fake_host import FakeHost, made_key, public_key
+
+ROLE = Path(__file__).parents[2] / "roles" / "cell"
+
+
+def call(name: str, host: FakeHost, args: Mapping[str, Any], check: bool = False, uid: int = 0) -> dict[str, Any]:
+    """Run a module on a fake host through its main(); return what it printed."""
+    module = importlib.import_module(f"ansible_collections.pic.cells.plugins.modules.{name}")
+    text = json.dumps({"ANSIBLE_MODULE_ARGS": {**args, "_ansible_check_mode": check, "_ansible_diff": True}})
+    out, warnings = io.StringIO(), []
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(mock.patch.object(basic, "_ANSIBLE_ARGS", text.encode()))
+        stack.enter_context(mock.patch.object(basic, "_ANSIBLE_PROFILE", "legacy", create=True))
+        stack.enter_context(mock.patch.object(shared, "Host", lambda: host))
+        stack.enter_context(mock.patch.object(os, "geteuid", lambda: uid))
+        stack.enter_context(mock.patch.object(time, "time", lambda: host.now))
+        stack.enter_context(mock.patch.object(basic.AnsibleModule, "warn", lambda _module, text: warnings.append(text)))
+        stack.enter_context(contextlib.redirect_stdout(out))
+        stack.enter_context(contextlib.suppress(SystemExit))
+        module.main()
+    return {**json.loads(out.getvalue()), "warnings": warnings}
+
+
+@dataclass
+class Task:
+    """One task of the role that calls one of our modules."""
+
+    module: str
+    args: dict[str, str]
+    loop: str
+    register: str | None
+
+
+@functools.cache
+def role_tasks() -> tuple[Task, ...]:
+    """Read the tasks that call our modules, in the role's order."""
+    found = []
+    for step in yaml.safe_load((ROLE / "tasks" / "main.yml").read_text()):
+        for task in yaml.safe_load((ROLE / "tasks" / step["ansible.builtin.import_tasks"]).read_text()):
+            module = next((key for key in task if key.startswith("pic.cells.")), None)
+            if module is None and "assert" not in "".join(task):
+                continue
+            args = {key: value.strip("{} ").partition("__cell_side.")[2] for key, value in task[module].items()} if module else {}
+            found.append(Task(module.rpartition(".")[2] if module else "refuse", args, task.get("loop", ""), task.get("register")))
+    return tuple(found)
+
+
+class Refusal(Exception):
+    """The run ended before anything changed."""
+
+
+@dataclass
+class Run:
+    """What a run reported: by (host, task number and module) the module's result; and with what it was called."""
+
+    results: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
+    calls: list[tuple[str, str, dict[str, Any]]] = field(default_factory=list)
+
+    @property
+    def changed(self) -> list[tuple[str, str]]:
+        """Return where something changed."""
+        return [key for key, result in self.results.items() if result.get("changed")]
+
+    def diffs(self) -> dict[tuple[str, str], Any]:
+        """Return all differences that say anything."""
+        return {key: result["diff"] for key, result in self.results.items() if result.get("changed")}
+
+    def warnings(self) -> list[str]:
+        """Return all warnings as texts."""
+        return [warning for result in self.results.values() for warning in result.get("warnings", ())]
+
+    def of(self, host: str, module: str) -> list[dict[str, Any]]:
+        """Return the results of one module on one host, in their order."""
+        return [result for (where, task), result in self.results.items() if where == host and task.endswith(module)]
+
+
+class World:
+    """Cells on fake hosts, and an inventory that describes them."""
+
+    def __init__(self, folder: Path, inventory: Mapping[str, dict[str, Any]]) -> None:
+        """inventory: variables by host."""
+        self.inventory = copy.deepcopy(dict(inventory))
+        self.hosts = {host: FakeHost(folder / host, host) for host in inventory}
+        self.dead: set[str] = set()
+        for host in self.hosts.values():
+            host.dns.update({f"{name}.example.net": [f"192.0.2.{number}"] for number, name in enumerate(inventory, 11)})
+
+    def fork(self, folder: Path) -> World:
+        """Return a copy that goes its own way."""
+        twin = copy.copy(self)
+        twin.inventory = copy.deepcopy(self.inventory)
+        twin.hosts = {name: host.fork(folder / name) for name, host in self.hosts.items()}
+        return twin
+
+    def __getitem__(self, host: str) -> FakeHost:
+        return self.hosts[host]
+
+    def record(self, host: str, name: str = "cell_links.json") -> Any:
+        """Return one record file of a cell."""
+        return json.loads(self[host].read(f"/var/lib/pic/{name}") or "{}")
+
+    def link(self, host: str, name: str) -> dict[str, Any]:
+        """Return the record of a link."""
+        return next(link for link in self.record(host)["links"] if link["name"] == name)
+
+    def public_key(self, host: str) -> str:
+        """Return a cell's public key."""
+        return public_key((self[host].read("/var/lib/pic/identity.key") or "").strip())
+
+    def reset(self) -> None:
+        """Forget what all hosts recorded."""
+        for host in self.hosts.values():
+            host.reset()
+
+    def steps(self) -> dict[str, list[str]]:
+        """Return what wrote on each host, where anything did."""
+        return {name: host.steps for name, host in self.hosts.items() if host.steps}
+
+    def text(self) -> dict[str, str]:
+        """Return the whole state of all hosts."""
+        return {name: host.text() for name, host in self.hosts.items()}
+
+    def site(self, *play: str, check: bool = False, job: Mapping[str, Any] | None = None) -> Run:
+        """Carry out the role on some hosts (all where none is named)."""
+        hosts = [host for host in play or self.hosts if host not in self.dead]
+        hostvars = {host: dict(variables) for host, variables in self.inventory.items()}
+        run = Run()
+
+        def mesh(own: str) -> Mesh:
+            variables = {"hostvars": hostvars, "groups": {"cells": list(self.inventory)}, "inventory_hostname": own, "ansible_play_hosts_all": list(play or self.hosts)}
+            return Mesh(variables, lambda value: value, job)
+
+        statement.check_inventory(mesh(hosts[0]))
+        for number, task in enumerate(role_tasks()):
+            if task.module == "refuse":
+                if mesh(hosts[0]).refusals():
+                    raise Refusal(" ".join(mesh(hosts[0]).refusals()))
+                continue
+            heard: dict[str, Any] = {}
+            for host in hosts:
+                results = [self._task(run, mesh(host), task, item, check) for item in self._loop(mesh(host), host, task)]
+                run.results.update({(str(result["item"]), f"{number:02} {task.module}"): result for result in results})
+                heard[host] = {"results": results}
+            for host, results in heard.items():
+                hostvars[host][task.register or ""] = results
+        return run
+
+    def job(self, kind: str, check: bool = False, play: tuple[str, ...] = (), **given: str) -> Run:
+        """Carry out a day-2 playbook with extra vars, which are texts."""
+        hosts = list(play or self.hosts)
+        variables = {"hostvars": self.inventory, "groups": {"cells": list(self.inventory)}, "inventory_hostname": hosts[0], "ansible_play_hosts_all": hosts}
+        job, _warnings = statement.read_job(Mesh(variables, lambda value: value), {"job": kind, **given})
+        return self.site(job["host"], check=check, job=job)
+
+    def _loop(self, mesh: Mesh, host: str, task: Task) -> list[str]:
+        """Work out the loops that the role has; a new one has to be added here."""
+        outside = mesh.others(host)
+        known = {
+            "{{ [inventory_hostname] }}": lambda: [host],
+            "{{ __cell_outside }}": lambda: outside,
+            "{{ __cell_sides }}": lambda: mesh.sides(host),
+        }
+        if task.loop in known:
+            return known[task.loop]()
+        assert re.fullmatch(r"\{\{ __cell_outside \| difference\(__cell_sides\) \| difference\(lookup\('pic.cells.side', 'unreachable', job=__cell_job\)\) \}\}", task.loop)
+        return [name for name in outside if name not in mesh.sides(host) and name not in mesh.unreachable()]
+
+    def _task(self, run: Run, mesh: Mesh, task: Task, item: str, check: bool) -> dict[str, Any]:
+        if item in self.dead:
+            return {"item": item, "unreachable": True}
+        side = mesh.side(item)
+        run.calls.append((item, task.module, {key: side[value] for key, value in task.args.items()}))
+        result = call(task.module, self[item], run.calls[-1][2], check)
+        assert not result.get("failed"), f"{task.module} on {item}: {result['msg']}"
+        shown = json.dumps({key: value for key, value in result.items() if key != "invocation"})
+        assert not any(secret in shown for secret in self[item].secrets), f"{task.module} on {item} shows a secret"
+        return {**result, "item": item}
+
+
+def device_key(name: str) -> str:
+    """Return a device's public key."""
+    return made_key(f"device {name}")
+
+
+def three_cells() -> dict[str, dict[str, Any]]:
+    """Return an inventory: cella's devices leave by cellb and cellc, cellb's by cella; cellc has no IPv6."""
+    return {
+        "cella": {
+            "cell_endpoint": "cella.example.net",
+            "cell_networks": ["10.0.0.1/24", "fd00:a::1/64"],
+            "cell_services": [
+                {"name": "files", "address": ["10.0.0.1", "fd00:a::1"], "port": 443, "protocol": "tcp"},
+                {"name": "voice", "address": "10.0.0.3", "port": 5060, "protocol": "udp"},
+            ],
+            "cell_peers": [
+                {"name": "phone", "public_key": device_key("phone"), "addresses": ["10.0.0.2", "fd00:a::2"], "route_via": "cellb"},
+                {"name": "tablet", "public_key": device_key("tablet"), "addresses": ["10.0.0.3", "fd00:a::3"], "route_via": "cellc"},
+                {"name": "laptop", "public_key": device_key("laptop"), "addresses": ["10.0.0.4", "fd00:a::4"]},
+            ],
+            "cell_links": [{"name": "cellb", "share": ["files", "voice"], "offer_exit": True}, {"name": "cellc", "share": ["files"]}],
+        },
+        "cellb": {
+            "cell_endpoint": "cellb.example.net",
+            "cell_networks": ["10.0.1.1/24", "fd00:b::1/64"],
+            "cell_peers": [{"name": "pad", "public_key": device_key("pad"), "addresses": ["10.0.1.2"], "route_via": "cella"}],
+            "cell_links": [{"name": "cella", "offer_exit": True}],
+        },
+        "cellc": {"cell_networks": ["10.0.2.1/24"], "cell_links": [{"name": "cella", "offer_exit": True}]},
+    }
