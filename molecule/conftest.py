@@ -12,8 +12,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "lab"))
 
-import lab  # noqa: E402  (found by the line above)
-import neighbours  # noqa: E402
+import lab
+import neighbours
 
 FAMILIES = (4, 6)
 

@@ -26,7 +26,7 @@ PROBE_SECONDS = 2.0
 
 def plain(address: str) -> str:
     """The address as the user knows it: an IPv4 client of a dual-stack socket appears as ::ffff:192.0.2.1."""
-    return address[7:] if address.startswith("::ffff:") else address
+    return address.removeprefix("::ffff:")
 
 
 class Handler(http.server.BaseHTTPRequestHandler):

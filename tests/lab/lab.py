@@ -135,7 +135,7 @@ CELLS = [host for host in HOSTS.values() if host.is_cell]
 
 def run(argv: Sequence[str], stdin: str | bytes = b"", check: bool = True) -> subprocess.CompletedProcess[str]:
     data = stdin.encode() if isinstance(stdin, str) else stdin
-    done = subprocess.run(argv, input=data, stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False)
+    done = subprocess.run(argv, input=data, capture_output=True, check=False)
     result = subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
     if check and result.returncode:
         raise LabError(f"{' '.join(argv)} ended with exit code {result.returncode}: {(result.stderr or result.stdout).strip()[-2000:]}")
@@ -394,6 +394,28 @@ def phones() -> None:
         raise LabError("\n".join(wrong))
 
 
+def demo() -> None:
+    """Asks the internet from every phone at once, and shows whose address it saw."""
+    from packets import seen_address  # noqa: PLC0415  (it imports this module)
+
+    exits = {"phone-a1": "cellb", "phone-a2": "cellc", "phone-a3": "cella", "phone-b1": "cella"}
+    asked = [(phone, family) for phone in PHONES for family in (4, 6)]
+    with ThreadPoolExecutor(len(asked)) as pool:
+        seen = dict(zip(asked, pool.map(lambda pair: seen_address(*pair), asked)))
+    row = "{:<10}{:<22}{:<16}{:<20}{}".format
+    print(row("PHONE", "ROUTE", "SEEN (IPv4)", "SEEN (IPv6)", "CHECK"))
+    wrong = 0
+    for phone, cell in exits.items():
+        expected = NETWORKS["inet"].addresses(HOSTS[cell].at["inet"])
+        right = (seen[phone, 4], seen[phone, 6]) == expected
+        wrong += not right
+        way = "direct" if PHONES[phone].cell == cell else f"via {cell}"
+        print(row(phone, f"{PHONES[phone].cell}, {way}", str(seen[phone, 4]), str(seen[phone, 6]), f"address of {cell}" if right else f"WRONG, expected {' and '.join(expected)}"))
+    print("\nLook around: make demo-shell (HOST=cella, cellb, cellc, phone-a1 ...; there: wg, ip rule, iptables-save). Take it down: make demo-down.")
+    if wrong:
+        raise LabError(f"{wrong} of {len(exits)} phones were not seen with the address of their exit")
+
+
 def status() -> None:
     show = f'{{{{.State.Status}}}} {{{{index .Config.Labels "{LABEL}.release"}}}} {{{{index .Config.Labels "{LABEL}.backend"}}}}'
     row = "{:<10}{:<10}{:<10}{:<8}{:<16}{}".format
@@ -420,6 +442,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         command.add_argument("--cells-release", choices=RELEASES, default=os.environ.get("PIC_LAB_CELLS_RELEASE") or RELEASES[0])
         command.add_argument("--backend", choices=BACKENDS, default=os.environ.get("PIC_LAB_BACKEND") or BACKENDS[0])
     commands.add_parser("phones", help="connect the phones to their cells")
+    commands.add_parser("demo", help="show with whose address each phone is seen")
     commands.add_parser("status", help="show the hosts")
     commands.add_parser("down", help="remove the lab's containers and networks")
     commands.add_parser("shell", help="a shell on a host").add_argument("host", choices=HOSTS)
@@ -447,7 +470,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             elif options.job in ("up", "reset"):
                 {"up": up, "reset": reset}[options.job](options.cells_release, options.backend)
             else:
-                {"phones": phones, "down": down}[options.job]()
+                {"phones": phones, "demo": demo, "down": down}[options.job]()
     except LabError as error:
         print(f"lab: {error}", file=sys.stderr)
         return 1

@@ -56,8 +56,10 @@ ip -6 rule add from 2001:db8:2::/64 lookup 777 pref 3990
 umask 077
 key() { [ -e "/root/$1.key" ] || wg genkey >"/root/$1.key"; cat "/root/$1.key"; }
 conf() {
-    printf '[Interface]\nPrivateKey = %s\nListenPort = %s\nAddress = %s\n\n[Peer]\n# the tablet\nPublicKey = %s\nPresharedKey = %s\nAllowedIPs = %s\n' "$(key "$1")" "$2" "$3" \
-        "$(key "$1-peer" | wg pubkey)" "$(key "$1-psk")" "$4" >"/etc/wireguard/$1.conf"
+    {
+        printf '[Interface]\nPrivateKey = %s\nListenPort = %s\nAddress = %s\n\n' "$(key "$1")" "$2" "$3"
+        printf '[Peer]\n# the tablet\nPublicKey = %s\nPresharedKey = %s\nAllowedIPs = %s\n' "$(key "$1-peer" | wg pubkey)" "$(key "$1-psk")" "$4"
+    } >"/etc/wireguard/$1.conf"
     systemctl enable --quiet --now "wg-quick@$1"
 }
 conf wgother 51999 192.0.2.129/25 192.0.2.130/32
@@ -70,7 +72,11 @@ _OURS = re.compile(r"PIC-|proto 201|dev (pic-|wg0)|pic-cells? |^pic-")
 
 def foreign(texts: dict[str, str]) -> dict[str, list[str]]:
     """Returns of a snapshot what is not the collection's: rules, policies, chains, ip rules, routes, WireGuard interfaces and peers."""
-    kept = {name: [line for line in text.splitlines() if not _OURS.search(line)] for name, text in texts.items() if not name.startswith(("/var/", "wg pic-", "wg wg0"))}
+    kept = {
+        name: [line for line in text.splitlines() if not _OURS.search(line)]
+        for name, text in texts.items()
+        if not name.startswith(("/var/", "wg pic-", "wg wg0"))
+    }
     # Peers that were on wg0 before are blocks of its text, the devices of the cell others.
     blocks = texts.get("wg wg0", "").split("\n\n")
     kept["wg wg0"] = [block for block in blocks if "10.0.0.200/32" in block]

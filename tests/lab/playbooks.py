@@ -17,7 +17,13 @@ import yaml
 
 PROJECT = Path(__file__).resolve().parents[2]
 INVENTORY = PROJECT / "molecule" / "inventory.yml"
-CONTROLLER_ONLY = {"ansible.builtin.assert", "ansible.builtin.validate_argument_spec", "ansible.builtin.group_by", "ansible.builtin.debug", "pic.cells.pic_cells_check"}
+CONTROLLER_ONLY = {
+    "ansible.builtin.assert",
+    "ansible.builtin.validate_argument_spec",
+    "ansible.builtin.group_by",
+    "ansible.builtin.debug",
+    "pic.cells.pic_cells_check",
+}
 
 
 @dataclass

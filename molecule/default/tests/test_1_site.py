@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 
-import neighbours
 import pytest
+
+import neighbours
 from lab import CELLS, STATE, inside
 from packets import seen_address, snapshot
 from playbooks import play, run
@@ -82,7 +83,13 @@ def test_no_secret_in_output_arguments_or_results():
         assert f"PresharedKey = {SHARED_KEY}" in inside("cellb", "cat", "/etc/wireguard/pic-cella.conf").stdout, "the key did not arrive on the other side"
         assert seen_address("phone-a1", 4) == SEEN["phone-a1"][4]
     finally:
-        inside("cella", "sh", "-c", "sed -i '/PresharedKey = Zn/d' /etc/wireguard/*.conf; wg set wg0 peer $(cat)  preshared-key /dev/null", stdin=(STATE / "keys/phone-a3.pub").read_text())
+        inside(
+            "cella",
+            "sh",
+            "-c",
+            "sed -i '/PresharedKey = Zn/d' /etc/wireguard/*.conf; wg set wg0 peer $(cat)  preshared-key /dev/null",
+            stdin=(STATE / "keys/phone-a3.pub").read_text(),
+        )
 
 
 @pytest.mark.parametrize("cell", [cell.name for cell in CELLS])

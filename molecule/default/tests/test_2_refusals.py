@@ -8,6 +8,7 @@ from __future__ import annotations
 import subprocess
 
 import pytest
+
 from lab import CELLS
 from packets import snapshot
 from playbooks import INVENTORY, play
@@ -39,7 +40,9 @@ def test_the_controller_refuses_overlaps_within_the_inventory(overlay, both):
 
 
 @pytest.mark.parametrize(
-    ("network", "interface"), [("192.168.77.0/25", "eth1"), ("192.0.2.128/26", "wgother"), ("192.168.64.0/18", "eth1")], ids=["lan", "other vpn", "around the lan"]
+    ("network", "interface"),
+    [("192.168.77.0/25", "eth1"), ("192.0.2.128/26", "wgother"), ("192.168.64.0/18", "eth1")],
+    ids=["lan", "other vpn", "around the lan"],
 )
 def test_the_preflight_refuses_overlaps_with_networks_of_the_host(network, interface):
     far = {"name": "far", "networks": [network], "public_key": "5Hd4mOPLbmHPLRTIsiVNLYJ0d1+RkRlvrfrHSXXkrRo="}

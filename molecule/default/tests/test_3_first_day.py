@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
-import lab
 import pytest
+
+import lab
 from packets import seen_address, snapshot
 from playbooks import play
 

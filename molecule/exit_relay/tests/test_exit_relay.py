@@ -1,0 +1,133 @@
+# Copyright (c) the pic.cells contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A device's internet traffic through another cell: proof that it goes there, and that nothing leaks when it cannot."""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+
+import pytest
+from lab import CELLS, INTERNET, inside
+from packets import Sniffer, Stream, reaches, seen_address, snapshot
+from playbooks import play
+
+CELL = {
+    "cella": {4: "203.0.113.11", 6: "2001:db8:113::11"},
+    "cellb": {4: "203.0.113.12", 6: "2001:db8:113::12"},
+    "cellc": {4: "203.0.113.13", 6: "2001:db8:113::13"},
+}
+TO_INTERNET = f"host {INTERNET[0]} or host {INTERNET[1]}"
+LINK = "pic-cellb"
+
+# how an exit can be gone, and what brings it back by hand
+FAULTS = {
+    "link down": (f"ip link set {LINK} down", f"systemctl restart wg-quick@{LINK}"),
+    "interface deleted": (f"ip link del {LINK}", f"systemctl restart wg-quick@{LINK}"),
+    "table flushed": ("ip route flush table {table}; ip -6 route flush table {table}", ""),
+}
+
+
+def try_hard(phone: str) -> None:
+    """Tries TCP, UDP and ICMP to the internet for a few seconds, over both families."""
+    for address in INTERNET:
+        ping = ("ping", "-c", "3", "-i", "0.2", "-W", "1", address)
+        inside(phone, *ping, check=False)
+        reaches(phone, address, 80)
+        reaches(phone, address, 9000, "udp")
+
+
+def table_of(cell: str) -> str:
+    return inside("cella", "sh", "-c", "ip rule show pref 4001 from 10.0.0.2").stdout.split("lookup ")[1].split()[0]
+
+
+def route(peer: str, via: str, cell: str = "cella") -> None:
+    outcome = play("route_peer", cell=cell, peer=peer, via_cell=via)
+    assert outcome.rc == 0, outcome.message
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_nothing_of_a_routed_phone_is_on_its_own_cells_uplink(family):
+    with Sniffer("cella", "eth0", TO_INTERNET) as uplink:
+        assert seen_address("phone-a1", family) == CELL["cellb"][family]
+        assert seen_address("phone-a2", family) == CELL["cellc"][family]
+    assert uplink.lines == []
+    with Sniffer("cella", "eth0", TO_INTERNET) as uplink:
+        assert seen_address("phone-a3", family) == CELL["cella"][family]
+    assert uplink.lines != [], "the capture shows nothing, so it proves nothing"
+
+
+@pytest.mark.parametrize("address", ["192.168.78.10", "fd78::10", "10.0.1.1", "fd00:b::1", "203.0.113.13", "2001:db8:113::13"])
+def test_a_routed_phone_reaches_the_internet_but_no_network_of_its_exit(address):
+    port = 22 if address not in ("192.168.78.10", "fd78::10") else 80
+    assert reaches("phone-b1", address, port), "what must not be reached is not there"
+    assert not reaches("phone-a1", address, port)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_nothing_leaks_while_the_exit_is_gone_and_the_other_phone_is_not_disturbed(fault):
+    breaking, mending = FAULTS[fault]
+    with ExitStack() as stack:
+        others = [stack.enter_context(Stream("phone-a2", address, 9000, "udp")) for address in INTERNET]
+        own = [stack.enter_context(Stream("phone-a1", address, 9000, "udp")) for address in INTERNET]
+        with Sniffer("cella", "eth0", TO_INTERNET) as uplink:
+            inside("cella", "sh", "-c", breaking.format(table=table_of("cellb")))
+            try_hard("phone-a1")
+            assert all(flow.last_packet_age() > 1 for flow in own), "the exit is not gone at all"
+            assert all(flow.last_packet_age() < 0.5 for flow in others)
+    assert uplink.lines == []
+    if mending:
+        inside("cella", "sh", "-c", mending)
+    outcome = play("site")
+    assert (outcome.rc, outcome.changed["cellb"], outcome.changed["cellc"]) == (0, 0, 0), outcome.message
+    for family in (4, 6):
+        assert seen_address("phone-a1", family) == CELL["cellb"][family]
+
+
+def test_back_to_direct_and_out_through_another_cell_again():
+    with Stream("phone-a2", INTERNET[0], 9000, "udp") as other:
+        route("phone-a1", "direct")
+        assert [seen_address("phone-a1", family) for family in (4, 6)] == [CELL["cella"][family] for family in (4, 6)]
+        with Sniffer("cella", "eth0", f"({TO_INTERNET}) and (net 10.0.0.0/24 or net fd00:a::/64)") as unmasked, Stream("phone-a1", INTERNET[0], 9000, "udp"):
+            route("phone-a1", "cellc")
+        assert unmasked.lines == [], "packets left with the phone's own address"
+        assert [seen_address("phone-a1", family) for family in (4, 6)] == [CELL["cellc"][family] for family in (4, 6)]
+        route("phone-a1", "cellb")
+        assert [seen_address("phone-a1", family) for family in (4, 6)] == [CELL["cellb"][family] for family in (4, 6)]
+        assert other.last_packet_age() < 0.5
+
+
+def test_a_way_that_is_there_already_changes_nothing():
+    assert not any(play("route_peer", cell="cella", peer="phone-a1", via_cell="cellb").changed.values())
+
+
+def test_a_cell_that_has_not_offered_is_refused_and_nothing_changes():
+    before = {cell.name: snapshot(cell.name) for cell in CELLS}
+    outcome = play("route_peer", cell="cellb", peer="phone-b1", via_cell="cellc")
+    assert outcome.rc != 0
+    assert "has not offered 'cellb' an exit" in outcome.message
+    assert {cell.name: snapshot(cell.name) for cell in CELLS} == before
+
+
+def test_a_withdrawn_offer_cuts_the_flow_at_once_and_the_phone_fails_closed():
+    with (
+        Stream("phone-a1", INTERNET[0], 9000, "udp") as flow,
+        Stream("phone-b1", INTERNET[0], 9000, "udp") as other,
+        Sniffer("cella", "eth0", TO_INTERNET) as uplink,
+    ):
+        outcome = play("offer_exit", cell="cellb", remote_cell="cella", offered="false")
+        ended = time.monotonic()
+        assert outcome.rc == 0, outcome.message
+        time.sleep(2)
+        assert flow.last < ended + 1
+        try_hard("phone-a1")
+        assert other.last_packet_age() < 0.5
+    assert [line for line in uplink.lines if " > 198.51.100.80.9000" not in line and "198.51.100.80.9000 > " not in line] == []
+    assert seen_address("phone-a1", 4) is None
+    assert seen_address("phone-a1", 6) is None
+    assert seen_address("phone-a2", 4) == CELL["cellc"][4]
+    outcome = play("offer_exit", cell="cellb", remote_cell="cella", offered="true")
+    assert outcome.rc == 0, outcome.message
+    assert seen_address("phone-a1", 4) == CELL["cellb"][4]
+    assert seen_address("phone-a1", 6) == CELL["cellb"][6]

@@ -1,0 +1,71 @@
+# Copyright (c) the pic.cells contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What one cell shares with another: granted, used, revoked."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from packets import Stream, reaches
+from playbooks import play
+
+CELL_A = {4: "10.0.0.1", 6: "fd00:a::1"}
+CELL_B = {4: "10.0.1.1", 6: "fd00:b::1"}
+LAN_A = {4: "192.168.77.10", 6: "fd77::10"}
+FILES, VOICE = 8443, 9002
+
+
+def share(services: str) -> None:
+    outcome = play("share", cell="cella", remote_cell="cellb", services=services)
+    assert outcome.rc == 0, outcome.message
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_a_device_of_the_other_cell_reaches_what_is_shared_and_nothing_else(family):
+    assert reaches("phone-b1", CELL_A[family], FILES)
+    assert reaches("phone-b1", CELL_A[family], VOICE, "udp")
+    assert reaches("phone-a3", CELL_A[family], 22), "the service that must not be reached is not there"
+    assert not reaches("phone-b1", CELL_A[family], 8444), "another port"
+    assert not reaches("phone-b1", CELL_A[family], 22), "SSH"
+    assert not reaches("phone-b1", CELL_A[family], 8088), "the peer-sync port"
+    assert not reaches("phone-b1", LAN_A[family], 80), "the LAN behind A"
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_what_is_shared_one_way_is_not_shared_the_other_way(family):
+    assert not reaches("phone-a3", CELL_B[family], FILES)
+    assert not reaches("phone-a3", CELL_B[family], 22)
+
+
+def test_a_cell_that_is_linked_with_the_same_one_reaches_nothing_of_a_third(family=4):
+    assert not reaches("cellc", CELL_A[family], FILES)
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_a_revoked_service_is_refused_and_its_live_flow_is_cut_while_the_other_goes_on(family):
+    share("files,voice")
+    with Stream("phone-b1", CELL_A[family], FILES) as files, Stream("phone-b1", CELL_A[family], VOICE, "udp") as voice:
+        share("voice")
+        ended = time.monotonic()
+        time.sleep(2)
+        assert files.last < ended + 1, "the last packet passed later than one second after the task"
+        assert voice.last_packet_age() < 0.5
+        assert not reaches("phone-b1", CELL_A[family], FILES)
+        share("none")
+        ended = time.monotonic()
+        time.sleep(2)
+        assert voice.last < ended + 1
+        assert not reaches("phone-b1", CELL_A[family], VOICE, "udp")
+    share("files\nvoice")
+    assert reaches("phone-b1", CELL_A[family], FILES)
+
+
+def test_silence_keeps_what_a_day_2_playbook_has_done():
+    share("voice")
+    overlay = {"cella": {"cell_links": [{"name": "cellb"}, {"name": "cellc"}]}}
+    assert not any(play("site", overlay=overlay).changed.values())
+    assert not reaches("phone-b1", CELL_A[4], FILES)
+    assert play("site").changed["cella"] > 0, "what the inventory states is put back"
+    assert reaches("phone-b1", CELL_A[4], FILES)

@@ -1,0 +1,61 @@
+# Copyright (c) the pic.cells contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The end of a link: nothing of it stays, and nothing of others has changed. (conftest compares what others have on every cell.)"""
+
+from __future__ import annotations
+
+import time
+
+import neighbours
+from lab import INTERNET, inside
+from packets import Sniffer, Stream, reaches, seen_address, snapshot
+from playbooks import play
+
+# silence keeps: the phones stay routed, and have no way out
+UNSTATED = {"cella": {"cell_links": [{"name": "cellc"}], "cell_peers": []}, "cellb": {"cell_links": [], "cell_peers": []}}
+
+
+def test_a_link_in_use_is_removed_on_both_sides_and_its_flows_end():
+    assert reaches("phone-b1", "10.0.0.1", 8443)
+    assert seen_address("phone-a1", 4) == "203.0.113.12"
+    with Stream("phone-b1", "10.0.0.1", 9002, "udp") as share, Stream("phone-a1", INTERNET[0], 9000, "udp") as relayed:
+        with Sniffer("cella", "eth0", f"host {INTERNET[0]} or host {INTERNET[1]}") as uplink:
+            outcome = play("unlink", cell="cella", remote_cell="cellb", overlay=UNSTATED)
+            ended = time.monotonic()
+            assert outcome.rc == 0, outcome.message
+            time.sleep(2)
+            assert share.last < ended + 1
+            assert relayed.last < ended + 1
+    assert uplink.lines == [], "the phone leaked when its exit's cell was unlinked"
+    assert not reaches("phone-b1", "10.0.0.1", 8443)
+    assert seen_address("phone-a1", 4) is None
+    assert seen_address("phone-a1", 6) is None
+    for cell, other in (("cella", "cellb"), ("cellb", "cella")):
+        left = "".join(text for text in snapshot(cell).values())
+        assert f"pic-{other}" not in left.replace("pic-cell-cellb_not_ours", "")
+        assert f"PIC-L-{other}" not in left
+        assert inside(cell, "ls", "/etc/wireguard").stdout.count(f"pic-{other}") == 0
+
+
+def test_the_other_link_is_not_disturbed():
+    assert seen_address("phone-a2", 4) == "203.0.113.13"
+    assert seen_address("phone-a2", 6) == "2001:db8:113::13"
+
+
+def test_unlinking_again_changes_nothing():
+    assert not any(play("unlink", cell="cella", remote_cell="cellb", overlay=UNSTATED).changed.values())
+
+
+def test_the_neighbours_are_byte_identical():
+    for cell in ("cella", "cellb", "cellc"):
+        planted = neighbours.foreign_before(cell)
+        assert any("pic-peer-tablet" in line for line in planted["iptables"]), "nothing was planted"
+        assert neighbours.foreign(snapshot(cell)) == planted
+
+
+def test_linking_again_by_playbook_brings_it_back():
+    outcome = play("link", cell="cella", remote_cell="cellb")
+    assert outcome.rc == 0, outcome.message
+    assert reaches("phone-b1", "10.0.0.1", 8443)
+    assert seen_address("phone-a1", 4) == "203.0.113.12"
