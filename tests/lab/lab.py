@@ -410,7 +410,15 @@ def demo() -> None:
         right = (seen[phone, 4], seen[phone, 6]) == expected
         wrong += not right
         way = "direct" if PHONES[phone].cell == cell else f"via {cell}"
-        print(row(phone, f"{PHONES[phone].cell}, {way}", str(seen[phone, 4]), str(seen[phone, 6]), f"address of {cell}" if right else f"WRONG, expected {' and '.join(expected)}"))
+        print(
+            row(
+                phone,
+                f"{PHONES[phone].cell}, {way}",
+                str(seen[phone, 4]),
+                str(seen[phone, 6]),
+                f"address of {cell}" if right else f"WRONG, expected {' and '.join(expected)}",
+            )
+        )
     print("\nLook around: make demo-shell (HOST=cella, cellb, cellc, phone-a1 ...; there: wg, ip rule, iptables-save). Take it down: make demo-down.")
     if wrong:
         raise LabError(f"{wrong} of {len(exits)} phones were not seen with the address of their exit")

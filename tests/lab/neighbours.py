@@ -67,7 +67,8 @@ if [ "$(hostname)" = cella ]; then conf wg0 51820 "10.0.0.1/24, fd00:a::1/64" 10
 : >"$LOG"
 """
 
-_OURS = re.compile(r"PIC-|proto 201|dev (pic-|wg0)|pic-cells? |^pic-")
+# anycast routes are the kernel's own, of every network once it forwards
+_OURS = re.compile(r"PIC-|proto 201|dev (pic-|wg0)|pic-cells? |^anycast ")
 
 
 def foreign(texts: dict[str, str]) -> dict[str, list[str]]:
@@ -78,8 +79,7 @@ def foreign(texts: dict[str, str]) -> dict[str, list[str]]:
         if not name.startswith(("/var/", "wg pic-", "wg wg0"))
     }
     # Peers that were on wg0 before are blocks of its text, the devices of the cell others.
-    blocks = texts.get("wg wg0", "").split("\n\n")
-    kept["wg wg0"] = [block for block in blocks if "10.0.0.200/32" in block]
+    kept["wg wg0"] = [block for block in texts.get("wg wg0", "").split("\n\n") if "10.0.0.200/32" in block]
     return kept
 
 

@@ -78,6 +78,9 @@ def snapshot(cell: str) -> dict[str, str]:
         name, text = part.split("\n", 1)
         for pattern, replacement in NOISE:
             text = pattern.sub(replacement, text)
+        if name.startswith("wg "):
+            interface, *peers = text.strip().split("\n\n")
+            text = "\n\n".join([interface, *sorted(peers)])  # wireguard-go lists them in any order
         texts[name] = text
     return texts
 
