@@ -4,17 +4,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.pic.cells.plugins.module_utils.errors import BadInput
-
-try:
-    import netaddr  # noqa: F401
-
-    from ansible_collections.pic.cells.plugins.plugin_utils import statement
-    from ansible_collections.pic.cells.plugins.plugin_utils.mesh import Mesh
-except ImportError:
-    Mesh = None
+from ansible_collections.pic.cells.plugins.plugin_utils import statement
+from ansible_collections.pic.cells.plugins.plugin_utils.mesh import HAS_NETADDR, Mesh
 
 
 class ActionModule(ActionBase):
@@ -23,10 +19,10 @@ class ActionModule(ActionBase):
     TRANSFERS_FILES = False
     _requires_connection = False
 
-    def run(self, tmp=None, task_vars=None):
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Return the job, or fail with one sentence for everything that is wrong."""
         result = super().run(tmp, task_vars)
-        if Mesh is None:
+        if not HAS_NETADDR:
             return {**result, "failed": True, "msg": "The Python library 'netaddr' is not installed on the controller. Install it: pip install netaddr."}
         _validated, given = self.validate_argument_spec(
             argument_spec={
@@ -34,7 +30,7 @@ class ActionModule(ActionBase):
                 **{name: {"type": "raw"} for name in statement.INPUTS},
             }
         )
-        mesh = Mesh(task_vars, self._templar.template)
+        mesh = Mesh(task_vars or {}, self._templar.template)
         try:
             statement.check_inventory(mesh)
             job, warnings = statement.read_job(mesh, given)

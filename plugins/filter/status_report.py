@@ -39,9 +39,11 @@ _value:
 """
 
 import time
+from collections.abc import Callable, Mapping
+from typing import Any
 
 
-def status_report(info, now=None):
+def status_report(info: Mapping[str, Any], now: float | None = None) -> list[str]:
     """Return the lines of the report; now is in seconds since the epoch."""
     now = time.time() if now is None else now
     if not info["name"]:
@@ -62,10 +64,10 @@ def status_report(info, now=None):
         via = peer["route_via"]
         way = "direct" if via is None else f"via {via}" if peer["exit_effective"] else f"refused, since {via} offers no exit now"
         lines.append(f"peer {name}: {_tunnel(peer, now)}; internet {way}")
-    return lines + [f"differs from the records: {line}" for line in info["drift"]]
+    return [*lines, *(f"differs from the records: {line}" for line in info["drift"])]
 
 
-def _tunnel(peer, now):
+def _tunnel(peer: Mapping[str, Any], now: float) -> str:
     if not peer["last_handshake"]:
         return "no handshake yet"
     return f"last handshake {max(0, int(now - peer['last_handshake']))} s ago, {peer['received']} bytes in, {peer['sent']} bytes out"
@@ -74,6 +76,6 @@ def _tunnel(peer, now):
 class FilterModule:
     """See DOCUMENTATION."""
 
-    def filters(self):
+    def filters(self) -> dict[str, Callable[..., Any]]:
         """Return the filters."""
         return {"status_report": status_report}

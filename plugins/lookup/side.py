@@ -39,6 +39,8 @@ _raw:
   elements: raw
 """
 
+from typing import Any
+
 from ansible.plugins.lookup import LookupBase
 
 from ansible_collections.pic.cells.plugins.plugin_utils.mesh import Mesh
@@ -47,15 +49,16 @@ from ansible_collections.pic.cells.plugins.plugin_utils.mesh import Mesh
 class LookupModule(LookupBase):
     """See DOCUMENTATION."""
 
-    def run(self, terms, variables=None, **kwargs):
+    def run(self, terms: list[str], variables: dict[str, Any] | None = None, **kwargs: Any) -> list[Any]:
         """Return one answer for each term."""
         self.set_options(var_options=variables, direct=kwargs)
+        variables = variables or {}
         mesh = Mesh(variables, self._templar.template, self.get_option("job"))
         own = variables["inventory_hostname"]
         words = {
             "sides": lambda: mesh.sides(own),
             "others": lambda: mesh.others(own),
             "unreachable": lambda: sorted(mesh.unreachable()),
-            "refusals": lambda: mesh.refusals(),
+            "refusals": mesh.refusals,
         }
         return [words[term]() if term in words else mesh.side(term) for term in terms]

@@ -49,9 +49,7 @@ class Host:
         """
         env = dict(os.environ, LC_ALL="C", PATH=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
         try:
-            done = subprocess.run(
-                list(argv), input="" if stdin is None else stdin, capture_output=True, text=True, env=env, timeout=timeout, check=False
-            )
+            done = subprocess.run(list(argv), input="" if stdin is None else stdin, capture_output=True, text=True, env=env, timeout=timeout, check=False)
         except FileNotFoundError:
             raise missing_tool(argv[0]) from None
         except subprocess.TimeoutExpired:
@@ -114,7 +112,7 @@ class Host:
 
 def missing_tool(tool: str) -> ToolMissing:
     """Build the error for a program that is not installed, with the package to install."""
-    package = PACKAGES.get(tool.split("-")[0], PACKAGES.get(tool, tool))
+    package = PACKAGES.get(tool.split("-", 1)[0], PACKAGES.get(tool, tool))
     return ToolMissing(f"The program {tool!r} is not installed on this host. Install the package {package!r}.")
 
 

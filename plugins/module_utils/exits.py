@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """From records to policy routing: the three rules of each routed peer and the table of each exit. Pure.
 
-    P    from <peer> lookup main suppress_prefixlength 7     own cell, LAN, docker, linked cells
-    P+1  from <peer> lookup <table of the exit cell>         default by the link, then unreachable
-    P+2  from <peer> unreachable                             holds even if the table is flushed
+P    from <peer> lookup main suppress_prefixlength 7     own cell, LAN, docker, linked cells
+P+1  from <peer> lookup <table of the exit cell>         default by the link, then unreachable
+P+2  from <peer> unreachable                             holds even if the table is flushed
 """
 
 from __future__ import annotations
@@ -52,7 +52,8 @@ def base_priority(routings: Iterable[Routing]) -> int:
     routings = tuple(routings)
     foreign = frozenset[int]().union(*(routing.foreign_priorities for routing in routings))
     current = {rule.priority - rule.priority % 10 for routing in routings for rule in routing.rules}
-    for priority in [*sorted(current), *PRIORITIES]:
+    candidates: list[int] = [*sorted(current), *PRIORITIES]
+    for priority in candidates:
         if not foreign.intersection(range(priority, priority + 3)):
             return priority
     raise BadInput(f"No three priorities from {PRIORITIES.start} to {PRIORITIES.stop} are free of other software's policy rules. Free some (ip rule show).")
@@ -156,4 +157,6 @@ def _words(rules: list[Rule]) -> str:
     if not rules:
         return "direct"
     order = sorted(rules, key=lambda rule: rule.priority)
-    return ", ".join(f"[{r.priority}] " + ("unreachable" if r.table is None else "main without defaults" if r.table == MAIN else f"table {r.table}") for r in order)
+    return ", ".join(
+        f"[{r.priority}] " + ("unreachable" if r.table is None else "main without defaults" if r.table == MAIN else f"table {r.table}") for r in order
+    )

@@ -95,9 +95,8 @@ def choose_backend(host: Host, family: int) -> tuple[Backend, list[str]]:
     if counts[other] and not counts[own]:
         return Backend(family, other), []
     if counts[other]:
-        return default, [
-            f"{_base(family)}{other} holds {counts[other]} rules beside those of {_base(family)}{own}, which is used. Rules in both decide packets; move them into one."
-        ]
+        found = f"{_base(family)}{other} holds {counts[other]} rules beside those of {_base(family)}{own}, which is used."
+        return default, [f"{found} Rules in both decide packets; move them into one."]
     return default, []
 
 
@@ -135,7 +134,7 @@ def comment_of(rule: str) -> str:
     match = re.search(r'--comment ("(?:[^"\\]|\\.)*"|\S+)', rule)
     if not match:
         return ""
-    return shlex.split(match[1])[0] if match[1].startswith('"') else match[1]
+    return re.sub(r"\\(.)", r"\1", match[1][1:-1]) if match[1].startswith('"') else match[1]
 
 
 def own_rules(saved: Saved) -> list[str]:
@@ -143,7 +142,9 @@ def own_rules(saved: Saved) -> list[str]:
     return [f"{chain} {rule}" for chain, rules in saved.rules.items() for rule in rules if is_own_tag(comment_of(rule))]
 
 
-def plan_rules(wanted: Ruleset, saved: SavedRuleset, ours: Iterable[str], backend: Backend, only: Iterable[str] | None = None) -> tuple[list[Step], list[str], list[str]]:
+def plan_rules(
+    wanted: Ruleset, saved: SavedRuleset, ours: Iterable[str], backend: Backend, only: Iterable[str] | None = None
+) -> tuple[list[Step], list[str], list[str]]:
     """Return the one restore that leads from saved to wanted, with the lines before and after; no step where all is right.
 
     ours: interfaces whose packets we decide ('pic-+' and the devices'), for judging where a jump has to stand.

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
-from typing import Any, NoReturn
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -82,7 +82,7 @@ def items(module: AnsibleModule, key: str, single: str = "name") -> list[dict[st
     return [module.params] if module.params[single] else []
 
 
-def report(module: AnsibleModule, plan: Plan, **facts: Any) -> NoReturn:
+def report(module: AnsibleModule, plan: Plan, **facts: Any) -> None:
     """End the module with what changed, or in check mode would change."""
     for warning in plan.warnings:
         module.warn(warning)

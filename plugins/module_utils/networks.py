@@ -34,10 +34,7 @@ PRIVATE = {
             "224.0.0.0/3",
         )
     ),
-    6: tuple(
-        ipaddress.ip_network(n)
-        for n in ("::/8", "64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "fc00::/7", "fe80::/10", "fec0::/10", "ff00::/8")
-    ),
+    6: tuple(ipaddress.ip_network(n) for n in ("::/8", "64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "fc00::/7", "fe80::/10", "fec0::/10", "ff00::/8")),
 }
 
 # Where a routed peer's packets may go without its exit: networks that can be a LAN, a docker bridge or a linked cell.
@@ -65,7 +62,9 @@ def parse_network(value: object, what: str) -> Network:
     except ValueError:
         raise BadInput(f"{what}: {value!r} is no network. Give one like 10.0.1.0/24 or fd00:b::/64.") from None
     if network.prefixlen == 0:
-        raise BadInput(f"{what}: {value!r} is the whole internet, not the network of a cell. State the cell's own networks; an exit is asked for with route_via.")
+        raise BadInput(
+            f"{what}: {value!r} is the whole internet, not the network of a cell. State the cell's own networks; an exit is asked for with route_via."
+        )
     if ipaddress.ip_interface(str(value).strip()).ip != network.network_address:
         raise BadInput(f"{what}: {value!r} has host bits set. Did you mean {network}?")
     return network

@@ -87,7 +87,8 @@ def lay_link(state: State, item: Args) -> Link:
         link.interface = names.check_interface(given.get("interface") or names.link_interface(name))
     if link.interface != state.cell.interface and not link.interface.startswith("pic-"):
         raise BadInput(
-            f"interface {link.interface!r} of {where} is neither the devices' interface {state.cell.interface!r} nor begins with 'pic-', which the rules match. Leave it out or rename it."
+            f"interface {link.interface!r} of {where} is neither the devices' interface {state.cell.interface!r} nor begins with 'pic-', "
+            "which the rules match. Leave it out or rename it."
         )
     for address in link.address:
         if link.networks and not _inside(address, link.networks):
@@ -108,7 +109,9 @@ def lay_permissions(state: State, item: Args) -> None:
         for name in wanted:
             if name not in state.cell.services:
                 there = ", ".join(sorted(state.cell.services)) or "none"
-                raise BadInput(f"Cell {state.cell.name!r} has no service {name!r} to share with {link.name!r}. Its services: {there}. Define it in cell_services.")
+                raise BadInput(
+                    f"Cell {state.cell.name!r} has no service {name!r} to share with {link.name!r}. Its services: {there}. Define it in cell_services."
+                )
         inbound = dict.fromkeys(link.permissions["inbound"], False)
         inbound.update(dict.fromkeys(wanted, True))
         link.permissions = {"inbound": inbound, "outbound": link.permissions["outbound"]}
@@ -161,7 +164,9 @@ def check_keys(state: State, own_key: str | None, kernel: Mapping[str, wireguard
             continue
         for key in interface.peers:
             if key in holders:
-                raise BadInput(f"public_key of {holders[key]}: {key!r} is already a peer of interface {name!r} of this host. Use another key or remove that peer.")
+                raise BadInput(
+                    f"public_key of {holders[key]}: {key!r} is already a peer of interface {name!r} of this host. Use another key or remove that peer."
+                )
 
 
 def check_networks(state: State, host_networks: Mapping[str, Iterable[str]]) -> None:
@@ -196,7 +201,7 @@ def _lay_service(cell: Cell, item: Args) -> None:
 
 
 def _check_peers(state: State) -> None:
-    seen: dict[str, str] = {address: f"the cell {state.cell.name!r} itself" for address in state.cell.own_addresses()}
+    seen: dict[str, str] = dict.fromkeys(state.cell.own_addresses(), f"the cell {state.cell.name!r} itself")
     for peer in state.peers.values():
         for address in peer.addresses:
             if address in seen:
@@ -216,7 +221,10 @@ def _check_endpoint_outside(link: Link) -> None:
         return
     for network in link.networks:
         if address in ipaddress.ip_network(network):
-            raise BadInput(f"endpoint {link.endpoint!r} of link {link.name!r} lies in the link's own network {network}, which would be a loop. Give the address outside the tunnel.")
+            raise BadInput(
+                f"endpoint {link.endpoint!r} of link {link.name!r} lies in the link's own network {network}, which would be a loop. "
+                "Give the address outside the tunnel."
+            )
 
 
 def _inside(address: str, networks: Iterable[str]) -> bool:

@@ -46,7 +46,7 @@ def payload(state: State, name: str, public_key: str) -> dict[str, Any]:
         "from_cell": state.cell.name,
         "from_public_key": public_key,
         "generation": state.links[name].generation,
-        "permissions": {"outbound": {service: True for service in link.shares}},
+        "permissions": {"outbound": dict.fromkeys(link.shares, True)},
         "exit_offered": link.exit_offered,
         "use_as_exit_relay": state.exit_in_use(name),
     }
@@ -63,10 +63,10 @@ def check_payload(message: object) -> dict[str, Any]:
     if not isinstance(message, dict) or set(message) != set(_FIELDS):
         raise BadInput(f"A peer-sync payload is an object with exactly the fields {', '.join(_FIELDS)}. Send one built by pic_peer_sync.")
     for key, kind in _FIELDS.items():
-        if type(message[key]) is not kind:
+        if not isinstance(message[key], kind) or (kind is int and isinstance(message[key], bool)):
             raise BadInput(f"The peer-sync field {key} is no {kind.__name__}. Send a payload built by pic_peer_sync.")
     outbound = message["permissions"].get("outbound")
-    if set(message["permissions"]) != {"outbound"} or not isinstance(outbound, dict) or not all(type(v) is bool for v in outbound.values()):
+    if set(message["permissions"]) != {"outbound"} or not isinstance(outbound, dict) or not all(isinstance(v, bool) for v in outbound.values()):
         raise BadInput("The peer-sync field permissions holds just 'outbound', an object of service names and booleans.")
     for service in outbound:
         check_name("Service", service)

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
-from . import conntrack, exits, firewall, iptables, overlay, peer_sync, records, wireguard
+from . import conntrack, exits, firewall, iptables, names, overlay, peer_sync, records, wireguard
 from .command import PACKAGES, Host
 from .errors import BadInput
 from .iptables import Ruleset, Table
@@ -25,7 +25,7 @@ from .networks import FAMILIES, host_networks
 from .observed import Observed
 from .plan import Plan, Run, Step, Write
 from .records import DIRECT, Link, Peer, State, sorted_networks
-from .routing import batch
+from .routing import MAIN, batch
 from .store import Store
 
 Args = Mapping[str, Any]
@@ -54,6 +54,7 @@ class Cell:
         self.before = self.stored.copy()
         self.wanted = self.stored.copy()
         self.observed = Observed(host)
+        self.files: dict[str, str] = {}  # of WireGuard, as planned so far: links can share one
 
     @cached_property
     def identity(self) -> Identity:
@@ -124,10 +125,12 @@ class Cell:
         for item in present:
             link = self.wanted.links[item["name"]]
             if not link.pending:
+                plan.extend(self._plan_end_elsewhere(link))
                 plan.extend(self._plan_link(link, identity, item.get("preshared_key") or None, item.get("exit")))
         plan.steps += conntrack.revoked(self.before, self.wanted)
         for name in removed:
             plan.extend(self._plan_link_removal(name))
+        plan.extend(self._plan_stale_routes())
         plan.warnings += [f"Link {name!r} is pending: its public key or its networks are not known yet." for name in pending]
         for key in (item["public_key"] for item in present if item.get("generated") and item.get("public_key")):
             plan.after = [line.replace(key, wireguard.GENERATED) for line in plan.after]
@@ -151,7 +154,7 @@ class Cell:
             steps, before, after = self._plan_iptables(family, wanted)
             plan.steps += steps
             plan.describe(before, after)
-        plan.steps += conntrack.revoked(self.before, self.wanted)
+        plan.steps += conntrack.revoked(self._relaying(), self.wanted)
         plan.warnings += self.observed.warnings
         shares = {name: link.shares for name, link in sorted(self.wanted.links.items())}
         return plan, {"shares": shares}
@@ -172,7 +175,8 @@ class Cell:
         plan = self._plan_ways()
         waiting = {p.name: p.route_via for p in self.wanted.peers.values() if p.route_via and not self.wanted.exit_is_effective(p.route_via)}
         plan.warnings += [
-            f"Peer {peer!r} is routed via {via!r}, which does not offer an exit now: its internet traffic is refused until it does." for peer, via in sorted(waiting.items())
+            f"Peer {peer!r} is routed via {via!r}, which does not offer an exit now: its internet traffic is refused until it does."
+            for peer, via in sorted(waiting.items())
         ]
         return plan, {"pending": sorted(waiting)}
 
@@ -259,7 +263,7 @@ class Cell:
         plan = Plan(warnings=list(self.store.warnings))
         wanted = records.replace_part(self.stored, self.wanted, part)
         # What the caller says of other modules' parts is theirs to write; alone it is no change here.
-        if wanted != records.replace_part(self.stored, self.before, part):
+        if wanted != self.stored and wanted != records.replace_part(self.stored, self.before, part):
             plan.steps += [Write(path, text) for path, text in self.store.writes(self.stored, wanted)]
         plan.describe(part.words(self.before), part.words(self.wanted))
         return plan
@@ -310,7 +314,7 @@ class Cell:
         observed = self.observed.wireguard.get(cell.interface)
         if observed is None and cell.interface in self.observed.links:
             raise BadInput(f"Interface {cell.interface!r} is there but is not WireGuard. Set cell_interface to another name.")
-        return wireguard.plan_interface(self.host, wanted, observed, labels, sorted(removed), self.now)
+        return wireguard.plan_interface(self.host, wanted, observed, labels, sorted(removed), self.now, files=self.files)
 
     def _plan_link(self, link: Link, identity: Identity, preshared_key: str | None, exit_wanted: bool | None = None) -> Plan:
         """Plan one link's interface and peer; exit_wanted None follows the records."""
@@ -339,7 +343,7 @@ class Cell:
         if in_use and not shared:
             wanted.routes += [r for family in FAMILIES for r in exits.exit_routes(self.wanted, family) if r.device == interface]
         present = [route for family in FAMILIES for route in self.observed.routing[family].routes]
-        return wireguard.plan_interface(self.host, wanted, observed, {key: f"cell {link.name}"}, removed, self.now, present)
+        return wireguard.plan_interface(self.host, wanted, observed, {key: f"cell {link.name}"}, removed, self.now, present, self.files)
 
     def _plan_link_removal(self, name: str) -> Plan:
         old = self.before.links.get(name)
@@ -349,16 +353,37 @@ class Cell:
         if old.interface != self.wanted.cell.interface:
             plan.extend(wireguard.plan_removal(self.host, old.interface, self.observed.wireguard.get(old.interface)))
         elif old.public_key:
-            observed = self.observed.wireguard.get(old.interface)
-            cell = self.wanted.cell
-            wanted = wireguard.Interface(old.interface, self.identity.private, None, cell.listen_port, {}, list(cell.networks))
-            plan.extend(wireguard.plan_interface(self.host, wanted, observed, {}, [old.public_key], self.now))
+            plan.extend(self._plan_without_peer(old.public_key))
+        return plan
+
+    def _plan_without_peer(self, key: str) -> Plan:
+        """Plan the end of a link on the devices' interface."""
+        cell = self.wanted.cell
+        wanted = wireguard.Interface(cell.interface, self.identity.private, None, cell.listen_port, {}, list(cell.networks))
+        return wireguard.plan_interface(self.host, wanted, self.observed.wireguard.get(cell.interface), {}, [key], self.now, files=self.files)
+
+    def _plan_end_elsewhere(self, link: Link) -> Plan:
+        """Plan the end of a link on an interface that it has been moved from."""
+        plan = Plan()
+        for name, observed in self.observed.wireguard.items():
+            if name == link.interface or link.public_key not in observed.peers:
+                continue
+            if name.startswith("pic-"):
+                plan.extend(wireguard.plan_removal(self.host, name, observed))
+            elif name == self.wanted.cell.interface:
+                plan.extend(self._plan_without_peer(str(link.public_key)))
+        return plan
+
+    def _plan_stale_routes(self) -> Plan:
+        """Plan the end of the routes to networks of links that are gone, renumbered, or on another interface."""
+        plan = Plan()
+        standing = {route for link in self.wanted.links.values() for route in exits.link_routes(link)}
+        # An interface that goes takes its own routes along.
+        falling = {name for name in self.observed.wireguard if name.startswith("pic-")} - {link.interface for link in self.wanted.links.values()}
         for family in FAMILIES:
-            gone = set(exits.link_routes(old, family))
-            # The interface takes its own routes along; what stays is the unreachable one behind them.
-            standing = [r for r in self.observed.routing[family].routes if r in gone and (r.device is None or old.interface == self.wanted.cell.interface)]
-            plan.steps += batch(family, (f"route del {route.render()}" for route in standing))
-            plan.describe((route.words() for route in standing), ())
+            stale = [r for r in self.observed.routing[family].routes if r.table == MAIN and r not in standing and (r.device is None or r.device not in falling)]
+            plan.steps += batch(family, (f"route del {route.render()}" for route in stale))
+            plan.describe((route.words() for route in stale), ())
         return plan
 
     def _allocate_ports(self, state: State) -> None:
@@ -393,7 +418,8 @@ class Cell:
         for key, peer in (observed.peers if observed else {}).items():
             if key != link.public_key and {"0.0.0.0/0", "::/0"} & set(peer.allowed_ips):
                 raise BadInput(
-                    f"Link {link.name!r} cannot be an exit on interface {link.interface!r}: the peer {key} there already has 0.0.0.0/0, which WireGuard gives to one peer only. Leave the link's interface out, so that it gets its own."
+                    f"Link {link.name!r} cannot be an exit on interface {link.interface!r}: the peer {key} there already has 0.0.0.0/0, "
+                    "which WireGuard gives to one peer only. Leave the link's interface out, so that it gets its own."
                 )
 
     # Rules
@@ -401,6 +427,15 @@ class Cell:
     def _plan_iptables(self, family: int, wanted: Ruleset, only: Iterable[str] | None = None) -> tuple[list[Step], list[str], list[str]]:
         ours = firewall.own_interfaces(self.wanted.cell)
         return iptables.plan_rules(wanted, self.observed.iptables[family], ours, self.observed.backends[family], only)
+
+    def _relaying(self) -> State:
+        """Return the records as before, but with the exit relays that the kernel has: peer-sync may have taken one back just now."""
+        before = self.before.copy()
+        posts = [self.observed.iptables[family].get("nat", iptables.Saved()).rules.get("PIC-POST", []) for family in FAMILIES]
+        relayed = {iptables.comment_of(rule).split(" ")[0] for post in posts for rule in post if rule.endswith("-j MASQUERADE")}
+        for name, link in before.links.items():
+            link.remote_exit_relay_active = link.remote_exit_relay_active or names.tag(name) in relayed
+        return before
 
     # Ways of devices
 
@@ -411,10 +446,14 @@ class Cell:
             return
         link = self.wanted.links.get(via)
         if link is None:
-            raise BadInput(f"Peer {peer.name!r} cannot be routed via {via!r}: cell {self.wanted.cell.name!r} has no link with it. Link the cells first, or use via_cell={DIRECT}.")
+            raise BadInput(
+                f"Peer {peer.name!r} cannot be routed via {via!r}: cell {self.wanted.cell.name!r} has no link with it. Link the cells first, "
+                f"or use via_cell={DIRECT}."
+            )
         if not link.remote_exit_offered:
             raise BadInput(
-                f"Peer {peer.name!r} cannot be routed via {via!r}: that cell has not offered {self.wanted.cell.name!r} an exit. Let it offer one (offer_exit), or use via_cell={DIRECT}."
+                f"Peer {peer.name!r} cannot be routed via {via!r}: that cell has not offered {self.wanted.cell.name!r} an exit. "
+                f"Let it offer one (offer_exit), or use via_cell={DIRECT}."
             )
 
     def _plan_ways(self) -> Plan:
@@ -446,7 +485,7 @@ class Cell:
         for name, link in sorted(self.wanted.links.items()):
             before = self.before.links.get(name)
             used = self.wanted.exit_in_use(name)
-            if not link.pending and (used or (before is not None and before.exit_relay_active)) and link.interface in self.observed.wireguard:
+            if not link.pending and (used or (before is not None and before.exit_relay_active)) and self._exit_differs(link, before, used):
                 self._check_interfaces([{"name": name, "exit": used}])
                 tunnel = self._plan_link(link, self.identity, None, used)
                 if before is not None and before.exit_relay_active != used:
@@ -454,6 +493,15 @@ class Cell:
                     tunnel.before, tunnel.after = [], []
                 (opened if used else closed).extend(tunnel)
         return opened, closed
+
+    def _exit_differs(self, link: Link, before: Link | None, used: bool) -> bool:
+        """Tell whether a link is an exit otherwise than wanted; all else of it is for the links' own plan."""
+        interface = self.observed.wireguard.get(str(link.interface))
+        if interface is None:
+            return False
+        peer = interface.peers.get(str(link.public_key))
+        other_table = before is not None and (before.exit_relay_active, before.exit_table) != (used, link.exit_table)
+        return other_table or (peer is not None and ("0.0.0.0/0" in peer.allowed_ips) != used)
 
     def _plan_second_layer(self) -> tuple[Plan, Plan]:
         """Plan the chain that drops routed peers at the uplink: who becomes routed is in it early, who goes direct leaves it late."""

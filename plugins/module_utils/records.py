@@ -159,7 +159,9 @@ def _cell_words(state: State) -> list[str]:
     lines = [f"admin network {network}" for network in cell.admin_networks]
     if cell.name:
         uplink = f", uplink {cell.uplink}" if cell.uplink else ""
-        lines.append(f"cell {cell.name}: {', '.join(cell.networks)} on {cell.interface}, port {cell.listen_port}, links from port {cell.link_port_base}{uplink}")
+        lines.append(
+            f"cell {cell.name}: {', '.join(cell.networks)} on {cell.interface}, port {cell.listen_port}, links from port {cell.link_port_base}{uplink}"
+        )
         lines.append(f"cell {cell.name}: endpoint {cell.endpoint or 'none'}, peer-sync port {cell.sync_port}")
     lines += [f"service {s.name}: {', '.join(s.addresses)} port {s.port}/{s.protocol}" for s in cell.services.values()]
     lines += [f"peer {p.name}: {', '.join(p.addresses)} with key {p.public_key}" for p in state.peers.values()]

@@ -58,7 +58,8 @@ class Store:
                     if time.monotonic() > deadline:
                         file.seek(0)
                         raise StoreError(
-                            f"The records in {self.path} are locked by {file.read().strip() or 'another run'} for more than {wait:g} s. Wait for it or end it, then run again."
+                            f"The records in {self.path} are locked by {file.read().strip() or 'another run'} for more than {wait:g} s. "
+                            "Wait for it or end it, then run again."
                         ) from None
                     time.sleep(0.1)
             file.truncate(0)

@@ -83,7 +83,9 @@ def check_public_key(what: str, value: object) -> str:
     except (binascii.Error, ValueError):
         raw = b""
     if len(raw) != 32 or base64.b64encode(raw).decode() != value:
-        raise BadInput(f"{what}: {value!r} is no WireGuard key (32 bytes in base64, 44 characters). Copy it from 'wg show <interface> public-key' of the other side.")
+        raise BadInput(
+            f"{what}: {value!r} is no WireGuard key (32 bytes in base64, 44 characters). Copy it from 'wg show <interface> public-key' of the other side."
+        )
     if (int.from_bytes(raw, "little") & (2**255 - 1)) % _P in _LOW_ORDER:
         raise BadInput(f"{what}: {value!r} is a key of low order, which protects nothing. Use a key made by 'wg genkey'.")
     return str(value)
@@ -203,22 +205,31 @@ def merge_config(text: str | None, wanted: Interface, labels: Mapping[str, str],
 
 
 def plan_interface(
-    host: Host, wanted: Interface, observed: Interface | None, labels: Mapping[str, str], removed: Iterable[str], now: float, present_routes: Iterable[Route] = ()
+    host: Host,
+    wanted: Interface,
+    observed: Interface | None,
+    labels: Mapping[str, str],
+    removed: Iterable[str],
+    now: float,
+    present_routes: Iterable[Route] = (),
+    files: dict[str, str] | None = None,
 ) -> Plan:
     """Plan one interface: file, unit, and the kernel without a restart; peers that are not ours stay.
 
     observed: the kernel's, None where there is none. labels: names of the wanted peers by key.
     removed: keys of ours that go. now: seconds since the epoch, to tell a live session.
-    present_routes: our routes that the kernel has.
+    present_routes: our routes that the kernel has. files: what earlier plans of this run write, and now this one.
     """
     plan = Plan()
     link = wanted.name.startswith("pic-")
     path = config_path(wanted.name)
-    text = host.read(path)
+    files = {} if files is None else files
+    text = files.get(path) or host.read(path)
     gone = sorted(set(removed) - set(wanted.peers))
     new_text = merge_config(text, wanted, labels, gone, link)
     if new_text != text:
         plan.steps.append(Write(path, new_text))
+        files[path] = new_text
         plan.describe([] if text is None else [f"{path}: as before"], [f"{path}: as wanted"])
     systemd = host.exists("/run/systemd/system")
     unit = f"wg-quick@{wanted.name}"
@@ -319,11 +330,9 @@ def _plan_live(
     present = set(present_routes)
     for family in (4, 6):
         mine = {route for route in wanted.routes if route.family == family and route.table == MAIN}
-        surplus = {r for r in present if r.family == family and r.table == MAIN and r.device == wanted.name} - mine
-        add = [f"route replace {route.render()}" for route in sorted(mine - present, key=str)]
-        plan.steps += batch(family, add + sorted(f"route del {route.render()}" for route in surplus))
-        if add or surplus:
-            plan.describe((route.words() for route in mine & present | surplus), (route.words() for route in mine))
+        missing = sorted(mine - present, key=str)
+        plan.steps += batch(family, (f"route replace {route.render()}" for route in missing))
+        plan.describe((), (route.words() for route in missing))
 
 
 def _endpoint_to_set(host: Host, peer: Peer, current: Peer | None, written: str | None, now: float) -> str | None:

@@ -63,7 +63,8 @@ networks:
   type: list
   elements: str
 links:
-  description: Each link by the other cell's name; its record's fields, C(last_handshake) (seconds since the epoch, 0 for never), C(received) and C(sent) (bytes).
+  description:
+    - Each link by the other cell's name; its record's fields, C(last_handshake) (seconds since the epoch, 0 for never), C(received) and C(sent) (bytes).
   returned: success
   type: dict
 peers:

@@ -12,9 +12,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import netaddr
-
 from ansible_collections.pic.cells.plugins.module_utils.records import DIRECT
+
+try:
+    import netaddr
+except ImportError:
+    HAS_NETADDR = False
+else:
+    HAS_NETADDR = True
 
 GROUP = "cells"
 SITE = "site"
@@ -45,7 +50,7 @@ class Mesh:
 
     def name(self, host: str) -> str:
         """Return the name of the cell on a host: cell_name, or the host's name up to its first dot."""
-        return str(self.var(host, "cell_name") or host.split(".")[0])
+        return str(self.var(host, "cell_name") or host.split(".", 1)[0])
 
     def link_items(self, host: str) -> dict[str, dict[str, Any]]:
         """Return what is stated of a host's links, by the other cell's name; a link stated on the other side counts."""
@@ -144,11 +149,15 @@ class Mesh:
                 for link in links
             ],
             "rules": [
-                {**_only(link, "name", "public_key", "networks", "address", "interface", "listen_port", "share", "offer_exit", "state"), **self._wish(host, link)}
+                {
+                    **_only(link, "name", "public_key", "networks", "address", "interface", "listen_port", "share", "offer_exit", "state"),
+                    **self._wish(host, link),
+                }
                 for link in links
             ],
             "sync": [
-                _only(link, "name", "public_key", "networks", "address", "interface", "listen_port", "share", "offer_exit", "offered", "state") for link in links
+                _only(link, "name", "public_key", "networks", "address", "interface", "listen_port", "share", "offer_exit", "offered", "state")
+                for link in links
             ],
             "offers": [
                 _only(link, "name", "public_key", "networks", "address", "interface", "listen_port", "offered", "expected")
@@ -164,7 +173,7 @@ class Mesh:
         """Return what the read-only preflight found on any cell of this run that forbids the whole run."""
         found: list[str] = []
         answered: dict[str, str] = {}
-        for host in dict.fromkeys(side for host in self.play_hosts for side in self.sides(host)):
+        for host in dict.fromkeys(side for own in self.play_hosts for side in self.sides(own)):
             key = self.read(host).get("public_key")
             if key and answered.setdefault(key, host) != host:
                 found.append(
@@ -197,7 +206,8 @@ class Mesh:
             record = read.get("links", {}).get(via, {})
             if not (record.get("remote_exit_offered") if link.get("offered") is None else link["offered"]):
                 found.append(
-                    f"Peer {peer!r} cannot be routed via {via!r}: that cell has not offered {own!r} an exit. Let it offer one (pic.cells.offer_exit), or use via_cell={DIRECT}."
+                    f"Peer {peer!r} cannot be routed via {via!r}: that cell has not offered {own!r} an exit. Let it offer one (pic.cells.offer_exit), "
+                    f"or use via_cell={DIRECT}."
                 )
         return found
 

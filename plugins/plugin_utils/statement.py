@@ -9,15 +9,19 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import netaddr
-
 from ansible.module_utils.parsing.convert_bool import boolean
+
 from ansible_collections.pic.cells.plugins.module_utils.errors import BadInput
 from ansible_collections.pic.cells.plugins.module_utils.names import check_name
 from ansible_collections.pic.cells.plugins.module_utils.networks import parse_address, parse_interface, parse_network
 from ansible_collections.pic.cells.plugins.module_utils.records import DIRECT
 from ansible_collections.pic.cells.plugins.module_utils.wireguard import check_endpoint, check_preshared_key, check_public_key
 from ansible_collections.pic.cells.plugins.plugin_utils.mesh import GROUP, SITE, Mesh
+
+try:
+    import netaddr
+except ImportError:
+    pass  # mesh.HAS_NETADDR says so
 
 INPUTS = ("cell", "remote_cell", "services", "offered", "peer", "via_cell")
 
@@ -103,7 +107,9 @@ def _contradictions(mesh: Mesh, host: str, job: Mapping[str, Any]) -> list[str]:
     stated = mesh.link_items(host).get(job.get("remote_cell", ""), {})
     for key, value in job["change"].items():
         if key in stated and stated[key] is not None and stated[key] != value:
-            warnings.append(f"The inventory states {key}: {stated[key]} for the link of {job['cell']!r} with {job['remote_cell']!r}; the next site run puts that back.")
+            warnings.append(
+                f"The inventory states {key}: {stated[key]} for the link of {job['cell']!r} with {job['remote_cell']!r}; the next site run puts that back."
+            )
     if job["job"] == "unlink" and stated and stated.get("state") != "absent":
         warnings.append(f"The inventory states a link of {job['cell']!r} with {job['remote_cell']!r}; the next site run makes it again. State it absent there.")
     for peer in mesh.var(host, "cell_peers") or ():
@@ -140,7 +146,9 @@ def _check_peers(mesh: Mesh, host: str) -> None:
         for address in _listed(item.get("addresses")):
             parsed = parse_address(address, f"addresses of peer {name!r} on host {host!r}")
             if not any(netaddr.IPAddress(str(parsed)) in netaddr.IPNetwork(n) for n in mesh.networks(host)):
-                raise BadInput(f"Address {address} of peer {name!r} on host {host!r} is in none of its cell_networks {mesh.networks(host)}. Give it one from there.")
+                raise BadInput(
+                    f"Address {address} of peer {name!r} on host {host!r} is in none of its cell_networks {mesh.networks(host)}. Give it one from there."
+                )
 
 
 def _check_link(mesh: Mesh, host: str, item: Mapping[str, Any]) -> None:
@@ -172,7 +180,9 @@ def _stated_of_pair(mesh: Mesh, host: str, other: str) -> Iterator[Mapping[str, 
 def _check_service_known(mesh: Mesh, host: str, service: str, where: str) -> None:
     known = {item["name"] for item in mesh.var(host, "cell_services") or () if item.get("state") != "absent"}
     if service not in known:
-        raise BadInput(f"{where}: cell {mesh.name(host)!r} has no service {service!r}. Its services: {', '.join(sorted(known)) or 'none'}. Define it in cell_services.")
+        raise BadInput(
+            f"{where}: cell {mesh.name(host)!r} has no service {service!r}. Its services: {', '.join(sorted(known)) or 'none'}. Define it in cell_services."
+        )
 
 
 def _public_keys(mesh: Mesh) -> Iterator[tuple[str, str]]:
@@ -246,7 +256,10 @@ def _check_routes(mesh: Mesh) -> None:
                 raise BadInput(f"{where}: cell {mesh.name(host)!r} has no link with {via!r}. State it in cell_links.")
             stated = [i.get("offer_exit") for i in mesh.var(other, "cell_links") or () if i.get("name") == mesh.name(host)]
             if stated and stated[0] is False:
-                raise BadInput(f"{where}: cell {via!r} states that it offers {mesh.name(host)!r} no exit (offer_exit: false). Set it to true there, or route the peer direct.")
+                raise BadInput(
+                    f"{where}: cell {via!r} states that it offers {mesh.name(host)!r} no exit (offer_exit: false). Set it to true there, "
+                    "or route the peer direct."
+                )
 
 
 def _listed(value: Any) -> list[Any]:

@@ -121,7 +121,7 @@ class Sniffer(Attached):
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         late = time.monotonic() > self.end
         time.sleep(0.3)  # what is still on its way
-        self.lines = self.stop()[0].splitlines()
+        self.lines = [line for line in self.stop()[0].splitlines() if line]
         if late and kind is None:
             raise LabError(f"the capture on {self.host} ended after {self.seconds} s, before the test did")
 

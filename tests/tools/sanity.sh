@@ -37,5 +37,10 @@ if [ ! -e "$get_pip" ] && ! python -c "import urllib.request as r; r.urlopen('ht
     cp tests/tools/get_pip.py "$get_pip"
 fi
 
+# a shim of pyenv fails for each version that is not chosen, the interpreters themselves do not
+if command -v pyenv >/dev/null; then
+    PATH=$(dirname "$(command -v ansible-test)"):$(printf '%s:' "$(pyenv root)"/versions/*/bin)$PATH
+fi
+
 cd "$copy"
 ansible-test sanity --local --color no "$@"

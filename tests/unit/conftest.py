@@ -5,19 +5,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
 
 from ansible_collections.pic.cells.tests.unit.fake_host import FakeHost
 from ansible_collections.pic.cells.tests.unit.world import World, three_cells
-
-
-@pytest.fixture(autouse=True)
-def _fast_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test cuts the power."""
-    monkeypatch.setattr(os, "fsync", lambda _file: None)
 
 
 @pytest.fixture
@@ -41,6 +34,6 @@ def _linked(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 
 @pytest.fixture
-def linked(tmp_path: Path, _linked: World) -> World:
+def linked(_linked: World) -> World:
     """Return three cells that are set up."""
-    return _linked.fork(tmp_path)
+    return _linked.fork()

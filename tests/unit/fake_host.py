@@ -15,10 +15,9 @@ import hashlib
 import ipaddress
 import json
 import os
+import pickle
 import re
 import shlex
-import shutil
-import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -35,13 +34,15 @@ TABLES = {
     "nat": ("PREROUTING", "INPUT", "OUTPUT", "POSTROUTING"),
     "mangle": ("PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"),
 }
-TARGETS = {"ACCEPT": None, "DROP": None, "RETURN": None, "LOG": None, "MARK": "mangle", "MASQUERADE": "nat", "DNAT": "nat", "REJECT": "filter", "TCPMSS": "mangle"}
+# Each target with the table that it belongs to, if it belongs to one.
+TARGETS = {**dict.fromkeys(("ACCEPT", "DROP", "RETURN", "LOG")), **dict.fromkeys(("MASQUERADE", "DNAT"), "nat"), "REJECT": "filter", "TCPMSS": "mangle"}
 MATCHES = ("comment", "conntrack", "addrtype", "tcp", "udp")
 # Each option with the number of its values; what is not here is a mistake of the engine or of a test.
 OPTIONS = {
     **dict.fromkeys(("-s", "-d", "-i", "-o", "-p", "-m", "-j", "-g", "--comment", "--ctstate", "--ctorigdst", "--ctorigdstport"), 1),
-    **dict.fromkeys(("--sport", "--dport", "--reject-with", "--set-mark", "--to-destination", "--dst-type"), 1),
-    **{"!": 0, "--syn": 0, "--clamp-mss-to-pmtu": 0, "--tcp-flags": 2},
+    **dict.fromkeys(("--sport", "--dport", "--reject-with", "--to-destination", "--dst-type"), 1),
+    **dict.fromkeys(("!", "--syn", "--clamp-mss-to-pmtu"), 0),
+    "--tcp-flags": 2,
 }
 
 
@@ -136,16 +137,18 @@ class Table:
 
 
 class FakeHost(Host):
-    """A Linux host in memory, with its files below a folder of the test.
+    """A Linux host in memory.
 
     log: every command. steps: everything that wrote, in order, as far as it is atomic. missing: tools that are not installed.
     dns: what names resolve to. ended: the deletions asked of conntrack. answers: canned results by argv. secrets: must not be in an argv.
-    fail_at: this step (1 is the next one after reset) fails, or with kill is the end. watch: called before each step. now: the time.
+    files: mode and text by path. fail_at: this step (1 is the next one after reset) fails, or with kill is the end.
+    watch: called before each step. now: the time.
     """
 
     def __init__(self, root: object, name: str = "host", *, systemd: bool = True, legacy: bool = False) -> None:
-        """root: the folder for files. name: makes generated keys differ. legacy: iptables is the legacy one."""
+        """root: the folder for the lock. name: makes generated keys differ. legacy: iptables is the legacy one."""
         super().__init__(str(root))
+        self.files: dict[str, tuple[int, str]] = {"/run/systemd/system/x": (0o644, "")} if systemd else {}
         self.name, self.default = name, "-legacy" if legacy else "-nft"
         self.missing: set[str] = set()
         self.dns: dict[str, list[str]] = {}
@@ -156,8 +159,6 @@ class FakeHost(Host):
         self.now = 1_800_000_000.0
         self.reset()
         self.boot()
-        if systemd:
-            os.makedirs(self._real("/run/systemd/system"), exist_ok=True)
 
     # What tests call
 
@@ -169,11 +170,9 @@ class FakeHost(Host):
         self.fail_at: int | None = None
         self.kill = False
 
-    def fork(self, root: object) -> FakeHost:
+    def fork(self) -> FakeHost:
         """Return a copy that goes its own way."""
-        shutil.copytree(self.root, str(root), symlinks=True)
-        twin = copy.deepcopy(self)
-        twin.root = str(root)
+        twin: FakeHost = pickle.loads(pickle.dumps(self))
         return twin
 
     def boot(self) -> None:
@@ -236,14 +235,9 @@ class FakeHost(Host):
                 for chain, rules in table.rules.items():
                     lines += [f"{_tool(family)}{variant} {name} {chain} {table.policies[chain]}"] if table.policies[chain] != "ACCEPT" else []
                     lines += [f"{_tool(family)}{variant} {name} {chain} {number:03} {_render(rule)}" for number, rule in enumerate(rules)]
-        return "".join(f"{line}\n" for line in sorted([*lines, *(self._files() if files else ())]))
-
-    def _files(self) -> Iterator[str]:
-        for folder, _folders, names in os.walk(self.root):
-            for path in (os.path.join(folder, name) for name in names if name != "lock"):
-                with open(path, encoding="utf-8") as file:
-                    digest = hashlib.sha256(file.read().encode()).hexdigest()[:8]
-                yield f"file /{os.path.relpath(path, self.root)} {stat.S_IMODE(os.stat(path).st_mode):04o} {digest}"
+        if files:
+            lines += [f"file {path} {mode:04o} {hashlib.sha256(text.encode()).hexdigest()[:8]}" for path, (mode, text) in self.files.items()]
+        return "".join(f"{line}\n" for line in sorted(lines))
 
     # What the engine calls
 
@@ -262,23 +256,33 @@ class FakeHost(Host):
 
     def has(self, tool: str) -> bool:
         """Tell whether a command is installed; without iptables or wg its companions are missing too."""
-        return not {tool, tool.split("-")[0]} & self.missing and self._knows(tool)
+        return not {tool, tool.split("-", maxsplit=1)[0]} & self.missing and self._knows(tool)
+
+    def read(self, path: str) -> str | None:
+        """Return the text of a file, or None where there is none."""
+        return self.files[path][1] if path in self.files else None
+
+    def exists(self, path: str) -> bool:
+        """Tell whether there is a file, or a folder with one."""
+        return path in self.files or any(name.startswith(f"{path}/") for name in self.files)
+
+    def list(self, path: str) -> list[str]:
+        """Return the sorted names in a folder."""
+        return sorted(os.path.basename(name) for name in self.files if os.path.dirname(name) == path)
 
     def write(self, path: str, text: str, mode: int = 0o600) -> None:
-        """Write a file below the root."""
-        self._file_step(f"write {path}", lambda: super(FakeHost, self).write(path, text, mode))
+        """Write a file."""
+        self._file_step(f"write {path}", lambda: self.files.update({path: (mode, text)}))
 
     def remove(self, path: str) -> None:
-        """Remove a file below the root."""
-        self._file_step(f"remove {path}", lambda: super(FakeHost, self).remove(path))
+        """Remove a file."""
+        self._file_step(f"remove {path}", lambda: self.files.pop(path, None))
 
     # Inside
 
     def _tools(self) -> dict[str, Callable[[list[str], str], str]]:
-        return {
-            **{"ip": self._ip, "wg": self._wg, "wg-quick": self._wg_quick, "systemctl": self._systemctl},
-            **{"conntrack": self._conntrack, "getent": self._getent, "modprobe": self._modprobe},
-        }
+        names = ("ip", "wg", "wg-quick", "systemctl", "conntrack", "getent", "modprobe")
+        return {name: getattr(self, f"_{name.replace('-', '_')}") for name in names}
 
     def _knows(self, tool: str) -> bool:
         return tool in self._tools() or re.fullmatch(r"ip6?tables(-nft|-legacy)?(-save|-restore)?", tool) is not None
@@ -388,9 +392,10 @@ class FakeHost(Host):
 
     def _change_rule(self, family: int, verb: str, words: list[str]) -> None:
         given = _pairs(words, "from", "lookup", "suppress_prefixlength", "pref", "protocol", flags=("unreachable",))
-        src = given["from"] if given["from"] == "all" else _network(family, given["from"])
+        src = given["from"] if given["from"] == "all" else re.sub(r"/(32|128)$", "", _network(family, given["from"]))
+        table = None if "unreachable" in given else int(given["lookup"])
         suppress = int(given["suppress_prefixlength"]) if "suppress_prefixlength" in given else None
-        rule = Rule(int(given["pref"]), re.sub(r"/(32|128)$", "", src), None if "unreachable" in given else int(given["lookup"]), suppress, int(given.get("protocol", 0)))
+        rule = Rule(int(given["pref"]), src, table, suppress, int(given.get("protocol", 0)))
         same = [r for r in self.rules[family] if (r.priority, r.src, r.table, r.suppress) == (rule.priority, rule.src, rule.table, rule.suppress)]
         if verb == "add" and same:  # whatever its protocol
             raise Refused(2, "RTNETLINK answers: File exists")
@@ -503,8 +508,8 @@ class FakeHost(Host):
                 for one in address.split(","):
                     self._add_address(name, one.strip())
             self.links[name].mtu = int(interface.get("mtu", ["1420"])[0])
-            if interface.get("table") != ["off"]:
-                assert not any(network.endswith("/0") for peer in self.wg[name].peers.values() for network in peer.allowed), "a default route without Table = off"
+            default = any(network.endswith("/0") for peer in self.wg[name].peers.values() for network in peer.allowed)
+            assert not default or interface.get("table") == ["off"], "a default route without Table = off"
             for command in interface.get("postup", ()):
                 self._ip(command.split()[1:], "")
         except Refused:
@@ -516,10 +521,10 @@ class FakeHost(Host):
         name = unit.partition("@")[2]
         assert unit.startswith("wg-quick@"), unit
         if words == ["enable", unit]:
-            self._step(f"systemctl enable {unit}", lambda: super(FakeHost, self).write(path, ""))
+            self._step(f"systemctl enable {unit}", lambda: self.files.update({path: (0o644, "")}))
         elif words in (["restart", unit], ["disable", "--now", unit]):
             if verb == "disable":
-                self._step(f"systemctl disable {unit}", lambda: super(FakeHost, self).remove(path))
+                self._step(f"systemctl disable {unit}", lambda: self.files.pop(path, None))
             if unit in self.active and name in self.links:  # the unit remains active when somebody has deleted its interface
                 self._wg_quick(["down", name], "")
             self.active.discard(unit)
@@ -558,7 +563,7 @@ class FakeHost(Host):
                 raise Refused(refusal.rc, f"{words[0]}: line {number} failed: {refusal.message}") from None
         assert not name, "COMMIT expected"
         if variant == "-legacy":
-            super().write(f"/proc/net/ip{match[1]}_tables_names", "".join(f"{name}\n" for name in tables))
+            self.files[f"/proc/net/ip{match[1]}_tables_names"] = (0o444, "".join(f"{name}\n" for name in tables))
         return ""
 
     # The rest

@@ -12,7 +12,6 @@ import importlib
 import io
 import json
 import os
-import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,8 +20,8 @@ from typing import Any
 from unittest import mock
 
 import yaml
-
 from ansible.module_utils import basic
+
 from ansible_collections.pic.cells.plugins.module_utils import module as shared
 from ansible_collections.pic.cells.plugins.plugin_utils import statement
 from ansible_collections.pic.cells.plugins.plugin_utils.mesh import Mesh
@@ -113,11 +112,11 @@ class World:
         for host in self.hosts.values():
             host.dns.update({f"{name}.example.net": [f"192.0.2.{number}"] for number, name in enumerate(inventory, 11)})
 
-    def fork(self, folder: Path) -> World:
+    def fork(self) -> World:
         """Return a copy that goes its own way."""
         twin = copy.copy(self)
         twin.inventory = copy.deepcopy(self.inventory)
-        twin.hosts = {name: host.fork(folder / name) for name, host in self.hosts.items()}
+        twin.hosts = {name: host.fork() for name, host in self.hosts.items()}
         return twin
 
     def __getitem__(self, host: str) -> FakeHost:
@@ -154,8 +153,10 @@ class World:
         hostvars = {host: dict(variables) for host, variables in self.inventory.items()}
         run = Run()
 
+        groups = {"cells": list(self.inventory)}
+
         def mesh(own: str) -> Mesh:
-            variables = {"hostvars": hostvars, "groups": {"cells": list(self.inventory)}, "inventory_hostname": own, "ansible_play_hosts_all": list(play or self.hosts)}
+            variables = {"hostvars": hostvars, "groups": groups, "inventory_hostname": own, "ansible_play_hosts_all": list(play or self.hosts)}
             return Mesh(variables, lambda value: value, job)
 
         statement.check_inventory(mesh(hosts[0]))
@@ -182,16 +183,15 @@ class World:
 
     def _loop(self, mesh: Mesh, host: str, task: Task) -> list[str]:
         """Work out the loops that the role has; a new one has to be added here."""
-        outside = mesh.others(host)
         known = {
-            "{{ [inventory_hostname] }}": lambda: [host],
-            "{{ __cell_outside }}": lambda: outside,
-            "{{ __cell_sides }}": lambda: mesh.sides(host),
+            "[inventory_hostname]": lambda: [host],
+            "__cell_outside": lambda: mesh.others(host),
+            "__cell_sides": lambda: mesh.sides(host),
+            "__cell_outside | difference(__cell_sides) | difference(lookup('pic.cells.side', 'unreachable', job=__cell_job))": lambda: [
+                name for name in mesh.others(host) if name not in mesh.sides(host) and name not in mesh.unreachable()
+            ],
         }
-        if task.loop in known:
-            return known[task.loop]()
-        assert re.fullmatch(r"\{\{ __cell_outside \| difference\(__cell_sides\) \| difference\(lookup\('pic.cells.side', 'unreachable', job=__cell_job\)\) \}\}", task.loop)
-        return [name for name in outside if name not in mesh.sides(host) and name not in mesh.unreachable()]
+        return known[task.loop.strip("{} ")]()
 
     def _task(self, run: Run, mesh: Mesh, task: Task, item: str, check: bool) -> dict[str, Any]:
         if item in self.dead:

@@ -1,0 +1,566 @@
+# Copyright (c) the pic.cells contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Whole cells, set up and changed by the role's own sequence of modules."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ansible_collections.pic.cells.tests.unit.fake_host import MAIN, FakeHost, Killed, made_key
+from ansible_collections.pic.cells.tests.unit.world import Run, World, call, device_key, three_cells
+
+PSK = made_key("a preshared key")
+WG0 = f"""\
+# somebody's own
+[Interface]
+PrivateKey = {made_key("an older key")}
+ListenPort = 51820
+Address = 10.0.0.1/24, fd00:a::1/64
+
+[Peer]
+# the television
+PublicKey = {device_key("television")}
+PresharedKey = {made_key("television's preshared key")}
+AllowedIPs = 10.0.0.77/32
+"""
+
+
+def furnish(host: FakeHost) -> None:
+    """Put in place what others have on a host: docker, another VPN, a wg0 with a peer, rules, routes."""
+    host.add_link("docker0", "172.17.0.1/16")
+    host.add_link("tun0", "10.77.0.1/24", kind="wireguard")
+    for family in (4, 6):
+        host.iptables(family, "filter", ":FORWARD DROP [0:0]", "-A DOCKER-USER -j RETURN", "-A FORWARD -j DOCKER-USER", chains=["DOCKER-USER"])
+        host.iptables(family, "filter", '-A INPUT -i wg0 -m comment --comment "pic-peer-phone" -j DROP', "-A INPUT -p tcp --dport 22 -j ACCEPT")
+        host.iptables(family, "nat", "-A POSTROUTING ! -o docker0 -j MASQUERADE")
+        host.by_hand(f"ip -{family} rule add from all lookup 52 pref 5210")
+    host.by_hand("ip -4 route add 100.99.0.0/16 dev tun0 table 52")
+    host.by_hand("ip -4 route add 10.55.0.0/16 via 203.0.113.1 dev eth0")
+    host.write("/etc/wireguard/wg0.conf", WG0)
+    host.by_hand("systemctl enable wg-quick@wg0")
+    host.by_hand("systemctl restart wg-quick@wg0")
+    host.reset()
+
+
+def foreign(host: FakeHost) -> list[str]:
+    """Return everything on a host that is not ours, in its order."""
+    ours = re.compile(r"pic-(?!peer)|PIC-|proto=201|/var/lib/pic|dev='wg0'|wg wg0|link wg0|wg0\.conf|unit ")
+    return [line for line in re.sub(r"(FORWARD|INPUT|OUTPUT|POSTROUTING) \d+", r"\1", host.text()).splitlines() if not ours.search(line)]
+
+
+def lifecycle(world: World) -> list[Callable[[], Run]]:
+    """Return the jobs from the first link to the last."""
+    return [
+        world.site,
+        lambda: world.job("route_peer", cell="cella", peer="laptop", via_cell="cellb"),
+        lambda: world.job("route_peer", cell="cella", peer="laptop", via_cell="cellc"),
+        lambda: world.job("route_peer", cell="cella", peer="laptop", via_cell="direct"),
+        lambda: world.job("offer_exit", cell="cellb", remote_cell="cella", offered="no"),
+        lambda: world.job("share", cell="cella", remote_cell="cellb", services="none"),
+        lambda: world.job("unlink", cell="cella", remote_cell="cellb"),
+        lambda: world.job("unlink", cell="cella", remote_cell="cellc"),
+    ]
+
+
+# The first run and the second
+
+
+def test_both_sides_of_each_link_meet(linked: World) -> None:
+    for here, there in (("cella", "cellb"), ("cella", "cellc")):
+        for one, other in ((here, there), (there, here)):
+            device, peers = linked[one].wg[f"pic-{other}"], linked[one].wg[f"pic-{other}"].peers
+            assert list(peers) == [linked.public_key(other)]
+            endpoint = peers[linked.public_key(other)].endpoint
+            assert endpoint is None or endpoint.rpartition(":")[2] == str(linked[other].wg[f"pic-{one}"].port)
+            assert device.port == linked.link(one, other)["listen_port"]
+    assert linked["cella"].wg["pic-cellc"].peers[linked.public_key("cellc")].endpoint is None, "a cell without an endpoint dials by itself"
+
+
+def test_each_link_carries_the_own_address_and_routes_with_an_unreachable_one_behind(linked: World) -> None:
+    host = linked["cella"]
+    assert host.links["pic-cellb"].addresses == ["10.0.0.1/32", "fd00:a::1/128"]
+    for network in ("10.0.1.0/24", "fd00:b::/64"):
+        routes = {(route.dev, route.metric) for route in host.routes if route.dst == network and route.proto == 201}
+        assert routes == {("pic-cellb", 1024 if ":" in network else 0), (None, 4294967295)}
+
+
+def test_two_devices_leave_by_two_exits_and_a_third_directly(linked: World) -> None:
+    host = linked["cella"]
+    tables = {link: linked.link("cella", link)["exit_table"] for link in ("cellb", "cellc")}
+    assert {(rule.priority, rule.src, rule.table) for rule in host.rules[4] if rule.proto == 201} == {
+        *((4000, "10.0.0.2", MAIN), (4001, "10.0.0.2", tables["cellb"]), (4002, "10.0.0.2", None)),
+        *((4000, "10.0.0.3", MAIN), (4001, "10.0.0.3", tables["cellc"]), (4002, "10.0.0.3", None)),
+    }
+    assert {r.dev for r in host.routes if r.table == tables["cellb"]} == {"pic-cellb", None}
+    assert [r.dev for r in host.routes if r.table == tables["cellc"] and r.family == 6] == [None], "an exit without IPv6 makes IPv6 fail at once"
+    for link in tables:
+        assert "0.0.0.0/0" in host.wg[f"pic-{link}"].peers[linked.public_key(link)].allowed
+
+
+def test_the_exit_relays_only_for_the_cell_that_asked_and_was_offered(linked: World) -> None:
+    assert "-o eth0 -j ACCEPT" in linked["cellb"].chain(4, "PIC-L-cella")
+    assert "-s 10.0.0.0/24 -o eth0 -j MASQUERADE" in linked["cellb"].chain(4, "PIC-POST", "nat")
+    assert "-o eth0 -j ACCEPT" not in linked["cella"].chain(4, "PIC-L-cellc")
+
+
+def test_a_second_run_has_no_step(linked: World) -> None:
+    before = linked.text()
+    run = linked.site()
+    assert (run.changed, linked.steps(), linked.text()) == ([], {}, before)
+
+
+def test_check_mode_writes_nothing(world: World) -> None:
+    before = world.text()
+    world.site(check=True)
+    assert (world.steps(), world.text()) == ({}, before)
+    assert not world["cella"].exists("/var/lib/pic")
+
+
+def test_check_mode_on_virgin_hosts_predicts_the_run(world: World) -> None:
+    predicted, done = world.site(check=True), world.site()
+    assert predicted.changed == done.changed
+    assert predicted.diffs() == done.diffs()
+
+
+def test_the_difference_never_shows_a_key_that_was_made(world: World) -> None:
+    run = world.site()
+    assert "identity: public key (generated)\n" in run.of("cella", "wg_cell")[0]["diff"]["after"]
+    assert not any(world.public_key(name) in str(run.diffs()) for name in world.hosts)
+
+
+# Changes
+
+INVENTORY_CHANGES: dict[str, Callable[[dict[str, Any]], object]] = {
+    "a share revoked": lambda inv: inv["cella"]["cell_links"][0].update(share=["voice"]),
+    "a service moved": lambda inv: inv["cella"]["cell_services"][0].update(port=8443),
+    "a service removed": lambda inv: (inv["cella"]["cell_services"][1].update(state="absent"), inv["cella"]["cell_links"][0].update(share=["files"])),
+    "a new device": lambda inv: inv["cellb"]["cell_peers"].append({"name": "tv", "public_key": device_key("tv"), "addresses": ["10.0.1.9"]}),
+    "a device removed": lambda inv: inv["cella"]["cell_peers"][2].update(state="absent"),
+    "a routed device removed": lambda inv: inv["cella"]["cell_peers"][0].update(state="absent"),
+    "a new address of a routed device": lambda inv: inv["cella"]["cell_peers"][0].update(addresses=["10.0.0.9", "fd00:a::9"]),
+    "a device to its first exit": lambda inv: inv["cella"]["cell_peers"][2].update(route_via="cellb"),
+    "an offer withdrawn while in use": lambda inv: inv["cella"]["cell_links"][0].update(offer_exit=False) or inv["cellb"]["cell_peers"][0].pop("route_via"),
+    "an endpoint with IPv6": lambda inv: inv["cellb"].update(cell_endpoint="2001:db8::7"),
+    "another port of a link": lambda inv: inv["cellb"]["cell_links"][0].update(listen_port=51999),
+    "another mtu and keepalive": lambda inv: inv["cella"]["cell_links"][0].update(mtu=1380, keepalive=10),
+    "a preshared key for a link": lambda inv: inv["cella"]["cell_links"][0].update(preshared_key=PSK),
+    "another network of a remote": lambda inv: inv["cellc"].update(cell_networks=["10.0.12.1/24"]),
+    "IPv6 for a remote": lambda inv: inv["cellc"].update(cell_networks=["10.0.2.1/24", "fd00:c::1/64"]),
+    "an admin network": lambda inv: inv["cellb"].update(cell_admin_networks=["10.0.0.0/24"]),
+    "a link removed": lambda inv: (
+        inv["cella"]["cell_links"][1].update(state="absent"),
+        inv["cella"]["cell_peers"][1].update(route_via="direct"),
+        inv["cellc"].pop("cell_links"),
+    ),
+    "a new link": lambda inv: inv["cellb"]["cell_links"].append({"name": "cellc"}),
+    "a link with a cell of somebody else": lambda inv: inv["cellb"]["cell_links"].append(
+        {"name": "cellx", "public_key": made_key("x"), "networks": ["10.9.0.0/24"], "address": "10.9.0.1", "endpoint": "192.0.2.99:51820", "preshared_key": PSK}
+    ),
+    "a pending link": lambda inv: inv["cellb"]["cell_links"].append({"name": "celly"}),
+    "a link to the devices' interface": lambda inv: inv["cella"]["cell_links"][0].update(interface="wg0"),
+    "a link to another interface": lambda inv: inv["cella"]["cell_links"][0].update(interface="pic-other"),
+}
+
+# What a module cannot know of in check mode, since another one has not written it yet: a device's end or address (wg_cell's),
+# the end of an offer or a link (pic_peer_sync's, wg_cell_peer's).
+NOT_FORESEEN = {"a routed device removed", "a new address of a routed device", "an offer withdrawn while in use", "a link removed"}
+NOT_FORESEEN |= {"a link to the devices' interface", "a link to another interface"}
+
+
+@pytest.mark.parametrize("name", INVENTORY_CHANGES)
+def test_a_change_is_predicted_done_and_done_once(linked: World, name: str) -> None:
+    INVENTORY_CHANGES[name](linked.inventory)
+    predicted = linked.site(check=True)
+    assert linked.steps() == {}
+    done = linked.site()
+    assert done.changed
+    if name not in NOT_FORESEEN:
+        assert (predicted.changed, predicted.diffs()) == (done.changed, done.diffs())
+    linked.reset()
+    again = linked.site()
+    assert (again.changed, linked.steps()) == ([], {})
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "foreseen"),
+    [
+        ("route_peer", {"cell": "cella", "peer": "laptop", "via_cell": "cellb"}, True),
+        ("route_peer", {"cell": "cella", "peer": "phone", "via_cell": "cellc"}, True),
+        ("route_peer", {"cell": "cella", "peer": "phone", "via_cell": "direct"}, True),
+        ("share", {"cell": "cella", "remote_cell": "cellb", "services": "none"}, True),
+        ("share", {"cell": "cella", "remote_cell": "cellc", "services": "files, voice"}, True),
+        ("offer_exit", {"cell": "cella", "remote_cell": "cellc", "offered": "yes"}, True),
+        ("offer_exit", {"cell": "cellb", "remote_cell": "cella", "offered": "no"}, False),
+        ("link", {"cell": "cellb", "remote_cell": "cellc"}, True),
+        ("unlink", {"cell": "cella", "remote_cell": "cellb"}, False),
+    ],
+)
+def test_a_day_2_job_is_predicted_done_and_done_once(linked: World, kind: str, given: dict[str, str], foreseen: bool) -> None:
+    predicted = linked.job(kind, check=True, **given)
+    assert linked.steps() == {}
+    done = linked.job(kind, **given)
+    assert done.changed
+    if foreseen:
+        assert (predicted.changed, predicted.diffs()) == (done.changed, done.diffs())
+    linked.reset()
+    again = linked.job(kind, **given)
+    assert (again.changed, linked.steps()) == ([], {})
+
+
+def test_the_inventorys_silence_keeps_what_a_day_2_job_did(linked: World) -> None:
+    linked.job("route_peer", cell="cella", peer="laptop", via_cell="cellb")
+    before = linked.text()
+    linked.site()
+    assert linked.text() == before
+
+
+def test_a_change_of_a_link_neither_restarts_an_interface_nor_touches_another_peer(linked: World) -> None:
+    phone = vars(linked["cella"].wg["wg0"].peers[device_key("phone")]).copy()
+    linked.inventory["cellb"].update(cell_endpoint="198.51.100.7")
+    linked.inventory["cella"]["cell_links"][0].update(share=[], keepalive=7, mtu=1300)
+    linked.site()
+    assert not [step for step in linked["cella"].steps if "wg-quick" in step or "addr" in step]
+    assert vars(linked["cella"].wg["wg0"].peers[device_key("phone")]) == phone
+    peer = linked["cella"].wg["pic-cellb"].peers[linked.public_key("cellb")]
+    assert (peer.endpoint, peer.keepalive, linked["cella"].links["pic-cellb"].mtu) == ("198.51.100.7:51821", 7, 1300)
+
+
+# What is not ours
+
+
+def test_the_whole_life_of_links_leaves_everything_foreign_as_it_was(world: World) -> None:
+    furnish(world["cella"])
+    before = foreign(world["cella"])
+    for job in lifecycle(world):
+        job()
+        assert foreign(world["cella"]) == before
+
+
+def test_an_existing_devices_interface_keeps_its_key_its_peers_and_its_settings(world: World) -> None:
+    host = world["cella"]
+    furnish(host)
+    television = vars(host.wg["wg0"].peers[device_key("television")]).copy()
+    world.site()
+    assert vars(host.wg["wg0"].peers[device_key("television")]) == television
+    assert host.wg["wg0"].private == made_key("an older key") == (host.read("/var/lib/pic/identity.key") or "").strip()
+    text = host.read("/etc/wireguard/wg0.conf") or ""
+    assert "# the television" in text
+    assert "# somebody's own" in text
+    assert "wg-quick down wg0" not in host.steps
+
+
+def test_link_use_unlink_leaves_the_host_as_before(linked: World) -> None:
+    host = linked["cella"]
+    for name in ("phone", "tablet"):
+        linked.job("route_peer", cell="cella", peer=name, via_cell="direct")
+    linked.job("route_peer", cell="cellb", peer="pad", via_cell="direct")
+    linked.job("unlink", cell="cella", remote_cell="cellb")
+    without = [line for line in host.text().splitlines() if not line.startswith("file /var/lib/pic")]
+    linked.job("link", cell="cella", remote_cell="cellb", services="files", offered="yes")
+    linked.job("route_peer", cell="cella", peer="phone", via_cell="cellb")
+    assert "pic-cellb" in host.text()
+    linked.job("route_peer", cell="cella", peer="phone", via_cell="direct")
+    linked.job("unlink", cell="cella", remote_cell="cellb")
+    assert [line for line in host.text().splitlines() if not line.startswith("file /var/lib/pic")] == without
+
+
+def test_cell_a_goes_and_cell_ab_stays(tmp_path: Path) -> None:
+    inventory = {
+        "me": {"cell_networks": ["10.0.0.1/24"], "cell_services": [{"name": "files", "address": "10.0.0.1", "port": 443}], "cell_links": []},
+        "a": {"cell_networks": ["10.0.1.1/24"]},
+        "ab": {"cell_networks": ["10.0.2.1/24"]},
+    }
+    inventory["me"]["cell_links"] = [{"name": "a", "share": ["files"]}, {"name": "ab", "share": ["files"]}]
+    world = World(tmp_path, inventory)
+    world.site()
+    before = [line for line in world["me"].text().splitlines() if re.search(r"pic-(cell-)?ab\b|PIC-.-ab\b", line)]
+    world.job("unlink", cell="me", remote_cell="a")
+    text = world["me"].text()
+    assert not re.search(r"pic-(cell-)?a\b|PIC-.-a\b", text)
+    after = [line for line in text.splitlines() if re.search(r"pic-(cell-)?ab\b|PIC-.-ab\b", line)]
+    assert [re.sub(r" \d{3} ", " ", line) for line in after] == [re.sub(r" \d{3} ", " ", line) for line in before]
+
+
+# Damage and repair
+
+
+def test_after_a_boot_all_is_as_before(linked: World) -> None:
+    before = linked["cella"].text()
+    linked["cella"].boot()
+    assert linked["cella"].text() != before
+    linked.site("cella")
+    assert linked["cella"].text() == before
+
+
+def damages(host: FakeHost) -> list[tuple[str, list[str], Callable[[FakeHost], object]]]:
+    """Return a damage for each thing of ours in the kernel, with the modules that repair it."""
+    found: list[tuple[str, list[str], Callable[[FakeHost], object]]] = []
+    for family, table in ((family, table) for family in (4, 6) for table in ("filter", "nat", "mangle")):
+        for chain, rules in host.tables[host.default, family][table].rules.items():
+
+            def of(twin: FakeHost, family: int = family, table: str = table, chain: str = chain) -> list[tuple[str, ...]]:
+                return twin.tables[twin.default, family][table].rules[chain]
+
+            kinds = {"without its last rule": lambda h, of=of: of(h).pop(), "with its first rule twice": lambda h, of=of: of(h).append(of(h)[0])}
+            kinds["reordered"] = lambda h, of=of: of(h).reverse()
+            for kind, damage in list(kinds.items())[: min(len(rules) + 1, 3) if rules else 0]:
+                found.append((f"IPv{family} {table} {chain} {kind}", ["pic_cell_rules"], damage))
+    found += [(f"{rule} gone", ["pic_policy_route"], lambda h, n=number: h.rules[4].pop(n)) for number, rule in enumerate(host.rules[4]) if rule.proto == 201]
+    tunnels = ["wg_cell", "wg_cell_peer", "pic_policy_route"]
+    found += [(f"{route} gone", tunnels[1:], lambda h, n=number: h.routes.pop(n)) for number, route in enumerate(host.routes) if route.proto == 201]
+    for name in host.wg:
+        found.append((f"{name} gone", tunnels, lambda h, n=name: h.drop_link(n)))
+        found.append((f"{name} down", tunnels, lambda h, n=name: h.by_hand("ip -batch -", f"link set dev {n} down\n")))
+        found.append((f"{name} on another port", tunnels, lambda h, n=name: setattr(h.wg[n], "port", 7)))
+        found.append((f"{name} with another key", tunnels, lambda h, n=name: setattr(h.wg[n], "private", PSK)))
+        found.append((f"{name} without peers", tunnels, lambda h, n=name: h.wg[n].peers.clear()))
+    return found
+
+
+def test_whatever_is_damaged_is_repaired(linked: World) -> None:
+    host = linked["cella"]
+    args = {module: args for name, module, args in linked.site().calls if name == "cella"}
+    wanted = host.text()
+    for number, (name, modules, damage) in enumerate(damages(host)):
+        twin = host.fork()
+        damage(twin)
+        for module in modules:
+            assert not call(module, twin, args[module]).get("failed"), name
+        assert twin.text() == wanted, name
+
+
+def test_a_jump_behind_a_foreign_rule_that_could_decide_goes_before_it(linked: World) -> None:
+    linked["cella"].iptables(4, "filter", "-I FORWARD 1 -i wg0 -j DROP")
+    linked.site("cella")
+    assert linked["cella"].chain(4, "FORWARD") == ["-j PIC-FWD", "-i wg0 -j DROP"]
+
+
+def test_drift_names_what_is_missing_and_nothing_else(linked: World) -> None:
+    assert call("pic_cell_info", linked["cella"], {})["drift"] == []
+    linked["cella"].tables["-nft", 4]["filter"].rules["PIC-S-cellb"].clear()
+    (line, other) = call("pic_cell_info", linked["cella"], {})["drift"]
+    assert (line[:40], other[:40]) == ("missing: IPv4 filter: PIC-S-cellb -p tcp",) * 1 + ("missing: IPv4 filter: PIC-S-cellb -p udp",)
+    assert linked.steps() == {}
+
+
+@pytest.mark.parametrize("kill", [False, True], ids=["failing", "killed"])
+def test_an_end_at_any_step_is_made_good_by_the_next_run(world: World, kill: bool) -> None:
+    host, number = world["cella"], 0
+    furnish(host)
+    before = foreign(host)
+    run = world.fork().site()
+    for _host, module, args in (given for given in run.calls if given[0] == "cella"):
+        done = host.fork()
+        assert not call(module, done, args).get("failed")
+        for step in range(1, len(done.steps) - len(host.steps) + 1):
+            number += 1
+            twin = host.fork()
+            twin.reset()
+            twin.fail_at, twin.kill = step, kill
+            if kill:
+                with pytest.raises(Killed):
+                    call(module, twin, args)
+            else:
+                assert call(module, twin, args)["failed"]
+            assert foreign(twin) == before
+            twin.fail_at, twin.made = None, host.made
+            assert not call(module, twin, args).get("failed")
+            assert twin.text() == done.text(), f"{module}, step {step}: {done.steps[step - 1]}"
+        host = done
+    assert number > 50
+
+
+def test_a_corrupt_record_is_set_aside_and_closes_what_it_allowed(linked: World) -> None:
+    host = linked["cella"]
+    host.write("/var/lib/pic/cell_links.json", "{garbage")
+    rules = call("pic_cell_rules", host, {"cells": []})
+    assert "cell_links.json cannot be read" in rules["warnings"][0]
+    assert [rule for rule in host.chain(4, "PIC-PATH") if "cellb" in rule] == []
+    run = linked.site("cella")
+    assert run.of("cella", "wg_cell")[0]["warnings"]
+    assert host.read("/var/lib/pic/cell_links.json.corrupt") == "{garbage"
+    assert {link["name"] for link in linked.record("cella")["links"]} == {"cellb", "cellc"}
+
+
+# Fail closed
+
+
+def test_a_device_that_moves_is_never_without_its_last_rule(linked: World) -> None:
+    host, seen = linked["cella"], Counter[str]()
+
+    def watch(step: str) -> None:
+        sources = {rule.src for rule in host.rules[4] if rule.priority == 4002}
+        ways = {rule.src: rule.table for rule in host.rules[4] if rule.priority == 4001}
+        seen[step.split(maxsplit=1)[0]] += 1
+        if "-s 10.0.0.4/32 -j PIC-HOME" in host.chain(4, "PIC-ROUTED") and "10.0.0.4" in ways:
+            assert "10.0.0.4" in sources, step
+        if step.startswith("conntrack") and "10.0.0.4" in step:
+            assert "10.0.0.4" not in ways, "flows end while there is no way out"
+            assert "10.0.0.4" in sources
+
+    host.watch = watch
+    for via in ("cellb", "cellc", "direct"):
+        linked.job("route_peer", cell="cella", peer="laptop", via_cell=via)
+    assert seen["conntrack"] >= 6
+
+
+def test_the_exit_relays_before_the_device_is_sent_there(linked: World) -> None:
+    linked.job("route_peer", cell="cella", peer="tablet", via_cell="direct")
+    assert "-o eth0 -j ACCEPT" not in linked["cellc"].chain(4, "PIC-L-cella")
+    relays: list[bool] = []
+    linked["cella"].watch = lambda step: relays.append("-o eth0 -j ACCEPT" in linked["cellc"].chain(4, "PIC-L-cella")) if "rule add" in step else None
+    linked.job("route_peer", cell="cella", peer="tablet", via_cell="cellc")
+    assert relays
+    assert all(relays)
+
+
+def test_a_withdrawn_offer_leaves_only_unreachable(linked: World) -> None:
+    run = linked.job("offer_exit", cell="cellb", remote_cell="cella", offered="false")
+    host = linked["cella"]
+    table = linked.link("cella", "cellb")["exit_table"]
+    assert {route.dev for route in host.routes if route.table == table} == {None}
+    assert "0.0.0.0/0" not in host.wg["pic-cellb"].peers[linked.public_key("cellb")].allowed
+    assert {rule.priority for rule in host.rules[4] if rule.src == "10.0.0.2"} == {4000, 4001, 4002}
+    assert "-o eth0 -j ACCEPT" not in linked["cellb"].chain(4, "PIC-L-cella")
+    assert ["-D", "-f", "ipv4", "-s", "10.0.0.0/24", "-n"] in linked["cellb"].ended
+    assert any("'phone' is routed via 'cellb', which does not offer an exit now" in text for text in run.warnings())
+
+
+def test_unlinking_an_exit_in_use_fails_closed(linked: World) -> None:
+    linked.job("unlink", cell="cella", remote_cell="cellb")
+    host = linked["cella"]
+    assert {rule.priority for rule in host.rules[4] if rule.src == "10.0.0.2"} == {4000, 4002}
+    assert "-s 10.0.0.2/32 -j PIC-HOME" in host.chain(4, "PIC-ROUTED")
+    assert not [route for route in host.routes if route.table == 4200]
+
+
+# Hosts that are not there
+
+
+@pytest.mark.parametrize("missing", ["cellb", "cellc"])
+def test_a_cell_outside_the_limit_loses_nothing(linked: World, missing: str) -> None:
+    before = linked.text()
+    linked.site(*(name for name in linked.hosts if name != missing))
+    assert linked.text() == before
+
+
+def test_an_unreachable_cell_loses_nothing_and_the_rest_converges(linked: World) -> None:
+    linked.dead = {"cellb"}
+    before = {name: linked[name].text() for name in ("cella", "cellb")}
+    linked.inventory["cellc"]["cell_networks"] = ["10.0.2.1/24", "fd00:c::1/64"]
+    linked.site()
+    assert linked["cellb"].text() == before["cellb"]
+    assert "fd00:c::/64" in linked["cella"].text()
+    assert "pic-cellb" in linked["cella"].wg
+    linked.dead = set()
+    linked.site()
+    linked.reset()
+    assert (linked.site().changed, linked.steps()) == ([], {})
+
+
+def test_a_link_with_a_cell_that_was_never_seen_is_pending_and_completed_later(world: World) -> None:
+    world.dead = {"cellc"}
+    run = world.site()
+    assert run.of("cella", "wg_cell_peer")[0]["pending"] == ["cellc"]
+    assert run.of("cella", "pic_policy_route")[0]["pending"] == ["tablet"]
+    assert {rule.priority for rule in world["cella"].rules[4] if rule.src == "10.0.0.3"} == {4000, 4001, 4002}, "expected, not here yet: closed"
+    world.dead = set()
+    assert world.site().of("cella", "pic_policy_route")[0]["pending"] == []
+    world.reset()
+    assert (world.site().changed, world.steps()) == ([], {})
+
+
+def test_a_push_that_did_not_arrive_stays_pending_and_goes_out_later(linked: World) -> None:
+    linked.dead = {"cellb"}
+    linked.inventory["cella"]["cell_links"][0]["share"] = []
+    linked.site("cella")
+    assert (linked.link("cella", "cellb")["pending_push"], linked.link("cella", "cellb")["last_push_error"]) == (True, "not reached")
+    linked.dead = set()
+    linked.site("cella")
+    assert (linked.link("cella", "cellb")["pending_push"], linked.link("cella", "cellb")["last_push_status"]) == (False, 200)
+    assert linked.link("cellb", "cella")["permissions"]["outbound"] == {}
+
+
+def test_a_reinstalled_cell_is_linked_again_by_its_new_key(linked: World, tmp_path: Path) -> None:
+    old = linked.public_key("cellb")
+    linked.hosts["cellb"] = FakeHost(tmp_path / "new", "cellb reinstalled")
+    linked["cellb"].dns = linked["cella"].dns
+    linked.site()
+    assert linked.public_key("cellb") != old
+    assert list(linked["cella"].wg["pic-cellb"].peers) == [linked.public_key("cellb")]
+    for _again in range(2):
+        linked.site()
+    linked.reset()
+    assert (linked.site().changed, linked.steps()) == ([], {})
+    assert linked.link("cella", "cellb")["remote_exit_offered"]
+
+
+# Cost
+
+
+def crowd(folder: Path, count: int) -> World:
+    """Return a cell with many links and devices."""
+    links = [
+        {
+            "name": f"x{number}",
+            "public_key": made_key(f"x{number}"),
+            "networks": [f"10.1.{number}.0/24"],
+            "address": f"10.1.{number}.1",
+            "endpoint": f"192.0.2.9:{number + 1}",
+        }
+        for number in range(count)
+    ]
+    peers = [{"name": f"p{number}", "public_key": made_key(f"p{number}"), "addresses": [f"10.0.0.{number + 2}"]} for number in range(count)]
+    return World(folder, {"me": {"cell_networks": ["10.0.0.1/24"], "cell_links": links, "cell_peers": peers}})
+
+
+def test_the_number_of_commands_does_not_grow_with_links_and_devices(tmp_path: Path) -> None:
+    first, second = [], []
+    for count in (1, 100):
+        world = crowd(tmp_path / str(count), count)
+        world.site()
+        first.append(Counter(argv[0] for argv in world["me"].log if argv[0] != "systemctl"))
+        assert len([argv for argv in world["me"].log if argv[0] == "systemctl"]) == 2 * (count + 1), "enabling and starting a unit is done for each"
+        world.reset()
+        assert world.site().changed == []
+        second.append(Counter(argv[0] for argv in world["me"].log))
+    assert first[0] == first[1]
+    assert (first[0]["iptables-restore"], first[0]["ip6tables-restore"]) == (1, 1)
+    assert second[0] == second[1]
+    assert second[0]["iptables-restore"] == 0
+
+
+def test_a_routed_packet_passes_a_bounded_number_of_rules(tmp_path: Path) -> None:
+    inventory = three_cells()
+    inventory["cella"]["cell_peers"] = [
+        {"name": f"p{number}", "public_key": made_key(f"p{number}"), "addresses": [f"10.0.0.{number}"], "route_via": "cellb"} for number in range(2, 202)
+    ]
+    world = World(tmp_path, inventory)
+    world.site()
+    rules = world["cella"].tables["-nft", 4]["filter"].rules
+    chains = [chain for chain in rules if chain.startswith("PIC-R")]
+    assert max(len(rules[chain]) for chain in chains) <= 16
+    leaves = [rule[1] for chain in chains for rule in rules[chain] if rule[-1] == "PIC-HOME"]
+    assert sorted(leaves) == sorted(f"10.0.0.{number}/32" for number in range(2, 202))
+
+
+# Secrets
+
+
+def test_no_secret_reaches_an_argument_a_result_or_a_file_that_others_can_read(world: World) -> None:
+    for host in world.hosts.values():
+        host.secrets.add(PSK)
+    world.inventory["cella"]["cell_links"][0]["preshared_key"] = PSK
+    world.inventory["cella"]["cell_peers"][0]["preshared_key"] = PSK
+    world.site()  # the fake host and the world look at every argument and every result
+    assert world["cellb"].wg["pic-cella"].peers[world.public_key("cella")].psk == PSK
+    files = re.findall(r"^file (/(?:etc/wireguard|var/lib/pic)\S+) (\d+) ", world["cella"].text(), re.MULTILINE)
+    assert len(files) > 6
+    assert {mode for _path, mode in files} == {"0600"}
