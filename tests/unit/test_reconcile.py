@@ -328,7 +328,7 @@ def test_whatever_is_damaged_is_repaired(linked: World) -> None:
     host = linked["cella"]
     args = {module: args for name, module, args in linked.site().calls if name == "cella"}
     wanted = host.text()
-    for number, (name, modules, damage) in enumerate(damages(host)):
+    for name, modules, damage in damages(host):
         twin = host.fork()
         damage(twin)
         for module in modules:

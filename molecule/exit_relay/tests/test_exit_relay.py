@@ -9,6 +9,7 @@ import time
 from contextlib import ExitStack
 
 import pytest
+
 from lab import CELLS, INTERNET, inside
 from packets import Sniffer, Stream, reaches, seen_address, snapshot
 from playbooks import play

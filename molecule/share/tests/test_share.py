@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 
 import pytest
+
 from packets import Stream, reaches
 from playbooks import play
 

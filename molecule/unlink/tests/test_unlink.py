@@ -19,14 +19,15 @@ UNSTATED = {"cella": {"cell_links": [{"name": "cellc"}], "cell_peers": []}, "cel
 def test_a_link_in_use_is_removed_on_both_sides_and_its_flows_end():
     assert reaches("phone-b1", "10.0.0.1", 8443)
     assert seen_address("phone-a1", 4) == "203.0.113.12"
-    with Stream("phone-b1", "10.0.0.1", 9002, "udp") as share, Stream("phone-a1", INTERNET[0], 9000, "udp") as relayed:
-        with Sniffer("cella", "eth0", f"host {INTERNET[0]} or host {INTERNET[1]}") as uplink:
-            outcome = play("unlink", cell="cella", remote_cell="cellb", overlay=UNSTATED)
-            ended = time.monotonic()
-            assert outcome.rc == 0, outcome.message
-            time.sleep(2)
-            assert share.last < ended + 1
-            assert relayed.last < ended + 1
+    share = Stream("phone-b1", "10.0.0.1", 9002, "udp")
+    relayed = Stream("phone-a1", INTERNET[0], 9000, "udp")
+    with Sniffer("cella", "eth0", f"host {INTERNET[0]} or host {INTERNET[1]}") as uplink, share, relayed:
+        outcome = play("unlink", cell="cella", remote_cell="cellb", overlay=UNSTATED)
+        ended = time.monotonic()
+        assert outcome.rc == 0, outcome.message
+        time.sleep(2)
+        assert share.last < ended + 1
+        assert relayed.last < ended + 1
     assert uplink.lines == [], "the phone leaked when its exit's cell was unlinked"
     assert not reaches("phone-b1", "10.0.0.1", 8443)
     assert seen_address("phone-a1", 4) is None
