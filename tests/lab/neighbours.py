@@ -95,7 +95,7 @@ def forget_commands(cell: str) -> None:
 
 def commands(cell: str) -> list[str]:
     """Returns all commands that ran on a cell since then, with their arguments."""
-    return inside(cell, "cat", LOG).stdout.splitlines()
+    return [line.rstrip() for line in inside(cell, "cat", LOG).stdout.splitlines()]
 
 
 def writing_commands(cell: str) -> list[str]:

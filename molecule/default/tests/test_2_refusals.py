@@ -24,7 +24,7 @@ def nothing_changes():
 @pytest.mark.parametrize(
     ("overlay", "both"),
     [
-        ({"cellb": {"cell_networks": ["10.0.0.129/25"]}}, ("10.0.0.128/25 of cell 'cellb'", "10.0.0.0/24 of cell 'cella'")),
+        ({"cellb": {"cell_networks": ["10.0.0.129/25"], "cell_peers": []}}, ("10.0.0.128/25 of cell 'cellb'", "10.0.0.0/24 of cell 'cella'")),
         (
             {"cella": {"cell_links": [{"name": "far", "networks": ["10.0.2.0/25"], "public_key": "5Hd4mOPLbmHPLRTIsiVNLYJ0d1+RkRlvrfrHSXXkrRo="}]}},
             ("10.0.2.0/25 of link 'far'", "10.0.2.0/24 of cell 'cellc'"),
@@ -58,7 +58,7 @@ def test_the_preflight_refuses_overlaps_with_networks_of_the_host(network, inter
     [
         ("networks=192.168.77.0/25", "192.168.77.0/25 of link 'far' overlaps 192.168.77.0/24 of interface eth1 of this host"),
         ("networks=10.0.1.0/25", "overlaps 10.0.1.0/24 of link 'cellb'"),
-        ("networks=10.0.0.0/25", "overlaps 10.0.0.0/25 of link 'far'"),
+        ("networks=10.0.0.0/25", "10.0.0.0/25 of link 'far' overlaps"),
         ("networks=10.9.0.1/24", "has host bits set"),
         ("networks=0.0.0.0/0", "is the whole internet"),
         ("networks=10.9.0.0/24 endpoint=10.9.0.1:51821", "lies in the link's own network"),
@@ -69,7 +69,7 @@ def test_the_module_refuses_them_again(arguments, message):
     argv = ["ansible", "-i", str(INVENTORY), "cella", "-m", "pic.cells.wg_cell_peer", "-a", f"name=far {key} {arguments}"]
     done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode != 0
-    assert message in done.stdout.replace("\\", "") or message.replace("10.0.0.0/25 of link 'far'", "10.0.0.0/24 of this cell 'cella'") in done.stdout
+    assert message in done.stdout
 
 
 @pytest.mark.parametrize(

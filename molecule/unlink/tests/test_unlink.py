@@ -21,7 +21,7 @@ def test_a_link_in_use_is_removed_on_both_sides_and_its_flows_end():
     assert seen_address("phone-a1", 4) == "203.0.113.12"
     share = Stream("phone-b1", "10.0.0.1", 9002, "udp")
     relayed = Stream("phone-a1", INTERNET[0], 9000, "udp")
-    with Sniffer("cella", "eth0", f"host {INTERNET[0]} or host {INTERNET[1]}") as uplink, share, relayed:
+    with share, relayed, Sniffer("cella", "eth0", f"host {INTERNET[0]} or host {INTERNET[1]}") as uplink:
         outcome = play("unlink", cell="cella", remote_cell="cellb", overlay=UNSTATED)
         ended = time.monotonic()
         assert outcome.rc == 0, outcome.message
