@@ -6,7 +6,7 @@
 serve PROTO:PORT ...            TCP: GET / answers the client's address, GET /stream sends a chunk every 50 ms
                                 UDP: "start" begins a flow of numbered datagrams, "stop" ends it, all else is answered with the sender's address
 probe PROTO ADDRESS PORT        exit code 0: it answers, 1: it does not
-follow PROTO ADDRESS PORT       prints a line for each chunk or datagram, until stdin ends or 120 s have passed
+follow PROTO ADDRESS PORT       prints a line for each chunk or datagram, until stdin ends or 180 s have passed
 """
 
 from __future__ import annotations
@@ -19,8 +19,7 @@ import threading
 import time
 
 INTERVAL = 0.05
-STREAM_SECONDS = 120.0
-FLOW_SECONDS = 60.0
+FLOW_SECONDS = 180.0
 PROBE_SECONDS = 2.0
 
 
@@ -39,7 +38,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if self.path != "/stream":
             self.wfile.write(f"{plain(self.client_address[0])}\n".encode())
             return
-        end = time.monotonic() + STREAM_SECONDS
+        end = time.monotonic() + FLOW_SECONDS
         number = 0
         while time.monotonic() < end:
             number += 1
@@ -136,7 +135,7 @@ def end_with_stdin() -> None:
 
 def follow_tcp(address: str, port: int) -> None:
     with socket.create_connection((address, port), PROBE_SECONDS) as connection:
-        connection.settimeout(STREAM_SECONDS)
+        connection.settimeout(FLOW_SECONDS)
         connection.sendall(b"GET /stream HTTP/1.0\r\n\r\n")
         while connection.recv(2048):
             print("packet", flush=True)
@@ -145,7 +144,7 @@ def follow_tcp(address: str, port: int) -> None:
 def follow_udp(address: str, port: int) -> None:
     """Traffic both ways, as in a call: "start" is repeated, which the server of a running flow ignores."""
     connection = udp_socket(address, port, INTERVAL * 2, b"start")
-    end = time.monotonic() + STREAM_SECONDS
+    end = time.monotonic() + FLOW_SECONDS
     while time.monotonic() < end:
         try:
             connection.recv(2048)

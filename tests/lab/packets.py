@@ -127,7 +127,7 @@ class Sniffer(Attached):
 
 
 class Stream(Attached):
-    """A live flow from a server to a host, 20 packets a second both ways for UDP; it runs for up to 60 s (UDP) or 120 s (TCP).
+    """A live flow from a server to a host, 20 packets a second both ways for UDP; it runs for up to 180 s.
 
     with Stream("phone-b1", "10.0.0.1", 8443, "tcp") as flow: ...; assert flow.last_packet_age() < 0.5
     """
