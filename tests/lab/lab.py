@@ -35,6 +35,7 @@ PACKAGES = (
     "python3,systemd,systemd-sysv,dbus,iproute2,iptables,nftables,conntrack,wireguard-tools,wireguard-go,"
     "curl,iputils-ping,procps,ca-certificates,tcpdump,kmod,sudo"
 )
+ADMIN = "admin"  # may become root on the cells
 INTERNET = ("198.51.100.80", "2001:db8:ffff::80")
 GATEWAY = ("203.0.113.254", "2001:db8:113::254")
 
@@ -227,6 +228,7 @@ def files_of(host: Host, backend: str) -> dict[str, str]:
     """Units rather than commands from outside, so that `podman restart` is a reboot."""
     setup = "set -e\necho 0 >/proc/sys/net/ipv4/ip_forward\necho 0 >/proc/sys/net/ipv6/conf/all/forwarding\n"
     if host.is_cell:
+        setup += f"id {ADMIN} >/dev/null 2>&1 || useradd --create-home {ADMIN}\necho '{ADMIN} ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/{ADMIN}\n"
         setup += "".join(f"update-alternatives --quiet --set {tool} /usr/sbin/{tool}-{backend}\n" for tool in ("iptables", "ip6tables"))
     files = {
         "usr/local/lib/pic-lab/echo_server.py": (HERE / "echo_server.py").read_text(),
