@@ -33,7 +33,7 @@ RELEASES = ("bookworm", "trixie")
 BACKENDS = ("nft", "legacy")
 PACKAGES = (
     "python3,systemd,systemd-sysv,dbus,iproute2,iptables,nftables,conntrack,wireguard-tools,wireguard-go,"
-    "curl,iputils-ping,procps,ca-certificates,tcpdump,kmod,sudo"
+    "curl,iputils-ping,procps,ca-certificates,tcpdump,kmod,sudo,openssh-server"
 )
 ADMIN = "admin"  # may become root on the cells
 INTERNET = ("198.51.100.80", "2001:db8:ffff::80")
@@ -93,8 +93,8 @@ PHONES = {
     "phone-a3": Phone("cella", ("10.0.0.4", "fd00:a::4")),
     "phone-b1": Phone("cellb", ("10.0.1.2", "fd00:b::2")),
 }
-# shared "files" and "voice", an unshared port, and something that stands for SSH
-CELL_LISTENS = ("tcp:8443", "udp:9002", "tcp:8444", "tcp:22")
+# shared "files" and "voice", and an unshared port; SSH is there anyway
+CELL_LISTENS = ("tcp:8443", "udp:9002", "tcp:8444")
 
 
 def default_routes(v4: str, v6: str) -> str:
@@ -157,8 +157,9 @@ def inside(host: str, *argv: str, stdin: str | bytes = b"", check: bool = True) 
 
 def build_image(release: str) -> None:
     """Makes the image from Debian's packages alone, unless podman has it."""
-    image = f"{IMAGE}:{release}"
-    if not podman("image", "exists", image, check=False).returncode:
+    image, spec = f"{IMAGE}:{release}", digest(PACKAGES)
+    known = podman("image", "inspect", "--format", f'{{{{index .Labels "{LABEL}"}}}}', image, check=False)
+    if not known.returncode and known.stdout.strip() == spec:
         return
     mirror = debian_mirror()
     print(f"lab: making {image} with debootstrap (a minute)", file=sys.stderr)
@@ -172,7 +173,9 @@ def build_image(release: str) -> None:
         (root / "etc/machine-id").write_text("")  # each container its own
         excludes = [f"--exclude=./{path}/*" for path in ("dev", "proc", "sys", "var/cache/apt", "var/lib/apt/lists")]
         with subprocess.Popen(["tar", "--numeric-owner", *excludes, "-C", str(root), "-c", "."], stdout=subprocess.PIPE) as archive:
-            imported = subprocess.run(["podman", "import", "-q", "-", image], stdin=archive.stdout, stdout=subprocess.DEVNULL, check=False)
+            imported = subprocess.run(
+                ["podman", "import", "-q", "--change", f"LABEL {LABEL}={spec}", "-", image], stdin=archive.stdout, stdout=subprocess.DEVNULL, check=False
+            )
         if imported.returncode or archive.returncode:
             podman("image", "rm", image, check=False)
             raise LabError(f"{root} could not be imported as {image}")
@@ -228,7 +231,7 @@ def files_of(host: Host, backend: str) -> dict[str, str]:
     """Units rather than commands from outside, so that `podman restart` is a reboot."""
     setup = "set -e\necho 0 >/proc/sys/net/ipv4/ip_forward\necho 0 >/proc/sys/net/ipv6/conf/all/forwarding\n"
     if host.is_cell:
-        setup += f"id {ADMIN} >/dev/null 2>&1 || useradd --create-home {ADMIN}\necho '{ADMIN} ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/{ADMIN}\n"
+        setup += f"id {ADMIN} >/dev/null 2>&1 || useradd --create-home --password '*' {ADMIN}\necho '{ADMIN} ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/{ADMIN}\n"
         setup += "".join(f"update-alternatives --quiet --set {tool} /usr/sbin/{tool}-{backend}\n" for tool in ("iptables", "ip6tables"))
     files = {
         "usr/local/lib/pic-lab/echo_server.py": (HERE / "echo_server.py").read_text(),
@@ -238,6 +241,10 @@ def files_of(host: Host, backend: str) -> dict[str, str]:
             "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/sh /usr/local/lib/pic-lab/setup.sh\n"
         ),
     }
+    if host.is_cell:
+        # PAM in a container asks for rights that it does not have
+        files["etc/ssh/sshd_config.d/pic-lab.conf"] = "UsePAM no\nAuthorizedKeysFile /etc/ssh/pic-lab.pub\n"
+        files["etc/ssh/pic-lab.pub"] = (STATE / "keys" / "ssh.pub").read_text()
     if host.listens:
         files["etc/systemd/system/pic-lab-echo.service"] = (
             "[Unit]\nDescription=The lab's services\nAfter=pic-lab-setup.service\n"
@@ -317,7 +324,14 @@ def make_hosts(hosts: Iterable[Host], release: str, backend: str, fresh: bool = 
         list(pool.map(make, hosts))
 
 
-# --- phones --------------------------------------------------------------------------------------------------------
+# --- keys and phones --------------------------------------------------------------------------------------------------------
+
+
+def make_ssh_key() -> None:
+    """Makes the key with which Ansible logs in to the cells."""
+    private = STATE / "keys" / "ssh"
+    if not private.exists():
+        run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "pic-lab", "-f", str(private)])
 
 
 def make_phone_key(name: str) -> None:
@@ -365,6 +379,7 @@ def up(release: str, backend: str) -> None:
         build_image(needed)
     for name in NETWORKS:
         make_network(name)
+    make_ssh_key()
     make_hosts(HOSTS.values(), release, backend)
     for name in PHONES:
         make_phone_key(name)
@@ -372,6 +387,7 @@ def up(release: str, backend: str) -> None:
 
 def reset(release: str, backend: str) -> None:
     """The cells as on the first day; whatever else is missing is made too."""
+    shutil.rmtree(STATE / "ssh", ignore_errors=True)  # Ansible's open connections
     with ThreadPoolExecutor(max_workers=4) as pool:
         list(pool.map(lambda cell: podman("rm", "-f", "-t", "0", "--ignore", cell.container), CELLS))
     up(release, backend)

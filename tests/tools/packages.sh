@@ -12,6 +12,7 @@ need() {
 
 need git
 need shellcheck
+need ssh openssh-client
 need podman
 need runc
 need netavark

@@ -62,7 +62,7 @@ def test_module_executions_do_not_grow_with_links_and_peers():
 def test_no_secret_in_output_arguments_or_results():
     for cell in CELLS:
         neighbours.forget_commands(cell.name)
-    peer = {"name": "tablet", "addresses": ["10.0.0.77"], "public_key": "5Hd4mOPLbmHPLRTIsiVNLYJ0d1+RkRlvrfrHSXXkrRo=", "preshared_key": SHARED_KEY}
+    peer = {"name": "tablet", "addresses": ["10.0.0.77"], "public_key": "fmIu6M0TSBWqGpm5u5ndM3qkpDsGRGBrVdpBYp3tbCM=", "preshared_key": SHARED_KEY}
     overlay = {"cella": {"cell_links": [{"name": "cellb", "preshared_key": SHARED_KEY}, {"name": "cellc"}], "cell_peers": [peer]}}
     done = run("site", "-vvv", "--diff", overlay=overlay)
     assert done.returncode == 0, done.stdout[-3000:]
