@@ -113,7 +113,7 @@ def conflicts(wanted: Mapping[str, Iterable[str]], taken: Mapping[str, Iterable[
                 if network.version == other.version and network.overlaps(other):
                     found.append(f"network {network} of {who} overlaps {other} of {other_who}")
         seen.extend((who, network) for network in mine)
-    return found
+    return list(dict.fromkeys(found))
 
 
 def is_private(network: Network) -> bool:

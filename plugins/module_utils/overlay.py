@@ -90,6 +90,9 @@ def lay_link(state: State, item: Args) -> Link:
             f"interface {link.interface!r} of {where} is neither the devices' interface {state.cell.interface!r} nor begins with 'pic-', "
             "which the rules match. Leave it out or rename it."
         )
+    for other in state.links.values():
+        if other is not link and other.interface == link.interface != state.cell.interface:
+            raise BadInput(f"Links {name!r} and {other.name!r} have the same interface {link.interface!r}. Give one of them another.")
     for address in link.address:
         if link.networks and not _inside(address, link.networks):
             raise BadInput(f"address {address} of {where} is in none of its networks {', '.join(link.networks)}. Correct one of them.")

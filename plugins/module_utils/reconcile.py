@@ -85,6 +85,9 @@ class Cell:
         for item in links:
             if item.get("state") != "absent":
                 overlay.lay_link(self.wanted, {key: item.get(key) for key in ("name", "interface", "listen_port")})
+        name = self.wanted.cell.interface
+        if name in self.observed.links and name not in self.observed.wireguard:
+            raise BadInput(f"Interface {name!r} is there but is not WireGuard. Set cell_interface to another name.")
         identity = self.identity
         overlay.check_networks(self.wanted, self.observed.host_networks(self.wanted))
         overlay.check_keys(self.wanted, None if identity.new else identity.public, self.observed.wireguard)
@@ -311,10 +314,7 @@ class Cell:
             labels[key] = f"device {name}"
         removed = {p.public_key for p in self.before.peers.values() if p.public_key} - set(peers)
         wanted = wireguard.Interface(cell.interface, identity.private, None, cell.listen_port, peers, [str(n) for n in cell.networks])
-        observed = self.observed.wireguard.get(cell.interface)
-        if observed is None and cell.interface in self.observed.links:
-            raise BadInput(f"Interface {cell.interface!r} is there but is not WireGuard. Set cell_interface to another name.")
-        return wireguard.plan_interface(self.host, wanted, observed, labels, sorted(removed), self.now, files=self.files)
+        return wireguard.plan_interface(self.host, wanted, self.observed.wireguard.get(cell.interface), labels, sorted(removed), self.now, files=self.files)
 
     def _plan_link(self, link: Link, identity: Identity, preshared_key: str | None, exit_wanted: bool | None = None) -> Plan:
         """Plan one link's interface and peer; exit_wanted None follows the records."""
@@ -401,16 +401,12 @@ class Cell:
                 used.add(port)
 
     def _check_interfaces(self, items: Iterable[Args]) -> None:
-        names = {link.interface: link.name for link in self.wanted.links.values() if link.interface != self.wanted.cell.interface}
         for item in items:
             link = self.wanted.links[item["name"]]
             if link.interface in self.observed.links and link.interface not in self.observed.wireguard:
                 raise BadInput(f"Interface {link.interface!r} of link {link.name!r} is there but is not WireGuard. Set the link's interface to another name.")
-            if link.interface == self.wanted.cell.interface:
-                if item.get("exit") or self.wanted.exit_in_use(link.name):
-                    self._check_shared_exit(link)
-            elif names[link.interface] != link.name:
-                raise BadInput(f"Links {link.name!r} and {names[link.interface]!r} have the same interface {link.interface!r}. Give one of them another.")
+            if link.interface == self.wanted.cell.interface and (item.get("exit") or self.wanted.exit_in_use(link.name)):
+                self._check_shared_exit(link)
 
     def _check_shared_exit(self, link: Link) -> None:
         """On one interface a prefix belongs to one peer: a second exit would silently steal the first's."""

@@ -236,8 +236,10 @@ def _copy_field(source: object, target: object, key: str) -> None:
 
 
 def load_cell(data: Any) -> Cell:
-    """Read the cell's own record, whatever version wrote it."""
-    values = dict(data) if isinstance(data, Mapping) else {}
+    """Read the cell's own record, whatever version wrote it. Raises ValueError where it is none."""
+    if not isinstance(data, Mapping):
+        raise ValueError("no record of a cell")
+    values = dict(data)
     services = values.pop("services", {})
     listed = services.values() if isinstance(services, Mapping) else services
     cell = _known_fields(Cell, values)
@@ -314,8 +316,20 @@ def _items(data: Any, key: str) -> list[Mapping[str, Any]]:
 
 
 def _known_fields(kind: type[Record], values: Mapping[str, Any]) -> Record:
-    names = {f.name for f in fields(kind)}
-    return kind(**{name: value for name, value in values.items() if name in names})
+    """Build a record of the fields that this version knows. Raises ValueError for a value of another type."""
+    known = {f.name: str(f.type) for f in fields(kind) if f.name in values}
+    for name, annotation in known.items():
+        if not _is_of(annotation, values[name]):
+            raise ValueError(f"{name} is {values[name]!r}")
+    return kind(**{name: values[name] for name in known})
+
+
+def _is_of(annotation: str, value: object) -> bool:
+    if value is None:
+        return annotation.endswith("| None")
+    if annotation.startswith("list"):
+        return isinstance(value, list) and all(isinstance(item, str) for item in value)
+    return type(value).__name__ == annotation.partition("[")[0].partition(" ")[0]
 
 
 def _as_list(value: Any) -> list[str]:

@@ -12,7 +12,7 @@ from typing import Any
 from ansible.module_utils.parsing.convert_bool import boolean
 
 from ansible_collections.pic.cells.plugins.module_utils.errors import BadInput
-from ansible_collections.pic.cells.plugins.module_utils.names import check_name
+from ansible_collections.pic.cells.plugins.module_utils.names import check_name, link_interface
 from ansible_collections.pic.cells.plugins.module_utils.networks import parse_address, parse_interface, parse_network
 from ansible_collections.pic.cells.plugins.module_utils.records import DIRECT
 from ansible_collections.pic.cells.plugins.module_utils.wireguard import check_endpoint, check_preshared_key, check_public_key
@@ -37,6 +37,9 @@ _CELL_INPUTS = ("cell", "remote_cell", "via_cell")
 
 def check_inventory(mesh: Mesh) -> None:
     """Refuse an inventory that cannot work, over all cells that are visible; the first thing wrong is named."""
+    for host in mesh.hosts:
+        for variable in ("cell_services", "cell_peers", "cell_links"):
+            _check_items(mesh, host, variable)
     _check_names(mesh)
     for host in mesh.hosts:
         if host in mesh.play_hosts and not mesh.var(host, "cell_networks"):
@@ -47,6 +50,8 @@ def check_inventory(mesh: Mesh) -> None:
             _check_link(mesh, host, item)
     _check_unique(_public_keys(mesh), "public_key", "Every cell and device needs a key of its own.")
     _check_unique(_endpoints(mesh), "endpoint", "Two cells cannot answer at one address and port. Correct one of them.")
+    for host in mesh.hosts:
+        _check_unique(_interfaces(mesh, host), "interface", "Give one of the links another.")
     _check_overlaps(mesh)
     _check_routes(mesh)
 
@@ -118,6 +123,20 @@ def _contradictions(mesh: Mesh, host: str, job: Mapping[str, Any]) -> list[str]:
     return warnings
 
 
+def _check_items(mesh: Mesh, host: str, variable: str) -> None:
+    """Refuse what is no list of named items, or names one twice."""
+    where = f"{variable} of host {host!r}"
+    items = mesh.var(host, variable) or []
+    if not isinstance(items, (list, tuple)) or not all(isinstance(item, Mapping) for item in items):
+        raise BadInput(f"{where} is no list of items. Give a list, each item with a name.")
+    seen = set()
+    for item in items:
+        name = check_name(f"{where}:", item.get("name"))
+        if name in seen:
+            raise BadInput(f"{where}: {name!r} is there twice. Merge the two, or rename one.")
+        seen.add(name)
+
+
 def _check_names(mesh: Mesh) -> None:
     seen: dict[str, str] = {}
     for host in mesh.hosts:
@@ -131,14 +150,13 @@ def _check_names(mesh: Mesh) -> None:
 
 def _check_services(mesh: Mesh, host: str) -> None:
     for item in mesh.var(host, "cell_services") or ():
-        name = check_name(f"cell_services of host {host!r}:", item.get("name"))
         for address in _listed(item.get("address")):
-            parse_address(address, f"address of service {name!r} on host {host!r}")
+            parse_address(address, f"address of service {item['name']!r} on host {host!r}")
 
 
 def _check_peers(mesh: Mesh, host: str) -> None:
     for item in mesh.var(host, "cell_peers") or ():
-        name = check_name(f"cell_peers of host {host!r}:", item.get("name"))
+        name = item["name"]
         if item.get("public_key"):
             check_public_key(f"public_key of peer {name!r} on host {host!r}", item["public_key"])
         if item.get("preshared_key"):
@@ -152,7 +170,7 @@ def _check_peers(mesh: Mesh, host: str) -> None:
 
 
 def _check_link(mesh: Mesh, host: str, item: Mapping[str, Any]) -> None:
-    name = check_name(f"cell_links of host {host!r}:", item.get("name"))
+    name = item["name"]
     where = f"link {name!r} of host {host!r}"
     if name == mesh.name(host):
         raise BadInput(f"The {where} is a link with itself. Name another cell.")
@@ -212,6 +230,14 @@ def _endpoints(mesh: Mesh) -> Iterator[tuple[str, str]]:
             if item.get("endpoint") and seen.setdefault((host, item["endpoint"]), item["name"]) != item["name"]:
                 yield item["endpoint"], f"link {seen[host, item['endpoint']]!r} on host {host!r}"
                 yield item["endpoint"], f"link {item['name']!r} on host {host!r}"
+
+
+def _interfaces(mesh: Mesh, host: str) -> Iterator[tuple[str, str]]:
+    """Yield the links' own interfaces; that of the devices can be shared."""
+    for item in mesh.link_items(host).values():
+        interface = item.get("interface") or link_interface(item["name"])
+        if item.get("state") != "absent" and interface != (mesh.var(host, "cell_interface") or "wg0"):
+            yield interface, f"link {item['name']!r} of host {host!r}"
 
 
 def _check_unique(pairs: Iterator[tuple[str, str]], what: str, remedy: str) -> None:

@@ -1,0 +1,112 @@
+# Copyright (c) the pic.cells contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The records on disk: old ones, broken ones, and two who want them at once."""
+
+from __future__ import annotations
+
+import fcntl
+import itertools
+import json
+from typing import Any
+
+import pytest
+
+from ansible_collections.pic.cells.plugins.module_utils.errors import StoreError
+from ansible_collections.pic.cells.plugins.module_utils.records import State
+from ansible_collections.pic.cells.plugins.module_utils.store import Store
+from ansible_collections.pic.cells.tests.unit.fake_host import FakeHost
+from ansible_collections.pic.cells.tests.unit.world import World, call
+
+FLAGS = ("exit_offered", "remote_exit_offered", "exit_relay_active", "remote_exit_relay_active")
+
+
+def loaded(host: FakeHost, name: str, content: Any) -> tuple[State, list[str]]:
+    """Write a record file, read everything, and return it with the warnings."""
+    host.write(f"/var/lib/pic/{name}", content if isinstance(content, str) else json.dumps(content))
+    store = Store(host)
+    return store.load(), store.warnings
+
+
+@pytest.mark.parametrize("kept", [subset for size in range(4) for subset in itertools.combinations(("permissions", "exit_offered", "public_key"), size)])
+def test_a_record_of_any_age_is_read_and_what_it_does_not_say_is_not_allowed(host: FakeHost, kept: tuple[str, ...]) -> None:
+    full = {"permissions": {"inbound": {"files": True}}, "exit_offered": True, "public_key": "KEY"}
+    record = {"cell_name": "cellb", "vpn_subnet": "10.0.1.0/24", "of_the_future": 1, **{key: full[key] for key in kept}}
+    link = loaded(host, "cell_links.json", [record])[0].links["cellb"]
+    assert link.networks == ["10.0.1.0/24"]
+    assert link.shares == (["files"] if "permissions" in kept else [])
+    assert [getattr(link, flag) for flag in FLAGS] == ["exit_offered" in kept, False, False, False]
+    assert link.public_key == ("KEY" if "public_key" in kept else None)
+
+
+@pytest.mark.parametrize("value", ["yes", 1, "false", None, [True]])
+def test_only_true_itself_allows_anything(host: FakeHost, value: object) -> None:
+    record = {"name": "cellb", "permissions": {"inbound": {"files": value}}, **dict.fromkeys(FLAGS, value)}
+    link = loaded(host, "cell_links.json", {"links": [record]})[0].links["cellb"]
+    assert not any(getattr(link, flag) for flag in FLAGS)
+    assert link.shares == []
+
+
+def test_an_old_registry_of_peers_is_read(host: FakeHost) -> None:
+    records = {"phone": {"ip": "10.0.0.2", "route_via": "direct"}, "pad": {"ip": "10.0.0.3", "route_via": "cellb"}}
+    peers = loaded(host, "peer_registry.json", records)[0].peers
+    assert {peer.name: (peer.addresses, peer.route_via) for peer in peers.values()} == {"phone": (["10.0.0.2"], None), "pad": (["10.0.0.3"], "cellb")}
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("cell_links.json", ""),
+        ("cell_links.json", "[1, 2"),
+        ("cell_links.json", "\0\0\0"),
+        ("cell_links.json", [{"public_key": "no name"}]),
+        ("cell_links.json", {"links": 5}),
+        ("cell_links.json", {"links": [{"name": "cellb", "networks": [5]}]}),
+        ("cell_links.json", {"links": [{"name": "cellb", "generation": "new"}]}),
+        ("cell_links.json", {"links": [{"name": "cellb", "permissions": {"inbound": ["files"]}}]}),
+        ("cell.json", "[]"),
+        ("cell.json", {"name": "cella", "networks": "10.0.0.1/24 or so", "listen_port": "many"}),
+        ("cell.json", {"services": [{"port": 5}]}),
+        ("peer_registry.json", {"peers": [{"name": "phone", "route_via": 5}]}),
+        ("peer_registry.json", "null"),
+    ],
+)
+def test_what_cannot_be_read_counts_as_nothing_and_is_set_aside_when_it_is_written_next(linked: World, name: str, content: Any) -> None:
+    host = linked["cella"]
+    state, warnings = loaded(host, name, content)
+    part = {"cell_links.json": "links", "cell.json": "cell", "peer_registry.json": "peers"}[name]
+    assert [name in warning and "cannot be read" in warning for warning in warnings] == [True]
+    assert getattr(state, part) == getattr(State(), part), "something of it was taken over"
+    broken = host.read(f"/var/lib/pic/{name}")
+    run = linked.site()
+    assert any(name in warning for warning in run.warnings())
+    assert host.read(f"/var/lib/pic/{name}.corrupt") == broken
+    assert not linked.site().changed
+
+
+def test_a_second_broken_file_does_not_replace_the_first(linked: World) -> None:
+    host = linked["cella"]
+    for number in (1, 2):
+        host.write("/var/lib/pic/cell_links.json", f"broken {number}")
+        linked.site()
+    assert [host.read(f"/var/lib/pic/cell_links.json.corrupt{end}") for end in ("", ".1")] == ["broken 1", "broken 2"]
+
+
+def test_records_are_for_root_alone(linked: World) -> None:
+    assert {mode for path, (mode, _text) in linked["cella"].files.items() if path.startswith(("/var/lib/pic/", "/etc/wireguard/"))} == {0o600}
+
+
+def test_who_has_to_wait_too_long_is_told_for_whom(host: FakeHost) -> None:
+    store = Store(host)
+    with store.lock(), open(f"{host.root}/var/lib/pic/lock") as file, pytest.raises(StoreError, match=r"locked by process \d+ for more than 0.2 s"):
+        assert file.read().startswith("process ")
+        with store.lock(wait=0.2):
+            pytest.fail("two hold the lock")
+    with store.lock(wait=0.2), open(f"{host.root}/var/lib/pic/lock") as file, pytest.raises(BlockingIOError):
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def test_a_prediction_makes_no_folder(host: FakeHost) -> None:
+    args = {"cell": {"name": "cella", "networks": ["10.0.0.1/24"]}}
+    assert call("wg_cell", host, args, check=True)["changed"]
+    assert not host.exists("/var/lib/pic")
