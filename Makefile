@@ -30,7 +30,7 @@ sanity: setup ## ansible-test sanity, on a copy of the tree
 	tests/tools/sanity.sh
 
 unit: setup ## unit tests: no root, no network
-	pytest
+	pytest -n auto
 
 molecule: setup ## the scenarios, in the lab (root)
 	molecule test --all

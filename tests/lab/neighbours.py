@@ -50,6 +50,9 @@ COMMIT
 COMMIT
 END
 done
+ip link add docker0 type bridge
+ip address add 172.17.0.1/16 dev docker0
+ip link set docker0 up
 ip rule add from 192.0.2.0/24 lookup 777 pref 4500
 ip route add 192.0.2.0/25 dev eth0 table 777
 ip -6 rule add from 2001:db8:2::/64 lookup 777 pref 3990

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.pic.cells.tests.unit.fake_host import MAIN, FakeHost, Killed, made_key
-from ansible_collections.pic.cells.tests.unit.world import Run, World, call, device_key, three_cells
+from ansible_collections.pic.cells.tests.unit.world import Refusal, Run, World, call, device_key, three_cells
 
 PSK = made_key("a preshared key")
 WG0 = f"""\
@@ -212,6 +212,23 @@ def test_a_day_2_job_is_predicted_done_and_done_once(linked: World, kind: str, g
     linked.reset()
     again = linked.job(kind, **given)
     assert (again.changed, linked.steps()) == ([], {})
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "words"),
+    [
+        ("route_peer", {"cell": "cella", "peer": "nobody", "via_cell": "cellb"}, "has no peer 'nobody'"),
+        ("route_peer", {"cell": "cella", "peer": "phone", "via_cell": "mars"}, "knows no cell 'mars'"),
+        ("route_peer", {"cell": "cellb", "peer": "pad", "via_cell": "cellc"}, "has not offered 'cellb' an exit"),
+        ("share", {"cell": "cella", "remote_cell": "mars", "services": "files"}, "knows no cell 'mars'"),
+        ("offer_exit", {"cell": "cella", "remote_cell": "mars", "offered": "true"}, "knows no cell 'mars'"),
+    ],
+)
+def test_a_day_2_job_that_cannot_be_is_refused_before_anything_changes(linked: World, kind: str, given: dict[str, str], words: str) -> None:
+    before = linked.text()
+    with pytest.raises(Refusal, match=words):
+        linked.job(kind, **given)
+    assert linked.text() == before
 
 
 def test_the_inventorys_silence_keeps_what_a_day_2_job_did(linked: World) -> None:

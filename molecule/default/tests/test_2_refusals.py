@@ -21,28 +21,18 @@ def nothing_changes():
     assert {cell.name: snapshot(cell.name) for cell in CELLS} == before
 
 
-@pytest.mark.parametrize(
-    ("overlay", "both"),
-    [
-        ({"cellb": {"cell_networks": ["10.0.0.129/25"], "cell_peers": []}}, ("10.0.0.128/25 of cell 'cellb'", "10.0.0.0/24 of cell 'cella'")),
-        (
-            {"cella": {"cell_links": [{"name": "far", "networks": ["10.0.2.0/25"], "public_key": "5Hd4mOPLbmHPLRTIsiVNLYJ0d1+RkRlvrfrHSXXkrRo="}]}},
-            ("10.0.2.0/25 of link 'far'", "10.0.2.0/24 of cell 'cellc'"),
-        ),
-    ],
-    ids=["own", "link"],
-)
-def test_the_controller_refuses_overlaps_within_the_inventory(overlay, both):
-    outcome = play("site", overlay=overlay)
+def test_the_controller_refuses_overlaps_within_the_inventory():
+    outcome = play("site", overlay={"cellb": {"cell_networks": ["10.0.0.129/25"], "cell_peers": []}})
     assert outcome.rc != 0
-    assert all(name in outcome.message for name in both)
+    assert "10.0.0.128/25 of cell 'cellb'" in outcome.message
+    assert "10.0.0.0/24 of cell 'cella'" in outcome.message
     assert not any(outcome.changed.values())
 
 
 @pytest.mark.parametrize(
     ("network", "interface"),
-    [("192.168.77.0/25", "eth1"), ("192.0.2.128/26", "wgother"), ("192.168.64.0/18", "eth1")],
-    ids=["lan", "other vpn", "around the lan"],
+    [("192.168.77.0/25", "eth1"), ("172.17.0.0/24", "docker0"), ("192.0.2.128/26", "wgother")],
+    ids=["lan", "docker", "other vpn"],
 )
 def test_the_preflight_refuses_overlaps_with_networks_of_the_host(network, interface):
     far = {"name": "far", "networks": [network], "public_key": "5Hd4mOPLbmHPLRTIsiVNLYJ0d1+RkRlvrfrHSXXkrRo="}
@@ -77,13 +67,8 @@ def test_the_module_refuses_them_again(arguments, message):
     [
         ("route_peer", {"cell": "cellb", "peer": "phone-b1", "via_cell": "cellc"}, "has not offered 'cellb' an exit"),
         ("route_peer", {"cell": "cella", "peer": "nobody", "via_cell": "cellb"}, "has no peer 'nobody'"),
-        ("route_peer", {"cell": "cella", "peer": "phone-a1", "via_cell": "cella"}, "is the cell itself"),
-        ("route_peer", {"cell": "cella", "peer": "phone-a1", "via_cell": "mars"}, "knows no cell 'mars'"),
         ("share", {"cell": "cella", "remote_cell": "cellb", "services": "nope"}, "has no service 'nope'"),
-        ("share", {"cell": "nope", "remote_cell": "cellb", "services": "files"}, "is no cell of this inventory"),
         ("share", {"cell": "", "remote_cell": "cellb", "services": "files"}, "needs the variable 'cell'"),
-        ("offer_exit", {"cell": "cella", "remote_cell": "cellb", "offered": "perhaps"}, "is neither true nor false"),
-        ("link", {"cell": "cella", "remote_cell": "Cell_B"}, "is no valid name"),
     ],
 )
 def test_a_day_2_playbook_refuses_what_cannot_be(job, extra_vars, message):
