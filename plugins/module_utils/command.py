@@ -64,9 +64,9 @@ class Host:
         return shutil.which(tool, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin") is not None
 
     def read(self, path: str) -> str | None:
-        """Return the text of a file, or None where there is none."""
+        """Return the text of a file, or None where there is none; bytes that are no UTF-8 survive being written again."""
         try:
-            with open(self._real(path), encoding="utf-8") as file:
+            with open(self._real(path), encoding="utf-8", errors="surrogateescape") as file:
                 return file.read()
         except FileNotFoundError:
             return None
@@ -89,7 +89,7 @@ class Host:
         os.makedirs(folder, mode=0o700, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=folder, prefix=".pic-")
         try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
+            with os.fdopen(handle, "w", encoding="utf-8", errors="surrogateescape") as file:
                 os.fchmod(file.fileno(), mode)
                 file.write(text)
                 file.flush()

@@ -1,0 +1,76 @@
+# Copyright (c) the pic.cells contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The seam itself, on this machine: commands and files below a folder of the test's own."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.pic.cells.plugins.module_utils.command import Host
+from ansible_collections.pic.cells.plugins.module_utils.errors import CommandFailed, ToolMissing
+from ansible_collections.pic.cells.plugins.module_utils.store import Store
+
+
+@pytest.fixture
+def real(tmp_path: Path) -> Host:
+    """Return this machine, with its files below a folder of the test's own."""
+    return Host(str(tmp_path))
+
+
+def test_a_command_gets_its_input_and_the_c_locale_and_no_shell(real: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LC_ALL", "de_DE.UTF-8")
+    assert real.run(["cat"], stdin="secret").out == "secret"
+    assert real.run(["printenv", "LC_ALL"]).out == "C\n"
+    assert real.run(["printf", "%s", "$(id); *"]).out == "$(id); *"
+
+
+def test_a_command_that_fails_says_how(real: Host) -> None:
+    with pytest.raises(CommandFailed, match=r"exit code 2: .*nowhere") as error:
+        real.run(["ls", "/nowhere"], stdin="given")
+    assert (error.value.argv, error.value.rc, error.value.stdin) == (["ls", "/nowhere"], 2, "given")
+    assert real.run(["false"], ok=(0, 1)).rc == 1
+
+
+def test_a_command_that_hangs_is_ended(real: Host) -> None:
+    with pytest.raises(CommandFailed, match=r"no end within 0\.1 s"):
+        real.run(["sleep", "5"], timeout=0.1)
+
+
+def test_a_command_that_is_not_there_is_named_with_its_package(real: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(ToolMissing, match=r"'wg-quick' is not installed.*'wireguard-tools'"):
+        real.run(["wg-quick", "up", "wg0"])
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o077])
+def test_a_file_is_whole_or_as_before_and_for_its_mode_alone(real: Host, tmp_path: Path, umask: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = os.umask(umask)
+    try:
+        real.write("/etc/wireguard/pic-a.conf", "old")
+        monkeypatch.setattr(os, "replace", lambda *_paths: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+        with pytest.raises(OSError, match="No space left"):
+            real.write("/etc/wireguard/pic-a.conf", "new")
+    finally:
+        os.umask(old)
+    assert real.read("/etc/wireguard/pic-a.conf") == "old"
+    assert [path.name for path in (tmp_path / "etc/wireguard").iterdir()] == ["pic-a.conf"], "something was left behind"
+    assert (tmp_path / "etc/wireguard/pic-a.conf").stat().st_mode & 0o777 == 0o600
+
+
+def test_records_of_no_encoding_at_all_are_set_aside_byte_by_byte(real: Host, tmp_path: Path) -> None:
+    broken = b'{"name": "cella"\xff\xfe\0'
+    (tmp_path / "var/lib/pic").mkdir(parents=True)
+    (tmp_path / "var/lib/pic/cell.json").write_bytes(broken)
+    store = Store(real)
+    state = store.load()
+    assert len(store.warnings) == 1
+    changed = state.copy()
+    changed.cell.name = "cellb"
+    for path, text in store.writes(state, changed):
+        real.write(path, text)
+    assert (tmp_path / "var/lib/pic/cell.json.corrupt").read_bytes() == broken
+    assert store.load().cell.name == "cellb"
