@@ -12,13 +12,13 @@ from __future__ import annotations
 import hashlib
 import re
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from .command import Host
 from .errors import CommandFailed
 from .names import GENERAL_TAG, is_own_tag
-from .plan import Run, Step
+from .plan import Run
 
 CHAIN_PREFIX = "PIC-"
 _LOCK_WAIT = "10"  # seconds that iptables-restore waits for another one's lock
@@ -143,9 +143,11 @@ def own_rules(saved: Saved) -> list[str]:
 
 
 def plan_rules(
-    wanted: Ruleset, saved: SavedRuleset, ours: Iterable[str], backend: Backend, only: Iterable[str] | None = None
-) -> tuple[list[Step], list[str], list[str]]:
+    wanted: Ruleset, saved: SavedRuleset, ours: Collection[str], backend: Backend, only: Collection[str] | None = None
+) -> tuple[list[Run], list[str], list[str]]:
     """Return the one restore that leads from saved to wanted, with the lines before and after; no step where all is right.
+
+    Others write the same tables: afterwards it is read back, and what somebody has undone in between is written again.
 
     ours: interfaces whose packets we decide ('pic-+' and the devices'), for judging where a jump has to stand.
     only: look at these own chains alone and leave every other rule and jump, but make a chain that they jump to;
@@ -160,7 +162,12 @@ def plan_rules(
             after += [f"IPv{backend.family} {name}: {line}" for line in lines.after]
     if not text:
         return [], [], []
-    return [Run((backend.restore, "--noflush", "-w", _LOCK_WAIT), "\n".join(text) + "\n")], before, after
+
+    def rest(host: Host) -> Run | None:
+        left = plan_rules(wanted, read_rules(host, backend), ours, backend, only)[0]
+        return left[0] if left else None
+
+    return [Run((backend.restore, "--noflush", "-w", _LOCK_WAIT), "\n".join(text) + "\n", rest=rest)], before, after
 
 
 @dataclass

@@ -5,20 +5,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Union
 
 from .command import Host, missing_tool
+from .errors import CommandFailed
+
+_ATTEMPTS = 4
+_PAUSE = 0.25  # seconds before the second attempt, doubled for each further one
 
 
 @dataclass(frozen=True)
 class Run:
-    """Run a command. argv holds no secret; ok lists the exit codes that are no error."""
+    """Run a command. argv holds no secret; ok lists the exit codes that are no error.
+
+    rest: for what others write too, tells from the host what is left to do after the command; it is tried again until nothing is.
+    """
 
     argv: tuple[str, ...]
     stdin: str | None = None
     ok: tuple[int, ...] = (0,)
+    rest: Callable[[Host], Run | None] | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -77,11 +86,28 @@ def apply(host: Host, plan: Plan) -> None:
             raise missing_tool(step.argv[0])
     for step in plan.steps:
         if isinstance(step, Run):
-            host.run(step.argv, stdin=step.stdin, ok=step.ok)
+            _run(host, step)
         elif isinstance(step, Write):
             host.write(step.path, step.text, step.mode)
         else:
             host.remove(step.path)
+
+
+def _run(host: Host, step: Run) -> None:
+    for attempt in range(_ATTEMPTS):
+        if attempt:
+            time.sleep(_PAUSE * 2 ** (attempt - 1))
+        try:
+            host.run(step.argv, stdin=step.stdin, ok=step.ok)
+        except CommandFailed:
+            if step.rest is None or attempt == _ATTEMPTS - 1:
+                raise
+            continue
+        left = step.rest(host) if step.rest else None
+        if left is None:
+            return
+        step = left
+    raise CommandFailed(step.argv, 0, f"something else undid it {_ATTEMPTS} times. End what saves and restores rules on this host, then run again", step.stdin)
 
 
 def _text(lines: Iterable[str]) -> str:

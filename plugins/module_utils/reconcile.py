@@ -12,7 +12,7 @@ next run knows what was meant.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
@@ -23,7 +23,7 @@ from .errors import BadInput
 from .iptables import Ruleset, Table
 from .networks import FAMILIES, host_networks
 from .observed import Observed
-from .plan import Plan, Run, Step, Write
+from .plan import Plan, Run, Write
 from .records import DIRECT, Link, Peer, State, sorted_networks
 from .routing import MAIN, batch
 from .store import Store
@@ -420,7 +420,7 @@ class Cell:
 
     # Rules
 
-    def _plan_iptables(self, family: int, wanted: Ruleset, only: Iterable[str] | None = None) -> tuple[list[Step], list[str], list[str]]:
+    def _plan_iptables(self, family: int, wanted: Ruleset, only: Collection[str] | None = None) -> tuple[list[Run], list[str], list[str]]:
         ours = firewall.own_interfaces(self.wanted.cell)
         return iptables.plan_rules(wanted, self.observed.iptables[family], ours, self.observed.backends[family], only)
 
@@ -517,7 +517,7 @@ class Cell:
             late.describe(final[1], final[2])
         return early, late
 
-    def _layer_steps(self, state: State, family: int) -> tuple[list[Step], list[str], list[str]]:
+    def _layer_steps(self, state: State, family: int) -> tuple[list[Run], list[str], list[str]]:
         chains = firewall.routed_chains(state, family)
         present = self.observed.iptables[family].get("filter", iptables.Saved()).rules
         stale = [chain for chain in present if chain.startswith("PIC-R-") and chain not in chains]

@@ -141,7 +141,7 @@ class FakeHost(Host):
 
     log: every command. steps: everything that wrote, in order, as far as it is atomic. missing: tools that are not installed.
     dns: what names resolve to. ended: the deletions asked of conntrack. answers: canned results by argv. secrets: must not be in an argv.
-    files: mode and text by path. fail_at: this step (1 is the next one after reset) fails, or with kill is the end.
+    files: mode and text by path. fail_at: this step (1 is the next one after reset) fails, or with kill is the end; fails: how many do.
     watch: called before each step. now: the time.
     """
 
@@ -168,6 +168,7 @@ class FakeHost(Host):
         self.steps: list[str] = []
         self.ended: list[list[str]] = []
         self.fail_at: int | None = None
+        self.fails = 1
         self.kill = False
 
     def fork(self) -> FakeHost:
@@ -205,7 +206,7 @@ class FakeHost(Host):
 
     def by_hand(self, command: str, stdin: str = "") -> str:
         """Do something from outside: not recorded, no faults."""
-        kept = {name: getattr(self, name) for name in ("log", "steps", "ended", "fail_at", "kill", "watch")}
+        kept = {name: getattr(self, name) for name in ("log", "steps", "ended", "fail_at", "fails", "kill", "watch")}
         self.reset()
         self.watch = None
         try:
@@ -298,7 +299,7 @@ class FakeHost(Host):
         if self.watch:
             self.watch(step)
         self.steps.append(step)
-        if len(self.steps) == self.fail_at:
+        if self.fail_at is not None and 0 <= len(self.steps) - self.fail_at < self.fails:
             if self.kill:
                 raise Killed(step)
             raise Refused(111, "injected failure")

@@ -5,14 +5,16 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ansible_collections.pic.cells.plugins.module_utils.command import Result
 from ansible_collections.pic.cells.tests.unit.fake_host import MAIN, FakeHost, Killed, made_key
 from ansible_collections.pic.cells.tests.unit.world import Refusal, Run, World, call, device_key, three_cells
 
@@ -380,7 +382,7 @@ def test_an_end_at_any_step_is_made_good_by_the_next_run(world: World, kill: boo
             number += 1
             twin = host.fork()
             twin.reset()
-            twin.fail_at, twin.kill = step, kill
+            twin.fail_at, twin.fails, twin.kill = step, 99, kill
             if kill:
                 with pytest.raises(Killed):
                     call(module, twin, args)
@@ -392,6 +394,47 @@ def test_an_end_at_any_step_is_made_good_by_the_next_run(world: World, kill: boo
             assert twin.text() == done.text(), f"{module}, step {step}: {done.steps[step - 1]}"
         host = done
     assert number > 50
+
+
+class Rival(FakeHost):
+    """A host on which somebody puts back all rules of before, some times, just after they were changed."""
+
+    def prepare(self, times: int) -> None:
+        """Remember the rules as they are now."""
+        self.times, self.kept = times, copy.deepcopy(self.tables)
+
+    def run(self, argv: Sequence[str], *args: Any, **more: Any) -> Result:
+        """Run a command, and undo it."""
+        result = super().run(argv, *args, **more)
+        if argv[0].endswith("-restore") and self.times:
+            self.times -= 1
+            self.tables = copy.deepcopy(self.kept)
+        return result
+
+
+@pytest.mark.parametrize(("times", "ends_well"), [(1, True), (2, True), (50, False)])
+def test_rules_that_a_rival_takes_back_are_written_again_within_bounds(linked: World, times: int, ends_well: bool) -> None:
+    host = linked["cella"]
+    vars(twin := Rival(host.root)).update(vars(host.fork()))
+    twin.prepare(times)
+    result = call("pic_cell_rules", twin, {"name": "cellb", "share": ["voice"]})
+    assert bool(result.get("failed")) != ends_well
+    if ends_well:
+        call("pic_cell_rules", host, {"name": "cellb", "share": ["voice"]})
+        assert twin.text() == host.text()
+    else:
+        assert "something else undid it" in result["msg"]
+
+
+@pytest.mark.parametrize(("fails", "ends_well"), [(1, True), (3, True), (99, False)])
+def test_a_restore_that_fails_is_tried_again_within_bounds_and_then_shown(linked: World, fails: int, ends_well: bool) -> None:
+    host = linked["cella"]
+    host.fail_at, host.fails = 2, fails  # after the records
+    result = call("pic_cell_rules", host, {"name": "cellb", "share": ["voice"]})
+    assert bool(result.get("failed")) != ends_well
+    if not ends_well:
+        assert result["cmd"][0] == "iptables-restore"
+        assert "*filter" in result["stdin"]
 
 
 def test_a_corrupt_record_is_set_aside_and_closes_what_it_allowed(linked: World) -> None:

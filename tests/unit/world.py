@@ -41,6 +41,7 @@ def call(name: str, host: FakeHost, args: Mapping[str, Any], check: bool = False
         stack.enter_context(mock.patch.object(shared, "Host", lambda: host))
         stack.enter_context(mock.patch.object(os, "geteuid", lambda: uid))
         stack.enter_context(mock.patch.object(time, "time", lambda: host.now))
+        stack.enter_context(mock.patch.object(time, "sleep", lambda _seconds: None))
         stack.enter_context(mock.patch.object(basic.AnsibleModule, "warn", lambda _module, text: warnings.append(text)))
         stack.enter_context(contextlib.redirect_stdout(out))
         stack.enter_context(contextlib.suppress(SystemExit))
