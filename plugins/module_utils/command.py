@@ -83,10 +83,15 @@ class Host:
             return []
 
     def write(self, path: str, text: str, mode: int = 0o600) -> None:
-        """Write a file so that after a crash it holds the old text or the new one, with this mode whatever the umask."""
+        """Write a file so that after a crash it holds the old text or the new one, with this mode whatever the umask.
+
+        A folder that is missing is made, for root alone unless the file is for everybody.
+        """
         real = self._real(path)
         folder = os.path.dirname(real)
-        os.makedirs(folder, mode=0o700, exist_ok=True)
+        if not os.path.isdir(folder):
+            os.makedirs(folder, exist_ok=True)
+            os.chmod(folder, 0o755 if mode & 0o004 else 0o700)
         handle, temporary = tempfile.mkstemp(dir=folder, prefix=".pic-")
         try:
             with os.fdopen(handle, "w", encoding="utf-8", errors="surrogateescape") as file:

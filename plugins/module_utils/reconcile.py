@@ -29,6 +29,13 @@ from .routing import MAIN, batch
 from .store import Store
 
 Args = Mapping[str, Any]
+NETWORKD = "/etc/systemd/networkd.conf.d/90-pic-cells.conf"
+NETWORKD_TEXT = """\
+# Kept by pic.cells: systemd-networkd would delete the policy rules and routes of others, also ours, whenever it starts.
+[Network]
+ManageForeignRoutingPolicyRules=no
+ManageForeignRoutes=no
+"""
 DEFAULT_KEEPALIVE = 25  # seconds: keeps the mappings of common NATs and firewalls open (WireGuard quick start)
 
 
@@ -93,6 +100,7 @@ class Cell:
         overlay.check_keys(self.wanted, None if identity.new else identity.public, self.observed.wireguard)
         self._allocate_ports(self.wanted)
         plan = self._plan_records(records.CELL_PART)
+        plan.extend(self._plan_networkd())
         plan.extend(self._plan_identity(identity))
         plan.extend(self._plan_devices(identity, {str(item["name"]): item.get("preshared_key") or None for item in peers}))
         facts = {
@@ -298,6 +306,15 @@ class Cell:
             plan.steps.append(Run(("wg", "genkey")))  # ends a run without wg with the name of the missing package
         plan.steps.append(Write(self._identity_path, f"{identity.private or ''}\n"))
         plan.describe([], [f"identity: public key {wireguard.GENERATED if identity.new else identity.public}"])
+        return plan
+
+    def _plan_networkd(self) -> Plan:
+        """Plan the setting that lets systemd-networkd leave our rules and routes alone; it reads it when it starts, which is when it matters."""
+        plan = Plan()
+        found = self.host.read(NETWORKD)
+        if found != NETWORKD_TEXT and self.host.exists("/run/systemd/system"):
+            plan.steps.append(Write(NETWORKD, NETWORKD_TEXT, 0o644))
+            plan.describe([] if found is None else [f"{NETWORKD}: as before"], [f"{NETWORKD}: as wanted"])
         return plan
 
     def _plan_devices(self, identity: Identity, given: Mapping[str, str | None]) -> Plan:

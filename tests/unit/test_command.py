@@ -59,6 +59,17 @@ def test_a_file_is_whole_or_as_before_and_for_its_mode_alone(real: Host, tmp_pat
     assert real.read("/etc/wireguard/pic-a.conf") == "old"
     assert [path.name for path in (tmp_path / "etc/wireguard").iterdir()] == ["pic-a.conf"], "something was left behind"
     assert (tmp_path / "etc/wireguard/pic-a.conf").stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "etc/wireguard").stat().st_mode & 0o777 == 0o700
+
+
+def test_what_everybody_may_read_is_in_a_folder_that_everybody_may_enter(real: Host, tmp_path: Path) -> None:
+    old = os.umask(0o077)
+    try:
+        real.write("/etc/systemd/networkd.conf.d/a.conf", "text", 0o644)
+    finally:
+        os.umask(old)
+    assert (tmp_path / "etc/systemd/networkd.conf.d").stat().st_mode & 0o777 == 0o755
+    assert (tmp_path / "etc/systemd/networkd.conf.d/a.conf").stat().st_mode & 0o777 == 0o644
 
 
 def test_records_of_no_encoding_at_all_are_set_aside_byte_by_byte(real: Host, tmp_path: Path) -> None:

@@ -275,6 +275,14 @@ def test_an_existing_devices_interface_keeps_its_key_its_peers_and_its_settings(
     assert "wg-quick down wg0" not in host.steps
 
 
+def test_networkd_is_told_to_leave_our_rules_and_routes_alone(linked: World) -> None:
+    host = linked["cella"]
+    mode, text = host.files["/etc/systemd/networkd.conf.d/90-pic-cells.conf"]
+    assert (mode, "ManageForeignRoutingPolicyRules=no" in text) == (0o644, True)
+    host.remove("/etc/systemd/networkd.conf.d/90-pic-cells.conf")
+    assert [(where, task.split()[1]) for where, task in linked.site().changed] == [("cella", "wg_cell")]
+
+
 def test_link_use_unlink_leaves_the_host_as_before(linked: World) -> None:
     host = linked["cella"]
     for name in ("phone", "tablet"):
