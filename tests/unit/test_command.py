@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -51,7 +52,7 @@ def test_a_file_is_whole_or_as_before_and_for_its_mode_alone(real: Host, tmp_pat
     old = os.umask(umask)
     try:
         real.write("/etc/wireguard/pic-a.conf", "old")
-        monkeypatch.setattr(os, "replace", lambda *_paths: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+        monkeypatch.setattr(os, "replace", mock.Mock(side_effect=OSError(28, "No space left on device")))
         with pytest.raises(OSError, match="No space left"):
             real.write("/etc/wireguard/pic-a.conf", "new")
     finally:
