@@ -6,11 +6,12 @@
 serve PROTO:PORT ...            TCP: GET / answers the client's address, GET /stream sends a chunk every 50 ms
                                 UDP: "start" begins a flow of numbered datagrams, "stop" ends it, all else is answered with the sender's address
 probe PROTO ADDRESS PORT        exit code 0: it answers, 1: it does not
-follow PROTO ADDRESS PORT       prints a line for each chunk or datagram, until stdin ends or 180 s have passed
+follow PROTO ADDRESS PORT       prints a line for each connection, chunk or datagram, until stdin ends or 300 s have passed
 """
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import os
 import socket
@@ -19,7 +20,7 @@ import threading
 import time
 
 INTERVAL = 0.05
-FLOW_SECONDS = 180.0
+FLOW_SECONDS = 300.0
 PROBE_SECONDS = 2.0
 
 
@@ -122,40 +123,48 @@ def probe(proto: str, address: str, port: int) -> int:
     return 0
 
 
+ENDED = threading.Event()
+
+
 def follow(proto: str, address: str, port: int) -> int:
     threading.Thread(target=end_with_stdin, daemon=True).start()
+    threading.Timer(FLOW_SECONDS, ENDED.set).start()
     (follow_tcp if proto == "tcp" else follow_udp)(address, port)
-    return 0
+    os._exit(0)
 
 
 def end_with_stdin() -> None:
     sys.stdin.read()
-    os._exit(0)
+    ENDED.set()
 
 
 def follow_tcp(address: str, port: int) -> None:
-    with socket.create_connection((address, port), PROBE_SECONDS) as connection:
-        connection.settimeout(FLOW_SECONDS)
-        connection.sendall(b"GET /stream HTTP/1.0\r\n\r\n")
-        while connection.recv(2048):
-            print("packet", flush=True)
+    """A patient client: connects again when the connection has ended or is silent for a second, and says so."""
+    while not ENDED.is_set():
+        try:
+            with socket.create_connection((address, port), 1) as connection:
+                connection.sendall(b"GET /stream HTTP/1.0\r\n\r\n")
+                print("connected", flush=True)
+                while not ENDED.is_set() and connection.recv(2048):
+                    print("packet", flush=True)
+        except OSError:
+            time.sleep(INTERVAL)
 
 
 def follow_udp(address: str, port: int) -> None:
     """Traffic both ways, as in a call: "start" is repeated, which the server of a running flow ignores."""
     connection = udp_socket(address, port, INTERVAL * 2, b"start")
-    end = time.monotonic() + FLOW_SECONDS
-    while time.monotonic() < end:
+    while not ENDED.is_set():
         try:
             connection.recv(2048)
             print("packet", flush=True)
             connection.send(b"start")
         except OSError:
             time.sleep(INTERVAL)
-            try:
+            with contextlib.suppress(OSError):
                 connection.send(b"start")
-            except OSError:
-                pass
+    with contextlib.suppress(OSError):
+        connection.send(b"stop")
 
 
 def udp_socket(address: str, port: int, timeout: float, first: bytes) -> socket.socket:

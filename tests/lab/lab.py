@@ -29,6 +29,7 @@ STATE = Path(os.environ.get("PIC_LAB_STATE") or HERE.parents[1] / ".build" / "la
 PREFIX = "pic-lab-"
 LABEL = "pic.cells.lab"
 IMAGE = "localhost/pic-cell-lab"
+SHOW = f'{{{{.State.Status}}}} {{{{index .Config.Labels "{LABEL}.release"}}}} {{{{index .Config.Labels "{LABEL}.backend"}}}}'
 RELEASES = ("bookworm", "trixie")
 BACKENDS = ("nft", "legacy")
 PACKAGES = (
@@ -36,8 +37,8 @@ PACKAGES = (
     "curl,iputils-ping,procps,ca-certificates,tcpdump,kmod,sudo,openssh-server"
 )
 ADMIN = "admin"  # may become root on the cells
-INTERNET = ("198.51.100.80", "2001:db8:ffff::80")
-GATEWAY = ("203.0.113.254", "2001:db8:113::254")
+INTERNET = ("203.0.113.200", "2001:db8:ffff::200")
+GATEWAY = ("198.51.100.254", "2001:db8:113::254")
 
 os.environ.setdefault("CONTAINERS_CONF", str(HERE / "containers.conf"))
 
@@ -83,7 +84,8 @@ class Phone:
 
 
 NETWORKS = {
-    "inet": Network("203.0.113", "2001:db8:113", 1),
+    # TEST-NET-2: on a machine that reaches its packages by an address of TEST-NET-3 this network must not hide them
+    "inet": Network("198.51.100", "2001:db8:113", 1),
     "lan-a": Network("192.168.77", "fd77", 250),
     "lan-b": Network("192.168.78", "fd78", 250),
 }
@@ -124,7 +126,7 @@ HOSTS = {
         Host("lan-b", {"lan-b": 10}, ("tcp:80",), default_routes(*NETWORKS["lan-b"].addresses(1))),
         Host("phone-a1", {"inet": 21}),
         Host("phone-a2", {"inet": 22}),
-        Host("phone-a3", {"inet": 23}),
+        Host("phone-a3", {"inet": 23}, ("tcp:8445", "udp:9003")),
         Host("phone-b1", {"inet": 24}),
     )
 }
@@ -395,6 +397,16 @@ def reset(release: str, backend: str) -> None:
         list(pool.map(disconnect_phone, PHONES))
 
 
+def renew(cell: str) -> None:
+    """One cell as on the first day, the others as they are."""
+    release, backend = podman("inspect", "--format", SHOW, PREFIX + cell).stdout.split()[1:]
+    shutil.rmtree(STATE / "ssh", ignore_errors=True)  # Ansible's open connections
+    make_hosts([HOSTS[cell]], release, backend, fresh=True)
+    for name, phone in PHONES.items():
+        if phone.cell == cell:
+            disconnect_phone(name)
+
+
 def down() -> None:
     for listing, remove in (
         (["ps", "-a", "--format", "{{.Names}}"], ["rm", "-f", "-t", "0"]),
@@ -443,11 +455,10 @@ def demo() -> None:
 
 
 def status() -> None:
-    show = f'{{{{.State.Status}}}} {{{{index .Config.Labels "{LABEL}.release"}}}} {{{{index .Config.Labels "{LABEL}.backend"}}}}'
     row = "{:<10}{:<10}{:<10}{:<8}{:<16}{}".format
     print(row("HOST", "STATE", "RELEASE", "TABLES", "ADDRESS", "WIREGUARD"))
     for host in HOSTS.values():
-        known = podman("container", "inspect", "--format", show, host.container, check=False)
+        known = podman("container", "inspect", "--format", SHOW, host.container, check=False)
         state, release, backend = known.stdout.split() if not known.returncode else ("absent", "-", "-")
         interfaces = inside(host.name, "wg", "show", "interfaces", check=False).stdout.strip() if state == "running" else ""
         network, number = next(iter(host.at.items()))

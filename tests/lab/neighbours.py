@@ -51,6 +51,7 @@ COMMIT
 END
 done
 ip link add docker0 type bridge
+echo 1 >/proc/sys/net/ipv6/conf/docker0/disable_ipv6
 ip address add 172.17.0.1/16 dev docker0
 ip link set docker0 up
 ip rule add from 192.0.2.0/24 lookup 777 pref 4500

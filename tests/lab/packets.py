@@ -102,7 +102,7 @@ class Attached:
 class Sniffer(Attached):
     """Captures on an interface while the `with` block runs; then `lines` holds one line per packet.
 
-    with Sniffer("cella", "eth0", "host 198.51.100.80") as uplink: ...
+    with Sniffer("cella", "eth0", "host 203.0.113.200") as uplink: ...
     assert uplink.lines == []
     """
 
@@ -114,20 +114,22 @@ class Sniffer(Attached):
     def __enter__(self) -> Sniffer:
         self.start()
         self.end = time.monotonic() + self.seconds
-        if self.process.stdout is None or self.process.stdout.readline() != "listening\n":
-            raise LabError(f"tcpdump on {self.host} does not listen: {self.stop()[1].strip()}")
-        return self
+        for line in self.process.stdout or ():
+            if line == "listening\n":
+                return self
+            self.lines.append(line.rstrip())  # a packet was quicker
+        raise LabError(f"tcpdump on {self.host} does not listen: {self.stop()[1].strip()}")
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         late = time.monotonic() > self.end
         time.sleep(0.3)  # what is still on its way
-        self.lines = [line for line in self.stop()[0].splitlines() if line]
+        self.lines += [line for line in self.stop()[0].splitlines() if line]
         if late and kind is None:
             raise LabError(f"the capture on {self.host} ended after {self.seconds} s, before the test did")
 
 
 class Stream(Attached):
-    """A live flow from a server to a host, 20 packets a second both ways for UDP; it runs for up to 180 s.
+    """A live flow from a server to a host, 20 packets a second both ways for UDP; it runs for up to 300 s. TCP connects again when it has to.
 
     with Stream("phone-b1", "10.0.0.1", 8443, "tcp") as flow: ...; assert flow.last_packet_age() < 0.5
     """
@@ -135,7 +137,7 @@ class Stream(Attached):
     def __init__(self, host: str, address: str, port: int, proto: str = "tcp") -> None:
         super().__init__(host, *TOOL, "follow", proto, address, str(port))
         self.last = 0.0
-        self.count = 0
+        self.connections = 0
         self.first = threading.Event()
 
     def __enter__(self) -> Stream:
@@ -147,10 +149,16 @@ class Stream(Attached):
         return self
 
     def read(self) -> None:
-        for dummy in self.process.stdout or ():
+        for line in self.process.stdout or ():
+            if line == "connected\n":
+                self.connections += 1
+                continue
             self.last = time.monotonic()
-            self.count += 1
             self.first.set()
+
+    def undisturbed(self) -> bool:
+        """Tell whether packets still come, over the first connection."""
+        return self.last_packet_age() < 0.5 and self.connections <= 1
 
     def last_packet_age(self) -> float:
         """Seconds since the last packet came."""

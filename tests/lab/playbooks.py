@@ -54,9 +54,16 @@ class Outcome:
         return sum(1 for at, _task, result in self.results if at == host and not result.get("skipped") and result.get("action") not in CONTROLLER_ONLY)
 
 
-def play(name: str, *options: str, overlay: dict[str, Any] | None = None, **extra_vars: Any) -> Outcome:
-    """Runs a playbook by its name; overlay states variables of hosts beyond the lab's inventory, by host."""
-    done = run(name, *options, overlay=overlay, callback="ansible.posix.json", **extra_vars)
+def call(cell: str, module: str, arguments: str) -> subprocess.CompletedProcess[str]:
+    """Calls one module on a cell, as `ansible` does."""
+    argv = ["ansible", "-i", str(INVENTORY), cell, "-m", f"pic.cells.{module}", "-a", arguments]
+    environment = {**os.environ, "ANSIBLE_FORCE_COLOR": "0", "ANSIBLE_NOCOLOR": "1"}
+    return subprocess.run(argv, env=environment, capture_output=True, text=True, check=False, timeout=60, cwd=PROJECT)
+
+
+def play(name: str, *options: str, overlay: dict[str, Any] | None = None, inventory: Path = INVENTORY, **extra_vars: Any) -> Outcome:
+    """Runs a playbook by its name; overlay states variables of hosts beyond the inventory, by host."""
+    done = run(name, *options, overlay=overlay, inventory=inventory, callback="ansible.posix.json", **extra_vars)
     start = done.stdout.find("{\n")
     if start < 0:
         raise AssertionError(f"{name} said nothing: {done.stdout}{done.stderr}")
@@ -72,10 +79,12 @@ def play(name: str, *options: str, overlay: dict[str, Any] | None = None, **extr
     return Outcome(done.returncode, report["stats"], results, done.stdout + done.stderr)
 
 
-def run(name: str, *options: str, overlay: dict[str, Any] | None = None, callback: str = "default", **extra_vars: Any) -> subprocess.CompletedProcess[str]:
+def run(
+    name: str, *options: str, overlay: dict[str, Any] | None = None, inventory: Path = INVENTORY, callback: str = "default", **extra_vars: Any
+) -> subprocess.CompletedProcess[str]:
     """Runs a playbook as a user does, and returns what it printed."""
-    environment = {**os.environ, "ANSIBLE_STDOUT_CALLBACK": callback, "ANSIBLE_FORCE_COLOR": "0", "ANSIBLE_NOCOLOR": "1"}
-    argv = ["ansible-playbook", "-i", str(INVENTORY)]
+    environment = {**os.environ, "MOLECULE_PROJECT_DIRECTORY": str(PROJECT), "ANSIBLE_STDOUT_CALLBACK": callback, "ANSIBLE_FORCE_COLOR": "0", "ANSIBLE_NOCOLOR": "1"}
+    argv = ["ansible-playbook", "-i", str(inventory)]
     with tempfile.NamedTemporaryFile("w", suffix=".yml") as file:
         if overlay:
             yaml.safe_dump({"all": {"hosts": overlay}}, file)

@@ -16,10 +16,10 @@ from playbooks import play, run
 
 # a1 leaves by cell B, a2 by C, a3 directly, b1 by A
 SEEN = {
-    "phone-a1": {4: "203.0.113.12", 6: "2001:db8:113::12"},
-    "phone-a2": {4: "203.0.113.13", 6: "2001:db8:113::13"},
-    "phone-a3": {4: "203.0.113.11", 6: "2001:db8:113::11"},
-    "phone-b1": {4: "203.0.113.11", 6: "2001:db8:113::11"},
+    "phone-a1": {4: "198.51.100.12", 6: "2001:db8:113::12"},
+    "phone-a2": {4: "198.51.100.13", 6: "2001:db8:113::13"},
+    "phone-a3": {4: "198.51.100.11", 6: "2001:db8:113::11"},
+    "phone-b1": {4: "198.51.100.11", 6: "2001:db8:113::11"},
 }
 SHARED_KEY = "ZnVuLWZhY3QtdGhpcy1pcy0zMi1ieXRlcy1sb25nISE="  # 32 bytes of text, for tests alone
 

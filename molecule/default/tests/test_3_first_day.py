@@ -27,5 +27,5 @@ def test_check_and_diff_before_the_first_run_predict_it_and_change_nothing(relea
     for text in ("link cellb: pic-cellb", "peer phone-a1: internet via cellb", "shares files, voice", "identity: public key (generated)", "used as exit"):
         assert text in named
     lab.phones()
-    assert [seen_address("phone-a1", family) for family in (4, 6)] == ["203.0.113.12", "2001:db8:113::12"]
+    assert [seen_address("phone-a1", family) for family in (4, 6)] == ["198.51.100.12", "2001:db8:113::12"]
     assert not any(play("site").changed.values())

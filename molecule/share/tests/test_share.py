@@ -10,13 +10,15 @@ from contextlib import ExitStack
 
 import pytest
 
+from lab import INTERNET
 from packets import Stream, reaches
 from playbooks import play
 
 CELL_A = {4: "10.0.0.1", 6: "fd00:a::1"}
 CELL_B = {4: "10.0.1.1", 6: "fd00:b::1"}
 LAN_A = {4: "192.168.77.10", 6: "fd77::10"}
-FILES, VOICE = 8443, 9002
+PHONE_A = {4: "10.0.0.4", 6: "fd00:a::4"}
+FILES, VOICE, CAMERA, INTERCOM = 8443, 9002, 8445, 9003
 
 
 def share(services: str) -> None:
@@ -48,22 +50,28 @@ def test_what_is_shared_with_one_cell_is_not_shared_with_another(family):
 
 
 def test_a_revoked_service_is_refused_and_its_live_flows_are_cut_while_the_others_go_on():
+    share("files,voice,camera,intercom")
     with ExitStack() as stack:
-        files = [stack.enter_context(Stream("phone-b1", CELL_A[family], FILES)) for family in (4, 6)]
-        voice = [stack.enter_context(Stream("phone-b1", CELL_A[family], VOICE, "udp")) for family in (4, 6)]
-        share("voice")
+
+        def flows(address: dict[int, str], port: int, proto: str = "tcp") -> list[Stream]:
+            return [stack.enter_context(Stream("phone-b1", address[family], port, proto)) for family in (4, 6)]
+
+        revoked = flows(CELL_A, FILES) + flows(PHONE_A, INTERCOM, "udp")
+        kept = flows(CELL_A, VOICE, "udp") + flows(PHONE_A, CAMERA)
+        exits = [stack.enter_context(Stream("phone-b1", address, 9000, "udp")) for address in INTERNET]
+        share("voice,camera")
         ended = time.monotonic()
         time.sleep(2)
-        assert all(flow.last < ended + 1 for flow in files), "the last packet passed later than one second after the task"
-        assert all(flow.last_packet_age() < 0.5 for flow in voice)
-        assert not any(reaches("phone-b1", CELL_A[family], FILES) for family in (4, 6))
+        assert all(flow.last < ended + 1 for flow in revoked), "the last packet passed later than one second after the task"
+        assert all(flow.undisturbed() for flow in kept + exits)
         share("none")
         ended = time.monotonic()
         time.sleep(2)
-        assert all(flow.last < ended + 1 for flow in voice)
-        assert not any(reaches("phone-b1", CELL_A[family], VOICE, "udp") for family in (4, 6))
+        assert all(flow.last < ended + 1 for flow in revoked + kept)
+        assert all(flow.undisturbed() for flow in exits)
     share("files\nvoice")
     assert all(reaches("phone-b1", CELL_A[family], FILES) for family in (4, 6))
+    assert not any(reaches("phone-b1", PHONE_A[family], CAMERA) for family in (4, 6))
 
 
 def test_silence_keeps_what_a_day_2_playbook_has_done():

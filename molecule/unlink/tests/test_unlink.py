@@ -18,7 +18,7 @@ UNSTATED = {"cella": {"cell_links": [{"name": "cellc"}], "cell_peers": []}, "cel
 
 def test_a_link_in_use_is_removed_on_both_sides_and_its_flows_end():
     assert reaches("phone-b1", "10.0.0.1", 8443)
-    assert seen_address("phone-a1", 4) == "203.0.113.12"
+    assert seen_address("phone-a1", 4) == "198.51.100.12"
     share = Stream("phone-b1", "10.0.0.1", 9002, "udp")
     relayed = Stream("phone-a1", INTERNET[0], 9000, "udp")
     with share, relayed, Sniffer("cella", "eth0", f"host {INTERNET[0]} or host {INTERNET[1]}") as uplink:
@@ -40,7 +40,7 @@ def test_a_link_in_use_is_removed_on_both_sides_and_its_flows_end():
 
 
 def test_the_other_link_is_not_disturbed():
-    assert seen_address("phone-a2", 4) == "203.0.113.13"
+    assert seen_address("phone-a2", 4) == "198.51.100.13"
     assert seen_address("phone-a2", 6) == "2001:db8:113::13"
 
 
@@ -59,4 +59,4 @@ def test_linking_again_by_playbook_brings_it_back():
     outcome = play("link", cell="cella", remote_cell="cellb")
     assert outcome.rc == 0, outcome.message
     assert reaches("phone-b1", "10.0.0.1", 8443)
-    assert seen_address("phone-a1", 4) == "203.0.113.12"
+    assert seen_address("phone-a1", 4) == "198.51.100.12"
