@@ -1,0 +1,122 @@
+# Copyright (c) the pic.cells contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Cells that a run does not reach, or does not even know of: nothing shrinks, the rest converges, and the next run completes it."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import yaml
+
+import lab
+from lab import CELLS, inside
+from packets import reaches, seen_address, snapshot
+from playbooks import INVENTORY, Outcome, play
+
+EXIT = {"cella": "198.51.100.11", "cellb": "198.51.100.12"}
+FILES, VOICE = 8443, 9002
+
+
+@contextmanager
+def switched_off(cell: str) -> Iterator[None]:
+    """Switches a cell off while the block runs, and on again."""
+    lab.podman("stop", f"pic-lab-{cell}")
+    try:
+        yield
+    finally:
+        lab.podman("start", f"pic-lab-{cell}")
+        lab.wait_until_running(lab.HOSTS[cell])
+
+
+def play_with_one_off(name: str, **more: Any) -> Outcome:
+    """Runs a playbook that does not wait long for a cell that is off."""
+    return play(name, ansible_ssh_retries="0", ansible_ssh_timeout="3", **more)
+
+
+def link_record(cell: str, other: str) -> dict[str, object]:
+    """Returns what a cell remembers of another."""
+    return next(link for link in json.loads(inside(cell, "cat", "/var/lib/pic/cell_links.json").stdout)["links"] if link["name"] == other)
+
+
+def state() -> dict[str, dict[str, str]]:
+    """Returns the state of all cells."""
+    return {cell.name: snapshot(cell.name) for cell in CELLS}
+
+
+def test_a_limit_shrinks_nothing():
+    before = state()
+    outcome = play("site", "--limit", "cella")
+    assert (outcome.rc, outcome.changed) == (0, {"cella": 0})
+    assert state() == before
+
+
+def test_a_slice_of_the_inventory_shrinks_nothing(tmp_path):
+    inventory = yaml.safe_load(INVENTORY.read_text())
+    sliced = copy.deepcopy(inventory)
+    del sliced["cells"]["hosts"]["cellb"]
+    (tmp_path / "sliced.yml").write_text(yaml.safe_dump(sliced))
+    before = state()
+    outcome = play("site", inventory=tmp_path / "sliced.yml")
+    assert (outcome.rc, outcome.changed) == (0, {"cella": 0, "cellc": 0}), outcome.message
+    assert state() == before
+
+
+def test_with_a_cell_switched_off_the_others_converge_and_the_next_run_completes_it():
+    with switched_off("cellb"):
+        outcome = play_with_one_off("site", overlay={"cella": {"cell_links": [{"name": "cellb", "share": ["voice"]}, {"name": "cellc"}]}})
+        assert outcome.stats["cellb"]["unreachable"] == 1
+        for cell in ("cella", "cellc"):
+            assert (outcome.stats[cell]["failures"], outcome.stats[cell]["unreachable"]) == (0, 0), outcome.message
+        assert outcome.changed["cella"] > 0
+        assert link_record("cella", "cellb")["pending_push"] is True
+        assert seen_address("phone-a1", 4) is None, "it leaks"
+        assert seen_address("phone-a2", 4) == "198.51.100.13"
+        again = play_with_one_off("site", overlay={"cella": {"cell_links": [{"name": "cellb", "share": ["voice"]}, {"name": "cellc"}]}})
+        assert again.changed["cella"] == 0
+        day2 = play_with_one_off("share", cell="cella", remote_cell="cellb", services="files,voice")
+        assert day2.rc == 0, day2.message
+        assert link_record("cella", "cellb")["pending_push"] is True
+    outcome = play("site")
+    assert outcome.rc == 0, outcome.message
+    assert link_record("cella", "cellb")["pending_push"] is False
+    lab.phones()
+    assert [seen_address("phone-a1", family) for family in (4, 6)] == ["198.51.100.12", "2001:db8:113::12"]
+    assert reaches("phone-b1", "10.0.0.1", FILES)
+    assert not any(play("site").changed.values())
+
+
+def test_a_cell_that_was_installed_anew_is_linked_again_by_its_new_key():
+    old = link_record("cella", "cellb")["public_key"]
+    lab.renew("cellb")
+    outcome = play("site")
+    assert outcome.rc == 0, outcome.message
+    assert link_record("cella", "cellb")["public_key"] != old
+    lab.phones()
+    assert [seen_address("phone-a1", family) for family in (4, 6)] == ["198.51.100.12", "2001:db8:113::12"]
+    assert reaches("phone-b1", "10.0.0.1", FILES)
+    assert not any(play("site").changed.values())
+
+
+def test_a_cell_that_is_off_on_the_very_first_day_is_linked_by_a_later_run():
+    lab.reset(lab.RELEASES[0], lab.BACKENDS[0])
+    with switched_off("cellb"):
+        outcome = play_with_one_off("site")
+        for cell in ("cella", "cellc"):
+            assert (outcome.stats[cell]["failures"], outcome.stats[cell]["unreachable"]) == (0, 0), outcome.message
+        assert "pic-cellb" not in inside("cella", "wg", "show", "interfaces").stdout
+        with pytest.raises(lab.LabError):
+            lab.phones()  # cellb has no wg0 yet; those of cella are connected
+        assert seen_address("phone-a1", 4) is None, "it leaks"
+        assert seen_address("phone-a2", 4) == "198.51.100.13"
+        assert seen_address("phone-a3", 4) == EXIT["cella"]
+    outcome = play("site")
+    assert outcome.rc == 0, outcome.message
+    lab.phones()
+    assert [seen_address("phone-a1", family) for family in (4, 6)] == ["198.51.100.12", "2001:db8:113::12"]
+    assert not any(play("site").changed.values())
