@@ -111,6 +111,8 @@ def plan_move(state: State, routing: Routing, family: int, priority: int) -> Mov
         existing.setdefault(rule.source, []).append(rule)
     for source in sorted(set(wanted) | set(existing)):
         new, old = wanted.get(source, []), existing.get(source, [])
+        if state.peers_lost and not new:
+            continue  # the kernel alone still knows of this device's way
         if sorted(new, key=str) == sorted(old, key=str):
             continue
         missing = [rule for rule in new if rule not in old]

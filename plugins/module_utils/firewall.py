@@ -63,7 +63,12 @@ def build(state: State, family: int, around: Surroundings) -> Ruleset:
 
 
 def routed_chains(state: State, family: int) -> dict[str, list[Rule]]:
-    """Return the chains that find out whether a packet is a routed peer's: a tree, so that its cost stays flat."""
+    """Return the chains that find out whether a packet is a routed peer's: a tree, so that its cost stays flat.
+
+    While the registry of devices cannot be read, every device could be one.
+    """
+    if state.peers_lost:
+        return {ROUTED: [Rule(f"-s {network} -j PIC-HOME") for network in state.cell.own_networks(family)]}
     return _tree(ROUTED, state.routed_addresses(family), 0)
 
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from . import conntrack, exits, firewall, iptables, names, overlay, peer_sync, records, wireguard
 from .command import PACKAGES, Host
-from .errors import BadInput
+from .errors import BadInput, StoreError
 from .iptables import Ruleset, Table
 from .networks import FAMILIES, host_networks
 from .observed import Observed
@@ -89,6 +89,8 @@ class Cell:
             raise BadInput(f"Cell {self.wanted.cell.name!r} has no networks. Give its own address with prefix, like 10.0.0.1/24, in cell_networks.")
         peers = list(peers)
         overlay.lay_peers(self.wanted, peers)
+        if self.stored.peers_lost:
+            self._recover_ways()
         for item in links:
             if item.get("state") != "absent":
                 overlay.lay_link(self.wanted, {key: item.get(key) for key in ("name", "interface", "listen_port")})
@@ -172,7 +174,9 @@ class Cell:
 
     def plan_routes(self, cell: Args | None, offers: Iterable[Args], routes: Iterable[Args]) -> tuple[Plan, dict[str, Any]]:
         """Plan the ways of devices: exit tables, policy rules, the firewall's second layer. Returns plan and what is pending."""
-        offers = list(offers)
+        offers, routes = list(offers), list(routes)
+        if self.stored.peers_lost and routes:
+            raise StoreError(f"{' '.join(self.store.warnings)} Put it back from a backup, or run wg_cell with all devices (pic.cells.site) first.")
         self._know(cell, offers)
         overlay.lay_offers(self.before, offers)
         overlay.lay_offers(self.wanted, offers)
@@ -451,6 +455,13 @@ class Cell:
         return before
 
     # Ways of devices
+
+    def _recover_ways(self) -> None:
+        """Give devices whose registry cannot be read the ways that the kernel still has for their addresses."""
+        exit_cells = {link.exit_table: name for name, link in self.stored.links.items() if link.exit_table}
+        ways = {rule.source: exit_cells[rule.table] for seen in self.observed.routing.values() for rule in seen.rules if rule.table in exit_cells}
+        for peer in self.wanted.peers.values():
+            peer.route_via = next((ways[address] for address in peer.addresses if address in ways), None)
 
     def _check_route(self, peer: Peer, expected: set[str]) -> None:
         """Refuse a way through a cell that never offered; one that is expected to, or was in use, waits fail-closed."""

@@ -119,6 +119,7 @@ class State:
     cell: Cell = field(default_factory=Cell)
     links: dict[str, Link] = field(default_factory=dict)
     peers: dict[str, Peer] = field(default_factory=dict)
+    peers_lost: bool = False  # the registry is there but cannot be read: nobody knows which devices are routed
 
     def copy(self) -> State:
         """Return a deep copy, to be overlaid with what was asked for."""
@@ -188,7 +189,7 @@ def _ways_words(state: State) -> list[str]:
     return lines + [f"link {link.name}: used as exit" for link in state.links.values() if link.exit_relay_active]
 
 
-CELL_PART = Part(_cell_words, cell=True, links=("interface", "listen_port"), peers=("public_key", "addresses"), removes_peers=True)
+CELL_PART = Part(_cell_words, cell=True, links=("interface", "listen_port"), peers=("public_key", "addresses", "route_via"), removes_peers=True)
 LINK_PART = Part(
     _link_words,
     links=("public_key", "networks", "address", "endpoint", "interface", "listen_port", "keepalive", "mtu", "remote_api_url"),

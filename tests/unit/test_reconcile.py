@@ -509,6 +509,28 @@ def test_unlinking_an_exit_in_use_fails_closed(linked: World) -> None:
     assert not [route for route in host.routes if route.table == 4200]
 
 
+@pytest.mark.parametrize("boot", [False, True])
+def test_a_registry_of_devices_that_cannot_be_read_lets_none_leave_directly(linked: World, boot: bool) -> None:
+    host = linked["cella"]
+    host.write("/var/lib/pic/peer_registry.json", "{garbage")
+    if boot:
+        host.boot()
+    rules = copy.deepcopy(host.rules)
+    assert not call("pic_cell_rules", host, {"cells": []}).get("failed")
+    assert not call("pic_policy_route", host, {"routes": []}).get("failed")
+    assert host.rules == rules
+    assert host.chain(4, "PIC-ROUTED") == ["-s 10.0.0.0/24 -j PIC-HOME"]
+    assert "cannot be read" in call("pic_policy_route", host, {"peer": "phone", "addresses": ["10.0.0.2"], "via_cell": "direct"})["msg"]
+
+
+def test_a_registry_that_cannot_be_read_is_made_anew_with_the_ways_that_the_kernel_has(linked: World) -> None:
+    linked.job("route_peer", cell="cella", peer="laptop", via_cell="cellb")
+    wanted = linked.record("cella", "peer_registry.json"), linked["cella"].text(files=False)
+    linked["cella"].write("/var/lib/pic/peer_registry.json", "{garbage")
+    linked.site()
+    assert (linked.record("cella", "peer_registry.json"), linked["cella"].text(files=False)) == wanted
+
+
 # Hosts that are not there
 
 
