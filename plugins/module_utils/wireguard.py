@@ -367,6 +367,8 @@ def _interface_lines(lines: list[str], wanted: Interface) -> list[str]:
         "listenport": [f"ListenPort = {wanted.listen_port}"],
         "address": [f"Address = {address}" for address in wanted.addresses],
     }
+    if any(network.endswith("/0") for peer in wanted.peers.values() for network in peer.allowed_ips):
+        ours["table"] = ["Table = off"]  # or wg-quick would send the whole host there at the next boot
     if wanted.mtu:
         ours["mtu"] = [f"MTU = {wanted.mtu}"]
     if wanted.name.startswith("pic-"):

@@ -275,6 +275,16 @@ def test_an_existing_devices_interface_keeps_its_key_its_peers_and_its_settings(
     assert "wg-quick down wg0" not in host.steps
 
 
+def test_an_exit_on_an_existing_devices_interface_does_not_take_the_host_along_at_the_next_boot(world: World) -> None:
+    host = world["cella"]
+    furnish(host)
+    world.inventory["cella"]["cell_links"][0].update(interface="wg0")
+    world.site()
+    assert "0.0.0.0/0" in host.wg["wg0"].peers[world.public_key("cellb")].allowed
+    assert (host.read("/etc/wireguard/wg0.conf") or "").count("Table = off") == 1
+    host.boot()  # the fake refuses a default route without Table = off
+
+
 def test_networkd_is_told_to_leave_our_rules_and_routes_alone(linked: World) -> None:
     host = linked["cella"]
     mode, text = host.files["/etc/systemd/networkd.conf.d/90-pic-cells.conf"]
