@@ -249,9 +249,16 @@ def _may_match(words: list[str], hook: str, ours: tuple[str, ...]) -> bool:
             possible.append(True)
             continue
         at = words.index(option)
-        named = any(_same_interface(words[at + 1], name) for name in ours)
-        possible.append(not named if at and words[at - 1] == "!" and not words[at + 1].endswith("+") else named or (at > 0 and words[at - 1] == "!"))
+        if at and words[at - 1] == "!":
+            possible.append(not all(_covers(words[at + 1], name) for name in ours))
+        else:
+            possible.append(any(_same_interface(words[at + 1], name) for name in ours))
     return any(possible)
+
+
+def _covers(pattern: str, ours: str) -> bool:
+    """Tell whether a pattern matches every interface that ours stands for."""
+    return pattern == ours or (pattern.endswith("+") and ours.startswith(pattern[:-1]))
 
 
 def _same_interface(pattern: str, ours: str) -> bool:

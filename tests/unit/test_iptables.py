@@ -132,7 +132,6 @@ def saved(*rules: str, chain: tuple[Rule, ...] = (Rule("-j RETURN"),)) -> str:
         ("JUMP", "-j DROP"),
         ("-j LOG", "JUMP"),
         ("-i docker0 -o eth0 -j OTHERS", "JUMP"),
-        ("! -i wg0 -o docker0 -j ACCEPT", "JUMP"),
         ("-i eth0 -o eth1 -j DROP", "JUMP"),
     ],
 )
@@ -151,6 +150,7 @@ def test_where_nothing_stands_in_our_way_nothing_is_done(rules: tuple[str, ...])
         ("-i pic-cellb -j DROP", "JUMP"),
         ("-o pic-+ -j ACCEPT", "JUMP"),
         ("! -i docker0 -j REJECT", "JUMP"),
+        ("! -i wg0 -o docker0 -j ACCEPT", "JUMP"),
         ("JUMP", "JUMP"),
     ],
 )
@@ -158,6 +158,20 @@ def test_a_jump_that_is_missing_late_or_double_is_put_first_and_no_foreign_rule_
     lines = restored(wanted("-j RETURN"), saved(*rules))
     jump = Rule("-j PIC-FWD").render("FORWARD")
     assert lines == ["*filter", *[f"-D {jump}"] * rules.count("JUMP"), f"-I FORWARD 1 {jump.split(' ', 1)[1]}", "COMMIT"]
+
+
+@pytest.mark.parametrize(
+    ("hook", "rule", "decides"),
+    [
+        ("POSTROUTING", "! -o wg0 -j MASQUERADE", True),
+        ("POSTROUTING", "! -o pic-+ -j MASQUERADE", True),
+        ("POSTROUTING", "! -o + -j MASQUERADE", False),
+        ("INPUT", "! -i wg0 -p tcp -j DROP", True),
+        ("INPUT", "! -i pic-cellb -j DROP", True),
+    ],
+)
+def test_a_negated_interface_leaves_all_our_others(hook: str, rule: str, decides: bool) -> None:
+    assert iptables.could_decide(rule, hook, {}, OURS) == decides
 
 
 @pytest.mark.parametrize("chain", [(), (Rule("-j DROP"),), (Rule("-j RETURN"), Rule("-j RETURN")), (Rule("-j RETURN"), Rule("-j DROP"))])
