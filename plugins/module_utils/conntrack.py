@@ -1,7 +1,7 @@
 # Copyright (c) the pic.cells contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which live flows a change ends: exactly those, as conntrack deletions."""
+"""Which live flows a change ends: exactly those, as conntrack matches them."""
 
 from __future__ import annotations
 
@@ -12,28 +12,33 @@ from .records import State
 _NONE_MATCHED = (0, 1)  # conntrack -D ends with 1 when there was nothing to delete
 
 
-def revoked(before: State, after: State) -> list[Step]:
-    """Return the deletions for every share, exit relay and link that was there before and is not after."""
-    steps: list[Step] = []
+def revoked(before: State, after: State) -> dict[str, list[str]]:
+    """Return by link the flows of every share, exit relay and link that was there before and is not after, as conntrack matches them."""
+    flows: dict[str, list[str]] = {}
     for name, link in sorted(before.links.items()):
-        now = after.links.get(name)
+        now, found = after.links.get(name), flows.setdefault(name, [])
         for family in FAMILIES:
             for network in of_family(family, link.networks):
                 if now is None or not now.ruled:
                     if link.ruled:
-                        steps += [_delete(family, "-s", network), _delete(family, "-d", network)]
+                        found += [_flows(family, "-s", network), _flows(family, "-d", network)]
                     continue
                 for share in _share_keys(before, name, family) - _share_keys(after, name, family):
                     protocol, address, port = share
-                    steps.append(_delete(family, "-p", protocol, "-s", network, "--orig-dst", address, "--orig-port-dst", str(port)))
+                    found.append(_flows(family, "-p", protocol, "-s", network, "--orig-dst", address, "--orig-port-dst", str(port)))
                 if link.relays and not now.relays:
-                    steps.append(_delete(family, "-s", network, "-n"))
-    return sorted(steps, key=str)
+                    found.append(_flows(family, "-s", network, "-n"))
+    return {name: sorted(found) for name, found in flows.items() if found}
 
 
 def of_address(address: str) -> Step:
     """Return the deletion of all flows that a peer began."""
-    return _delete(6 if ":" in address else 4, "--orig-src", address)
+    return end(_flows(6 if ":" in address else 4, "--orig-src", address))
+
+
+def end(flows: str) -> Step:
+    """Return the deletion of flows."""
+    return Run(("conntrack", "-D", *flows.split()), ok=_NONE_MATCHED)
 
 
 def _share_keys(state: State, name: str, family: int) -> set[tuple[str, str, int]]:
@@ -41,5 +46,5 @@ def _share_keys(state: State, name: str, family: int) -> set[tuple[str, str, int
     return {(service.protocol, address, service.port) for service in services for address in of_family(family, service.addresses)}
 
 
-def _delete(family: int, *match: str) -> Step:
-    return Run(("conntrack", "-D", "-f", "ipv6" if family == 6 else "ipv4", *match), ok=_NONE_MATCHED)
+def _flows(family: int, *match: str) -> str:
+    return " ".join(("-f", "ipv6" if family == 6 else "ipv4", *match))

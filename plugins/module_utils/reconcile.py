@@ -23,7 +23,7 @@ from .errors import BadInput, StoreError
 from .iptables import Ruleset, Table
 from .networks import FAMILIES, host_networks
 from .observed import Observed
-from .plan import Plan, Run, Write
+from .plan import Plan, Run, Step, Write
 from .records import DIRECT, Link, Peer, State, sorted_networks
 from .routing import MAIN, batch
 from .store import Store
@@ -101,6 +101,7 @@ class Cell:
         overlay.check_networks(self.wanted, self.observed.host_networks(self.wanted))
         overlay.check_keys(self.wanted, None if identity.new else identity.public, self.observed.wireguard)
         self._allocate_ports(self.wanted)
+        self._note_ends(self.before)
         plan = self._plan_records(records.CELL_PART)
         plan.extend(self._plan_networkd())
         plan.extend(self._plan_identity(identity))
@@ -140,7 +141,7 @@ class Cell:
             if not link.pending:
                 plan.extend(self._plan_end_elsewhere(link))
                 plan.extend(self._plan_link(link, identity, item.get("preshared_key") or None, item.get("exit")))
-        plan.steps += conntrack.revoked(self.before, self.wanted)
+        plan.steps += [conntrack.end(flows) for ended in conntrack.revoked(self.before, self.wanted).values() for flows in ended]
         for name in removed:
             plan.extend(self._plan_link_removal(name))
         plan.extend(self._plan_stale_routes())
@@ -161,13 +162,14 @@ class Cell:
                 gone.ruled, gone.exit_offered, gone.remote_exit_relay_active = False, False, False
                 gone.permissions = {"inbound": {}, "outbound": gone.permissions["outbound"]}
         self._allocate_ports(self.wanted)
+        self._note_ends(self._relaying())
         plan = self._plan_records(records.RIGHTS_PART)
         for family in FAMILIES:
             wanted = firewall.build(self.wanted, family, self.observed.surroundings(self.wanted.cell, family))
             steps, before, after = self._plan_iptables(family, wanted)
             plan.steps += steps
             plan.describe(before, after)
-        plan.steps += conntrack.revoked(self._relaying(), self.wanted)
+        plan.steps += self._plan_ends()
         plan.warnings += self.observed.warnings
         shares = {name: link.shares for name, link in sorted(self.wanted.links.items())}
         return plan, {"shares": shares}
@@ -444,6 +446,20 @@ class Cell:
     def _plan_iptables(self, family: int, wanted: Ruleset, only: Collection[str] | None = None) -> tuple[list[Run], list[str], list[str]]:
         ours = firewall.own_interfaces(self.wanted.cell)
         return iptables.plan_rules(wanted, self.observed.iptables[family], ours, self.observed.backends[family], only)
+
+    def _note_ends(self, before: State) -> None:
+        """Note in the records which flows have to end once the rules stand: whoever is killed in between leaves them to the next run."""
+        for name, flows in conntrack.revoked(before, self.wanted).items():
+            self.wanted.links[name].ending = sorted({*self.wanted.links[name].ending, *flows})
+
+    def _plan_ends(self) -> list[Step]:
+        """Plan the end of all flows that were noted, and of the note."""
+        noted = records.replace_part(self.stored, self.wanted, records.RIGHTS_PART)
+        steps: list[Step] = [conntrack.end(flows) for _name, link in sorted(self.wanted.links.items()) for flows in link.ending]
+        for link in self.wanted.links.values():
+            link.ending = []
+        ended = records.replace_part(self.stored, self.wanted, records.RIGHTS_PART)
+        return [*steps, *(Write(path, text) for path, text in self.store.writes(noted, ended))]
 
     def _relaying(self) -> State:
         """Return the records as before, but with the exit relays that the kernel has: peer-sync may have taken one back just now."""

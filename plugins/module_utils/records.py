@@ -72,6 +72,7 @@ class Link:
     remote_exit_relay_active: bool = False
     exit_table: int | None = None
     ruled: bool = True
+    ending: list[str] = field(default_factory=list)
     remote_api_url: str | None = None
     last_push_status: int | None = None
     last_push_at: str | None = None
@@ -189,13 +190,13 @@ def _ways_words(state: State) -> list[str]:
     return lines + [f"link {link.name}: used as exit" for link in state.links.values() if link.exit_relay_active]
 
 
-CELL_PART = Part(_cell_words, cell=True, links=("interface", "listen_port"), peers=("public_key", "addresses", "route_via"), removes_peers=True)
+CELL_PART = Part(_cell_words, cell=True, links=("interface", "listen_port", "ending"), peers=("public_key", "addresses", "route_via"), removes_peers=True)
 LINK_PART = Part(
     _link_words,
     links=("public_key", "networks", "address", "endpoint", "interface", "listen_port", "keepalive", "mtu", "remote_api_url"),
     removes_links=True,
 )
-RIGHTS_PART = Part(_rights_words, links=("permissions.inbound", "exit_offered", "remote_exit_relay_active", "ruled"))
+RIGHTS_PART = Part(_rights_words, links=("permissions.inbound", "exit_offered", "remote_exit_relay_active", "ruled", "ending"))
 WAYS_PART = Part(_ways_words, links=("exit_relay_active", "exit_table"), peers=("addresses", "route_via"))
 SYNC_PART = Part(
     lambda _state: [],

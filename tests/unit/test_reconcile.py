@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import re
 from collections import Counter
@@ -412,6 +413,37 @@ def test_an_end_at_any_step_is_made_good_by_the_next_run(world: World, kill: boo
             assert twin.text() == done.text(), f"{module}, step {step}: {done.steps[step - 1]}"
         host = done
     assert number > 50
+
+
+VOICE = ["-D", "-f", "ipv4", "-p", "udp", "-s", "10.0.1.0/24", "--orig-dst", "10.0.0.3", "--orig-port-dst", "5060"]
+
+
+@pytest.mark.parametrize("kill", [False, True], ids=["failing", "killed"])
+def test_flows_of_a_revoked_share_end_at_whatever_step_a_run_has_ended(linked: World, kill: bool) -> None:
+    args = {"name": "cellb", "share": ["files"]}
+    done = linked["cella"].fork()
+    call("pic_cell_rules", done, args)
+    assert VOICE in done.ended
+    for step in range(1, len(done.steps) + 1):
+        host = linked["cella"].fork()
+        host.fail_at, host.fails, host.kill = step, 99, kill
+        with pytest.raises(Killed) if kill else contextlib.nullcontext():
+            call("pic_cell_rules", host, args)
+        host.fail_at = None
+        call("pic_cell_rules", host, {"cells": []} if step > 1 else args)
+        assert VOICE in host.ended, done.steps[step - 1]
+        assert host.text() == done.text()
+
+
+@pytest.mark.parametrize("change", [{"port": 5061}, {"address": "10.0.0.4"}, {"protocol": "tcp"}, {"state": "absent"}])
+def test_flows_of_a_shared_service_that_moves_or_goes_end(linked: World, change: dict[str, Any]) -> None:
+    linked.inventory["cella"]["cell_services"][1].update(change)
+    if "state" in change:
+        linked.inventory["cella"]["cell_links"][0]["share"] = ["files"]
+    linked.site()
+    assert VOICE in linked["cella"].ended
+    linked.reset()
+    assert (linked.site().changed, linked.steps()) == ([], {})
 
 
 class Rival(FakeHost):
