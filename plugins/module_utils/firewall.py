@@ -133,9 +133,9 @@ def home_chain(cell: Cell, family: int) -> list[Rule]:
 def _guard(cell: Cell, family: int) -> list[Rule]:
     """Without these a revoked flow keeps its full rate: its server's next packet makes the entry anew."""
     rules = [Rule(f"-p tcp ! --syn {_NEW} -j REJECT --reject-with tcp-reset")]
-    for service in _sorted(cell.services.values()):
-        if service.protocol == "udp":
-            rules += [Rule(f"-s {address} -p udp --sport {service.port} {_NEW} -j DROP") for address in of_family(family, service.addresses)]
+    for source in sorted({*cell.udp_services(), *cell.retired}):
+        address, port = source.split()
+        rules += [Rule(f"-s {own} -p udp --sport {port} {_NEW} -j DROP") for own in of_family(family, [address])]
     return rules
 
 

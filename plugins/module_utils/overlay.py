@@ -35,8 +35,10 @@ def lay_cell(state: State, args: Args | None) -> None:
         cell.endpoint = given["endpoint"]
     if "admin_networks" in given:
         cell.admin_networks = [str(parse_network(n, f"admin_networks of cell {cell.name!r}")) for n in given["admin_networks"]]
+    before = cell.udp_services()
     for item in given.get("services", ()):
         _lay_service(cell, item)
+    cell.retired = sorted({*cell.retired, *before} - cell.udp_services())
 
 
 def lay_peers(state: State, items: Iterable[Args]) -> None:

@@ -42,6 +42,11 @@ class Cell:
     uplink: str | None = None
     admin_networks: list[str] = field(default_factory=list)
     sync_port: int = 8088
+    retired: list[str] = field(default_factory=list)  # "address port" where a UDP service was: its server may not know yet
+
+    def udp_services(self) -> set[str]:
+        """Return where UDP services answer, as "address port"."""
+        return {f"{address} {service.port}" for service in self.services.values() if service.protocol == "udp" for address in service.addresses}
 
     def own_addresses(self, family: int | None = None) -> list[str]:
         """Return the cell's own addresses, without prefix."""

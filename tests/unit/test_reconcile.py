@@ -442,6 +442,8 @@ def test_flows_of_a_shared_service_that_moves_or_goes_end(linked: World, change:
         linked.inventory["cella"]["cell_links"][0]["share"] = ["files"]
     linked.site()
     assert VOICE in linked["cella"].ended
+    guard = "-s 10.0.0.3 -p udp -m udp --sport 5060 -m conntrack --ctstate NEW -j DROP"
+    assert guard in linked["cella"].chain(4, "PIC-GUARD"), "its server still sends from there"
     linked.reset()
     assert (linked.site().changed, linked.steps()) == ([], {})
 
