@@ -119,7 +119,7 @@ def _path(cell: Cell, links: list[Link], family: int, around: Surroundings) -> l
     own = cell.own_networks(family)
     for match, tag in _towards(cell, links, family):
         rules += [Rule(f"-i {devices} {match} -s {network} -j ACCEPT", tag) for network in own]
-    rules.append(Rule(f"-o {LINKS} -j DROP"))
+    rules += [Rule(f"{match} -j DROP", tag) for match, tag in _towards(cell, links, family)]
     if around.uplink:
         rules += [Rule(f"-i {devices} -o {around.uplink} -s {network} -j ACCEPT") for network in own]
     return rules

@@ -575,6 +575,15 @@ def test_a_registry_that_cannot_be_read_is_made_anew_with_the_ways_that_the_kern
     assert (linked.record("cella", "peer_registry.json"), linked["cella"].text(files=False)) == wanted
 
 
+def test_only_own_devices_reach_a_link_on_the_devices_interface(linked: World) -> None:
+    linked.inventory["cella"]["cell_links"][0].update(interface="wg0")
+    linked.site()
+    path = linked["cella"].chain(4, "PIC-PATH")
+    accepted = path.index("-i wg0 -o wg0 -d 10.0.1.0/24 -s 10.0.0.0/24 -j ACCEPT")
+    assert path.index("-o wg0 -d 10.0.1.0/24 -j DROP") > accepted
+    assert "-o pic-+ -j DROP" in path
+
+
 # Hosts that are not there
 
 
