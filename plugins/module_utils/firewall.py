@@ -145,7 +145,10 @@ def _input(state: State, links: list[Link], family: int) -> list[Rule]:
     rules += [
         Rule(f"-p udp --dport {link.listen_port} -j ACCEPT", names.tag(link.name)) for link in links if link.listen_port and link.interface != cell.interface
     ]
-    rules += [Rule(f"-i {LINKS} {_INVALID}"), Rule(f"-i {LINKS} {_KNOWN}")]
+    from_links = [(f"-i {LINKS}", names.GENERAL_TAG)]
+    from_links += [(match, names.tag(link.name)) for link in _on_devices_interface(cell, links) for match in _arriving(link, family)]
+    for match, tag in from_links:
+        rules += [Rule(f"{match} {_INVALID}", tag), Rule(f"{match} {_KNOWN}", tag)]
     for link in links:
         rules += [Rule(f"{match} -j {names.chain('I', link.name)}", names.tag(link.name)) for match in _arriving(link, family)]
     rules.append(Rule(f"-i {LINKS} -j DROP"))

@@ -584,6 +584,14 @@ def test_only_own_devices_reach_a_link_on_the_devices_interface(linked: World) -
     assert "-o pic-+ -j DROP" in path
 
 
+def test_the_cell_hears_the_answers_to_what_it_asks_over_a_link_on_the_devices_interface(linked: World) -> None:
+    linked.inventory["cella"]["cell_links"][0].update(interface="wg0")
+    linked.site()
+    rules = linked["cella"].chain(4, "PIC-IN")
+    answers = rules.index("-i wg0 -s 10.0.1.0/24 -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT")
+    assert answers < rules.index("-i wg0 -s 10.0.1.0/24 -j PIC-I-cellb")
+
+
 # Hosts that are not there
 
 
