@@ -23,8 +23,8 @@ from .routing import MAIN, PRIORITIES, RESERVED_TABLES, TABLES, UNREACHABLE_DEFA
 class Move:
     """The ordered changes of one family's policy routing, as lines for ip -batch."""
 
-    prepare: list[str] = field(default_factory=list)  # tables, P and P+2; P+1 of an old way goes
-    enter: list[str] = field(default_factory=list)  # P+1 of the new way
+    prepare: list[str] = field(default_factory=list)  # closed tables, P and P+2; P+1 of an old way goes
+    enter: list[str] = field(default_factory=list)  # ways out of the tables, P+1 of the new way
     leave: list[str] = field(default_factory=list)  # P+2 and P of peers that go direct, tables out of use
     flows: list[str] = field(default_factory=list)  # peers whose flows have to end in between
     before: list[str] = field(default_factory=list)
@@ -128,8 +128,10 @@ def plan_move(state: State, routing: Routing, family: int, priority: int) -> Mov
         move.after.append(f"{source}: {_words(new)}")
     routes = exit_routes(state, family)
     present = [route for route in routing.routes if route.table != MAIN]
-    tables_first = [f"route replace {route.render()}" for route in routes if route not in present]
-    move.prepare = tables_first + move.prepare
+    missing_routes = [route for route in routes if route not in present]
+    # The kernel takes "unreachable" always, a way out only while its interface is there: P and P+2 must not wait for that.
+    move.prepare = [f"route replace {route.render()}" for route in missing_routes if not route.device] + move.prepare
+    move.enter = [f"route replace {route.render()}" for route in missing_routes if route.device] + move.enter
     for route in routes:
         if route not in present:
             move.after.append(route.words())

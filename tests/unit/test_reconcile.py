@@ -533,6 +533,17 @@ def test_the_exit_relays_before_the_device_is_sent_there(linked: World) -> None:
     assert all(relays)
 
 
+def test_a_device_is_closed_in_even_if_its_exits_interface_is_not_there(linked: World) -> None:
+    host = linked["cella"]
+    for exit_cell in ("cellb", "cellc"):
+        host.drop_link(f"pic-{exit_cell}")
+    host.rules = {family: [rule for rule in host.rules[family] if rule.proto != 201] for family in (4, 6)}
+    assert 'Cannot find device "pic-cellb"' in call("pic_policy_route", host, {"routes": []})["msg"]
+    for family, sources in ((4, {"10.0.0.2", "10.0.0.3"}), (6, {"fd00:a::2", "fd00:a::3"})):
+        for priority in (4000, 4002):
+            assert {rule.src for rule in host.rules[family] if rule.priority == priority} == sources
+
+
 def test_a_withdrawn_offer_leaves_only_unreachable(linked: World) -> None:
     run = linked.job("offer_exit", cell="cellb", remote_cell="cella", offered="false")
     host = linked["cella"]
