@@ -122,8 +122,7 @@ class Cell:
         identity = self.identity
         items = list(items)
         removed = [item["name"] for item in items if item.get("state") == "absent"]
-        for name in removed:
-            self.wanted.links.pop(name, None)
+        gone = {name: self.wanted.links.pop(name) for name in removed if name in self.wanted.links}
         present = [item for item in items if item.get("state") != "absent"]
         for item in present:
             overlay.lay_link(self.before, {"name": item["name"]})
@@ -135,6 +134,12 @@ class Cell:
         self._check_interfaces(present)
         pending = [item["name"] for item in present if self.wanted.links[item["name"]].pending]
         plan = self._plan_records(records.LINK_PART)
+        forget: list[Step] = []
+        if gone:
+            # A link that goes is forgotten last: its record alone tells a later run what is still to be taken down.
+            kept = State(self.wanted.cell, {**self.wanted.links, **gone}, self.wanted.peers)
+            noted = self.store.writes(self.stored, records.replace_part(self.stored, kept, records.LINK_PART))
+            forget, plan.steps = plan.steps, [Write(path, text) for path, text in noted]
         plan.steps += self._plan_identity(identity).steps
         for item in present:
             link = self.wanted.links[item["name"]]
@@ -145,6 +150,7 @@ class Cell:
         for name in removed:
             plan.extend(self._plan_link_removal(name))
         plan.extend(self._plan_stale_routes())
+        plan.steps += forget
         plan.warnings += [f"Link {name!r} is pending: its public key or its networks are not known yet." for name in pending]
         for key in (item["public_key"] for item in present if item.get("generated") and item.get("public_key")):
             plan.after = [line.replace(key, wireguard.GENERATED) for line in plan.after]

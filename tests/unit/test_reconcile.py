@@ -415,6 +415,31 @@ def test_an_end_at_any_step_is_made_good_by_the_next_run(world: World, kill: boo
     assert number > 50
 
 
+@pytest.mark.parametrize("interface", [None, "pic-other", "wg0"])
+def test_an_unlink_that_dies_at_any_step_is_completed_by_the_next(linked: World, interface: str | None) -> None:
+    linked.inventory["cella"]["cell_peers"][0]["route_via"] = "direct"
+    linked.inventory["cella"]["cell_links"][0].update({"interface": interface} if interface else {})
+    linked.site()
+    host, number = linked["cella"], 0
+    calls = [given for given in linked.fork().job("unlink", cell="cella", remote_cell="cellb").calls if given[0] == "cella"]
+    for _host, module, args in calls:
+        host.reset()
+        done = host.fork()
+        assert not call(module, done, args).get("failed")
+        for step in range(1, len(done.steps) + 1):
+            number += 1
+            twin = host.fork()
+            twin.fail_at, twin.kill = step, True
+            with pytest.raises(Killed):
+                call(module, twin, args)
+            twin.fail_at = None
+            assert not call(module, twin, args).get("failed")
+            assert twin.text() == done.text(), f"{module}, step {step}: {done.steps[step - 1]}"
+            assert {str(flows) for flows in twin.ended} == {str(flows) for flows in done.ended}
+        host = done
+    assert number > 10
+
+
 VOICE = ["-D", "-f", "ipv4", "-p", "udp", "-s", "10.0.1.0/24", "--orig-dst", "10.0.0.3", "--orig-port-dst", "5060"]
 
 
