@@ -105,6 +105,9 @@ class Cell:
         plan = self._plan_records(records.CELL_PART)
         plan.extend(self._plan_networkd())
         plan.extend(self._plan_identity(identity))
+        if any(set(self.wanted.routed_addresses(family)) - set(self.before.routed_addresses(family)) for family in FAMILIES):
+            # A routed device's new address must not work before it is closed in.
+            plan.steps += self._plan_second_layer()[0].steps
         plan.extend(self._plan_devices(identity, {str(item["name"]): item.get("preshared_key") or None for item in peers}))
         facts = {
             "public_key": identity.public,

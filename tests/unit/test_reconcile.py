@@ -569,6 +569,20 @@ def test_a_device_is_closed_in_even_if_its_exits_interface_is_not_there(linked: 
             assert {rule.src for rule in host.rules[family] if rule.priority == priority} == sources
 
 
+def test_a_routed_devices_new_address_does_not_work_before_it_is_closed_in(linked: World) -> None:
+    host, seen = linked["cella"], []
+
+    def watch(_step: str) -> None:
+        if any("10.0.0.9/32" in peer.allowed for peer in host.wg["wg0"].peers.values()):
+            seen.append("-s 10.0.0.9/32 -j PIC-HOME" in host.chain(4, "PIC-ROUTED") and "-s fd00:a::9/128 -j PIC-HOME" in host.chain(6, "PIC-ROUTED"))
+
+    host.watch = watch
+    linked.inventory["cella"]["cell_peers"][0].update(addresses=["10.0.0.9", "fd00:a::9"])
+    linked.site()
+    assert seen
+    assert all(seen)
+
+
 def test_a_withdrawn_offer_leaves_only_unreachable(linked: World) -> None:
     run = linked.job("offer_exit", cell="cellb", remote_cell="cella", offered="false")
     host = linked["cella"]
