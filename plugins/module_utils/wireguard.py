@@ -226,6 +226,12 @@ def plan_interface(
     files = {} if files is None else files
     text = files.get(path) or host.read(path)
     gone = sorted(set(removed) - set(wanted.peers))
+    known = {} if observed is None else _endpoints(text)
+    for key, peer in wanted.peers.items():
+        if peer.endpoint and known.get(key) != peer.endpoint and resolve(host, peer.endpoint) is None:
+            # wg-quick would take the whole interface down for it; the other side can still dial.
+            plan.warnings.append(f"Endpoint {peer.endpoint!r} of {labels[key]} does not resolve now; it is left out until a run finds it.")
+            peer.endpoint = None
     new_text = merge_config(text, wanted, labels, gone, link)
     if new_text != text:
         plan.steps.append(Write(path, new_text))
@@ -240,7 +246,7 @@ def plan_interface(
         # "start" would do nothing for a unit whose interface somebody has deleted.
         plan.steps.append(Run(("systemctl", "restart", unit) if systemd else ("wg-quick", "up", wanted.name)))
     else:
-        _plan_live(host, plan, wanted, observed, parse_config(text or ""), gone, now, present_routes)
+        _plan_live(host, plan, wanted, observed, text, gone, now, present_routes)
     if plan:
         plan.describe([] if observed is None else describe(observed, labels, gone), describe(wanted, labels, ()))
     return plan
@@ -295,7 +301,7 @@ def resolve(host: Host, endpoint: str) -> str | None:
 
 
 def _plan_live(
-    host: Host, plan: Plan, wanted: Interface, observed: Interface, sections: list[Section], gone: list[str], now: float, present_routes: Iterable[Route]
+    host: Host, plan: Plan, wanted: Interface, observed: Interface, text: str | None, gone: list[str], now: float, present_routes: Iterable[Route]
 ) -> None:
     if wanted.private_key and observed.private_key != wanted.private_key:
         plan.steps.append(Run(("wg", "set", wanted.name, "private-key", "/dev/stdin"), wanted.private_key + "\n"))
@@ -304,12 +310,11 @@ def _plan_live(
     stale = [key for key in gone if key in observed.peers]
     if stale:
         plan.steps.append(Run(("wg", "set", wanted.name, *(word for key in stale for word in ("peer", key, "remove")))))
-    written = {section.get("publickey"): section for section in sections if section.header == "peer"}
+    written = _endpoints(text)
     blocks = []
     for key, peer in wanted.peers.items():
         current = observed.peers.get(key)
-        before = written.get(key)
-        endpoint = _endpoint_to_set(host, peer, current, before.get("endpoint") if before else None, now)
+        endpoint = _endpoint_to_set(host, peer, current, written.get(key), now)
         if current is not None and endpoint is None and _same_peer(peer, current):
             continue
         blocks += ["[Peer]", f"PublicKey = {key}", f"AllowedIPs = {', '.join(peer.allowed_ips)}"]
@@ -333,6 +338,11 @@ def _plan_live(
         missing = sorted(mine - present, key=str)
         plan.steps += batch(family, (f"route replace {route.render()}" for route in missing))
         plan.describe((), (route.words() for route in missing))
+
+
+def _endpoints(text: str | None) -> dict[str | None, str | None]:
+    """Return the endpoints that a file has, by public key."""
+    return {section.get("publickey"): section.get("endpoint") for section in parse_config(text or "") if section.header == "peer"}
 
 
 def _endpoint_to_set(host: Host, peer: Peer, current: Peer | None, written: str | None, now: float) -> str | None:

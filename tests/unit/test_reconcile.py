@@ -678,6 +678,23 @@ def test_a_link_with_a_cell_that_was_never_seen_is_pending_and_completed_later(w
     assert (world.site().changed, world.steps()) == ([], {})
 
 
+def test_an_endpoint_that_does_not_resolve_keeps_its_link_waiting_and_ends_no_run(world: World) -> None:
+    names, world["cella"].dns = world["cella"].dns, {}
+    run = world.site()
+    assert any("Endpoint 'cellb.example.net:51821' of cell cellb does not resolve now" in text for text in run.warnings())
+    assert world["cella"].wg["pic-cellb"].peers[world.public_key("cellb")].endpoint is None
+    world.reset()
+    assert (world.site().changed, world.steps()) == ([], {})
+    world["cella"].boot()
+    world.site("cella")
+    assert "pic-cellb" in world["cella"].wg
+    world["cella"].dns = names
+    world.site()
+    assert world["cella"].wg["pic-cellb"].peers[world.public_key("cellb")].endpoint == "192.0.2.12:51821"
+    world.reset()
+    assert (world.site().changed, world.steps()) == ([], {})
+
+
 def test_a_push_that_did_not_arrive_stays_pending_and_goes_out_later(linked: World) -> None:
     linked.dead = {"cellb"}
     linked.inventory["cella"]["cell_links"][0]["share"] = []
