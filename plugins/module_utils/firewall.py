@@ -172,6 +172,8 @@ def _to_cell(cell: Cell, link: Link, family: int) -> list[Rule]:
     rules = []
     for remote in of_family(family, link.address):
         rules += [Rule(f"-s {remote} -d {own} -p tcp --dport {cell.sync_port} -j ACCEPT", tag) for own in cell.own_addresses(family)]
+    # An admin's network is let in below: to the cell, not to the API.
+    rules += [Rule(f"-d {own} -p tcp --dport {cell.sync_port} -j DROP", tag) for own in cell.own_addresses(family)]
     rules.append(Rule(f"-j {names.chain('S', link.name)}", tag))
     rules += [Rule(f"-s {network} -j ACCEPT", tag) for network in of_family(family, cell.admin_networks)]
     return [*rules, Rule("-j DROP", tag)]

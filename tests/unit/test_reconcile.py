@@ -625,6 +625,18 @@ def test_a_registry_that_cannot_be_read_is_made_anew_with_the_ways_that_the_kern
     assert (linked.record("cella", "peer_registry.json"), linked["cella"].text(files=False)) == wanted
 
 
+def test_an_admin_network_reaches_the_cell_but_not_its_api(linked: World) -> None:
+    linked.inventory["cella"]["cell_admin_networks"] = ["10.0.1.0/24"]
+    linked.site()
+    assert linked["cella"].chain(4, "PIC-I-cellb") == [
+        "-s 10.0.1.1 -d 10.0.0.1 -p tcp -m tcp --dport 8088 -j ACCEPT",
+        "-d 10.0.0.1 -p tcp -m tcp --dport 8088 -j DROP",
+        "-j PIC-S-cellb",
+        "-s 10.0.1.0/24 -j ACCEPT",
+        "-j DROP",
+    ]
+
+
 def test_only_own_devices_reach_a_link_on_the_devices_interface(linked: World) -> None:
     linked.inventory["cella"]["cell_links"][0].update(interface="wg0")
     linked.site()
