@@ -154,7 +154,7 @@ def parse_config(text: str) -> list[Section]:
     pending: list[str] = []
     for line in text.splitlines():
         if line.strip().startswith("["):
-            sections.append(Section(line.strip().strip("[]").strip().lower(), [*pending, line]))
+            sections.append(Section(line.split("#", 1)[0].strip().strip("[]").strip().lower(), [*pending, line]))
             pending = []
         elif not line.strip() or line.strip().startswith("#"):
             pending.append(line)

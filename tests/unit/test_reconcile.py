@@ -276,6 +276,16 @@ def test_an_existing_devices_interface_keeps_its_key_its_peers_and_its_settings(
     assert "wg-quick down wg0" not in host.steps
 
 
+def test_a_comment_behind_a_header_hides_no_section(world: World) -> None:
+    host = world["cella"]
+    furnish(host)
+    text = WG0.replace("[Interface]", "[Interface] # at home").replace("[Peer]", "[Peer] # in the living room")
+    host.write("/etc/wireguard/wg0.conf", text + f"\n[Peer] # mine\nPublicKey = {device_key('phone')}\nAllowedIPs = 10.0.0.2/32\n")
+    world.site()
+    text = host.read("/etc/wireguard/wg0.conf") or ""
+    assert [text.count(word) for word in ("[Interface] # at home", "[Interface]", "[Peer] # in the living room", device_key("phone"))] == [1, 1, 1, 1]
+
+
 def test_an_exit_on_an_existing_devices_interface_does_not_take_the_host_along_at_the_next_boot(world: World) -> None:
     host = world["cella"]
     furnish(host)
