@@ -22,6 +22,7 @@ from .plan import Run
 
 CHAIN_PREFIX = "PIC-"
 _LOCK_WAIT = "10"  # seconds that iptables-restore waits for another one's lock
+_RULE_LINE = r"(?:\[\d+:\d+\] )?-A (\S+) ?(.*)"
 _NON_DECIDING = {"LOG", "NFLOG", "MARK", "CONNMARK", "TCPMSS", "TRACE", "CLASSIFY", "DSCP", "SET", "CT", "RETURN"}
 
 
@@ -106,7 +107,7 @@ def read_rules(host: Host, backend: Backend) -> SavedRuleset:
         return {}
     result = host.run([backend.save])
     # iptables-save ends with 0 after it has met tables that it cannot show.
-    if "incompatible" in result.out + result.err:
+    if any("incompatible" in line and not re.match(_RULE_LINE, line) for line in (result.out + result.err).splitlines()):
         raise CommandFailed([backend.save], result.rc, result.out + result.err)
     return parse_save(result.out)
 
@@ -123,7 +124,7 @@ def parse_save(text: str) -> SavedRuleset:
             table.policies[name] = policy
             table.rules.setdefault(name, [])
         else:
-            match = re.match(r"(?:\[\d+:\d+\] )?-A (\S+) ?(.*)", line)
+            match = re.match(_RULE_LINE, line)
             if match:
                 table.rules.setdefault(match[1], []).append(match[2])
     return saved

@@ -104,6 +104,11 @@ def test_tables_that_cannot_be_shown_are_an_error(host: FakeHost, monkeypatch: p
         iptables.read_rules(host, Backend(4, ""))
 
 
+def test_a_rule_may_speak_of_what_is_incompatible(host: FakeHost) -> None:
+    host.iptables(4, "filter", '-A INPUT -m comment --comment "incompatible clients" -j DROP')
+    assert len(iptables.read_rules(host, Backend(4, ""))["filter"].rules["INPUT"]) == 1
+
+
 def restored(wanted: dict[str, Table], saved: str) -> list[str]:
     """Return the lines of the one restore."""
     steps, _before, _after = iptables.plan_rules(wanted, iptables.parse_save(saved), OURS, Backend(4, ""))
