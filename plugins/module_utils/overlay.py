@@ -28,6 +28,8 @@ def lay_cell(state: State, args: Args | None) -> None:
     for key in ("interface", "uplink"):
         if key in given:
             setattr(cell, key, names.check_interface(given[key]))
+            if given[key].startswith("pic-"):
+                raise BadInput(f"{key} {given[key]!r} of cell {cell.name!r} begins with 'pic-', which the rules take for a link. Name another interface.")
     for key in ("listen_port", "link_port_base", "sync_port"):
         if key in given:
             setattr(cell, key, _port(given[key], f"{key} of cell {cell.name!r}"))

@@ -181,6 +181,7 @@ def test_a_second_exit_on_one_interface_is_refused(linked: World) -> None:
         ({"cell": {"networks": ["10.0.0.1/24", "fd00:a::1/64", "10.0.1.1/24"]}}, ("10.0.1.0/24", "link 'cellb'")),
         ({"cell": {"interface": "wg 0"}}, ("'wg 0'", "1 to 15 characters")),
         ({"cell": {"interface": "eth0"}}, ("'eth0'", "not WireGuard")),
+        ({"cell": {"interface": "pic-home"}}, ("'pic-home'", "for a link")),
         ({"cell": {"listen_port": 99999}}, ("listen_port", "99999")),
         ({"cell": {"admin_networks": ["192.0.2.1/24"]}}, ("admin_networks", "host bits")),
         ({"cell": {"services": [{"name": "web", "port": 80}]}}, ("'web'", "address")),
