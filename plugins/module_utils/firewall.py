@@ -132,7 +132,9 @@ def home_chain(cell: Cell, family: int) -> list[Rule]:
 
 def _guard(cell: Cell, family: int) -> list[Rule]:
     """Without these a revoked flow keeps its full rate: its server's next packet makes the entry anew."""
-    rules = [Rule(f"-p tcp ! --syn {_NEW} -j REJECT --reject-with tcp-reset")]
+    # INVALID is what a flow's next packet is where the host forbids picking up connections (nf_conntrack_tcp_loose=0). TCP alone:
+    # the kernel's own ICMP errors about a first packet are INVALID as well.
+    rules = [Rule(f"-p tcp {_INVALID}"), Rule(f"-p tcp ! --syn {_NEW} -j REJECT --reject-with tcp-reset")]
     for source in sorted({*cell.udp_services(), *cell.retired}):
         address, port = source.split()
         rules += [Rule(f"-s {own} -p udp --sport {port} {_NEW} -j DROP") for own in of_family(family, [address])]

@@ -635,6 +635,10 @@ def test_a_registry_that_cannot_be_read_is_made_anew_with_the_ways_that_the_kern
     assert (linked.record("cella", "peer_registry.json"), linked["cella"].text(files=False)) == wanted
 
 
+def test_the_guard_stops_what_is_invalid_too(linked: World) -> None:
+    assert linked["cella"].chain(4, "PIC-GUARD")[0] == "-p tcp -m conntrack --ctstate INVALID -j DROP"
+
+
 def test_an_admin_network_reaches_the_cell_but_not_its_api(linked: World) -> None:
     linked.inventory["cella"]["cell_admin_networks"] = ["10.0.1.0/24"]
     linked.site()
