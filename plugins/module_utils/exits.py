@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from .errors import BadInput
 from .networks import FAMILIES, WIDEST_DEFAULT_LIKE, of_family
-from .records import Link, State
+from .records import Cell, Link, State
 from .routing import MAIN, PRIORITIES, RESERVED_TABLES, TABLES, UNREACHABLE_DEFAULT_METRIC, UNREACHABLE_NETWORK_METRIC, Route, Routing, Rule
 
 
@@ -81,20 +81,22 @@ def exit_routes(state: State, family: int) -> list[Route]:
         link = state.links.get(name)
         if link is not None and link.exit_table:
             routes.append(Route(family, "default", None, link.exit_table, UNREACHABLE_DEFAULT_METRIC))
-            if state.exit_is_effective(name) and link.has_family(family) and link.interface:
+            if state.exit_is_effective(name) and link.has_family(family) and state.cell.has_family(family) and link.interface:
                 routes.append(Route(family, "default", link.interface, link.exit_table))
     return routes
 
 
-def link_routes(link: Link, family: int | None = None) -> list[Route]:
+def link_routes(cell: Cell, link: Link) -> list[Route]:
     """Return the routes to a linked cell's networks, each with an unreachable one behind it.
 
     Without that, traffic to a linked cell leaves by the uplink, NATed, while the link is down.
     """
     routes = []
-    for wanted in FAMILIES if family is None else (family,):
-        for network in of_family(wanted, link.networks):
-            routes += [Route(wanted, network, link.interface), Route(wanted, network, None, MAIN, UNREACHABLE_NETWORK_METRIC)]
+    for family in FAMILIES:
+        for network in of_family(family, link.networks):
+            if cell.has_family(family):  # or it has no address there, and perhaps a kernel that refuses the route
+                routes.append(Route(family, network, link.interface))
+            routes.append(Route(family, network, None, MAIN, UNREACHABLE_NETWORK_METRIC))
     return routes
 
 

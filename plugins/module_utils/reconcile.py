@@ -371,7 +371,7 @@ class Cell:
             addresses = sorted_networks(host_networks(cell.own_addresses()))
             wanted = wireguard.Interface(interface, identity.private, None, link.listen_port, {key: peer}, addresses, link.mtu)
             removed += [other for other in (observed.peers if observed else ()) if other != key]
-        wanted.routes = exits.link_routes(link)
+        wanted.routes = exits.link_routes(cell, link)
         if in_use and not shared:
             wanted.routes += [r for family in FAMILIES for r in exits.exit_routes(self.wanted, family) if r.device == interface]
         present = [route for family in FAMILIES for route in self.observed.routing[family].routes]
@@ -409,7 +409,7 @@ class Cell:
     def _plan_stale_routes(self) -> Plan:
         """Plan the end of the routes to networks of links that are gone, renumbered, or on another interface."""
         plan = Plan()
-        standing = {route for link in self.wanted.links.values() for route in exits.link_routes(link)}
+        standing = {route for link in self.wanted.links.values() for route in exits.link_routes(self.wanted.cell, link)}
         # An interface that goes takes its own routes along.
         falling = {name for name in self.observed.wireguard if name.startswith("pic-")} - {link.interface for link in self.wanted.links.values()}
         for family in FAMILIES:

@@ -52,6 +52,10 @@ class Cell:
         """Return the cell's own addresses, without prefix."""
         return [str(ip_interface(n).ip) for n in self.networks if family in (None, ip_interface(n).version)]
 
+    def has_family(self, family: int) -> bool:
+        """Tell whether the cell has a network of this family; while none is known it may have both."""
+        return not self.networks or bool(self.own_networks(family))
+
     def own_networks(self, family: int | None = None) -> list[str]:
         """Return the cell's own networks."""
         return [str(ip_interface(n).network) for n in self.networks if family in (None, ip_interface(n).version)]

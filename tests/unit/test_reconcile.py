@@ -94,6 +94,12 @@ def test_each_link_carries_the_own_address_and_routes_with_an_unreachable_one_be
         assert routes == {("pic-cellb", 1024 if ":" in network else 0), (None, 4294967295)}
 
 
+def test_a_cell_without_ipv6_has_no_ipv6_route_into_a_link(linked: World) -> None:
+    routes = [route for route in linked["cellc"].routes if route.proto == 201 and route.family == 6]
+    assert {(route.dst, route.dev) for route in routes} == {("fd00:a::/64", None)}
+    assert "-6 route replace fd00:a::/64 dev" not in (linked["cellc"].read("/etc/wireguard/pic-cella.conf") or "")
+
+
 def test_two_devices_leave_by_two_exits_and_a_third_directly(linked: World) -> None:
     host = linked["cella"]
     tables = {link: linked.link("cella", link)["exit_table"] for link in ("cellb", "cellc")}
