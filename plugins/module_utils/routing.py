@@ -16,7 +16,7 @@ from .networks import WIDEST_DEFAULT_LIKE
 from .plan import Run, Step
 
 PROTOCOL = 201  # marks what is ours; clear of the protocols that the kernel, DHCP and routing daemons use
-MAIN = 254
+MAIN, LOCAL = 254, 255
 RESERVED_TABLES = frozenset({0, 253, 254, 255})
 TABLES = range(4200, 5200)
 
@@ -25,7 +25,7 @@ PRIORITIES = range(4000, 4998, 10)
 
 UNREACHABLE_DEFAULT_METRIC = 4278198272
 UNREACHABLE_NETWORK_METRIC = 4294967295
-_UNREACHABLE = 7  # RTN_UNREACHABLE
+_UNICAST, _UNREACHABLE = 1, 7  # RTN_UNICAST, RTN_UNREACHABLE
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Routing:
     routes: tuple[Route, ...] = ()
     foreign_priorities: frozenset[int] = frozenset()
     foreign_tables: frozenset[int] = frozenset()
-    host_networks: tuple[tuple[str, str], ...] = ()  # (device, network) of main that is not ours
+    host_networks: tuple[tuple[str, str], ...] = ()  # (device, network) of all tables but local that is not ours
     connected: tuple[tuple[str, str], ...] = ()  # those of them that the host is itself in
     uplink: str | None = None
 
@@ -115,13 +115,13 @@ def parse_routing(family: int, rules: list[dict[str, Any]], routes: list[dict[st
             own_routes.append(Route(family, _network(destination), None if unreachable else device, table, None if implied else metric))
             continue
         foreign_tables.add(table)
-        if table != MAIN or unreachable or not device:
+        if table == LOCAL or _number(item.get("type")) not in (None, _UNICAST) or not device:
             continue
         if destination == "default":
-            defaults.append((metric or 0, device))
+            defaults += [(metric or 0, device)] if table == MAIN else []
         elif not destination.startswith("fe80:") and ipaddress.ip_network(_network(destination)).prefixlen > WIDEST_DEFAULT_LIKE[family]:
             networks.append((device, _network(destination)))
-            if "gateway" not in item and "via" not in item:
+            if table == MAIN and "gateway" not in item and "via" not in item:
                 connected.append(networks[-1])
     return Routing(
         tuple(own_rules),

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.pic.cells.plugins.module_utils.routing import parse_routing
 from ansible_collections.pic.cells.tests.unit.fake_host import FakeHost, made_key
 from ansible_collections.pic.cells.tests.unit.world import World, call, device_key
 
@@ -162,6 +163,19 @@ def test_what_cannot_be_of_a_link_is_refused(linked: World, args: dict[str, Any]
 def test_an_interface_that_is_somebody_elses_is_not_taken(linked: World) -> None:
     linked["cella"].add_link("pic-far")
     refused(linked, "wg_cell_peer", FAR, "'pic-far'", "'far'", "not WireGuard")
+
+
+def test_a_black_hole_is_neither_a_network_of_the_host_nor_an_uplink() -> None:
+    shown = {"type": "6", "dev": "lo", "protocol": "3", "metric": 5, "flags": [], "pref": "medium"}
+    seen = parse_routing(6, [], [{**shown, "dst": "fd00::/8"}, {**shown, "dst": "default"}])
+    assert (seen.host_networks, seen.connected, seen.uplink) == ((), (), None)
+
+
+def test_a_network_that_another_vpn_routes_in_a_table_of_its_own_is_refused(linked: World) -> None:
+    host = linked["cella"]
+    host.add_link("tailscale0", "100.100.1.1/32")
+    host.by_hand("ip -4 route add 10.9.0.0/24 dev tailscale0 table 52")
+    refused(linked, "wg_cell_peer", {**FAR, "networks": ["10.9.0.0/24"], "address": ["10.9.0.1"]}, "10.9.0.0/24", "tailscale0", "link 'far'")
 
 
 def test_a_second_exit_on_one_interface_is_refused(linked: World) -> None:
