@@ -18,7 +18,8 @@ options:
   _terms:
     description:
       - The host whose cell is meant, or V(sides) for the hosts that this host works on, V(others) for linked hosts outside the play,
-        V(unreachable) for those that this run could not reach, V(refusals) for what forbids the run.
+        V(unreachable) for those that this run could not reach, V(advertised) for [host, device] of uplinks known by router advertisements,
+        V(refusals) for what forbids the run.
     required: true
   job:
     description: The day-2 change as M(pic.cells.pic_cells_check) returned it; empty for the whole site.
@@ -59,6 +60,7 @@ class LookupModule(LookupBase):
             "sides": lambda: mesh.sides(own),
             "others": lambda: mesh.others(own),
             "unreachable": lambda: sorted(mesh.unreachable()),
+            "advertised": lambda: [[host, device] for host in mesh.sides(own) for device in mesh.read(host).get("advertised", ())],
             "refusals": mesh.refusals,
         }
         return [words[term]() if term in words else mesh.side(term) for term in terms]

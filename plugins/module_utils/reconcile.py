@@ -252,6 +252,7 @@ class Cell:
             "policy_rules": {f"ipv{family}": sorted(rule.render() for rule in seen.routing[family].rules) for family in FAMILIES},
             "routes": {f"ipv{family}": sorted(route.render() for route in seen.routing[family].routes) for family in FAMILIES},
             "missing": self._missing_packages(),
+            "advertised": self._advertised_uplinks(),
             "drift": self._drift() if state.cell.name else [],
         }
         overlay.lay_cell(self.wanted, cell)
@@ -272,6 +273,14 @@ class Cell:
                 lines += [f"missing: {line}" for line in sorted(set(plan.after) - set(plan.before))]
                 lines += [f"surplus: {line}" for line in sorted(set(plan.before) - set(plan.after))]
         return lines
+
+    def _advertised_uplinks(self) -> list[str]:
+        """Return the devices whose IPv6 default route the kernel took from a router and will drop as soon as it forwards."""
+        return [
+            device
+            for device in sorted(set(self.observed.routing[6].advertised))
+            if (self.host.read(f"/proc/sys/net/ipv6/conf/{device}/accept_ra") or "").strip() == "1"
+        ]
 
     def _missing_packages(self) -> list[str]:
         tools = ("wg", "wg-quick", "ip", "iptables", "ip6tables", "conntrack")

@@ -25,6 +25,7 @@ PRIORITIES = range(4000, 4998, 10)
 
 UNREACHABLE_DEFAULT_METRIC = 4278198272
 UNREACHABLE_NETWORK_METRIC = 4294967295
+_ADVERTISED = 9  # RTPROT_RA
 _UNICAST, _UNREACHABLE = 1, 7  # RTN_UNICAST, RTN_UNREACHABLE
 
 
@@ -79,6 +80,7 @@ class Routing:
     host_networks: tuple[tuple[str, str], ...] = ()  # (device, network) of all tables but local that is not ours
     connected: tuple[tuple[str, str], ...] = ()  # those of them that the host is itself in
     uplink: str | None = None
+    advertised: tuple[str, ...] = ()  # devices by which routers have made themselves known as a way out (IPv6)
 
 
 def read_routing(host: Host, family: int) -> Routing:
@@ -104,7 +106,7 @@ def parse_routing(family: int, rules: list[dict[str, Any]], routes: list[dict[st
             foreign_priorities.add(priority)
             if table is not None:
                 foreign_tables.add(table)
-    own_routes, networks, connected, defaults = [], [], [], []
+    own_routes, networks, connected, defaults, advertised = [], [], [], [], []
     for item in routes:
         table, metric = _number(item.get("table")) or MAIN, _number(item.get("metric"))
         destination, device = item["dst"], item.get("dev") or next((hop.get("dev") for hop in item.get("nexthops", ())), None)
@@ -119,6 +121,7 @@ def parse_routing(family: int, rules: list[dict[str, Any]], routes: list[dict[st
             continue
         if destination == "default":
             defaults += [(metric or 0, device)] if table == MAIN else []
+            advertised += [device] if _number(item.get("protocol")) == _ADVERTISED else []
         elif not destination.startswith("fe80:") and ipaddress.ip_network(_network(destination)).prefixlen > WIDEST_DEFAULT_LIKE[family]:
             networks.append((device, _network(destination)))
             if table == MAIN and "gateway" not in item and "via" not in item:
@@ -131,6 +134,7 @@ def parse_routing(family: int, rules: list[dict[str, Any]], routes: list[dict[st
         tuple(networks),
         tuple(connected),
         min(defaults)[1] if defaults else None,
+        tuple(advertised),
     )
 
 

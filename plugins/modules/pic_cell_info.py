@@ -93,6 +93,11 @@ conflicts:
   returned: success
   type: list
   elements: str
+advertised:
+  description: The devices whose IPv6 default route comes from router advertisements that the kernel ignores once it forwards (C(accept_ra) is 1).
+  returned: success
+  type: list
+  elements: str
 missing:
   description: The Debian packages of the programs that are not installed.
   returned: success

@@ -674,6 +674,14 @@ def test_the_cell_hears_the_answers_to_what_it_asks_over_a_link_on_the_devices_i
     assert answers < rules.index("-i wg0 -s 10.0.1.0/24 -j PIC-I-cellb")
 
 
+def test_an_uplink_known_by_router_advertisements_is_named(linked: World) -> None:
+    host = linked["cella"]
+    next(route for route in host.routes if route.family == 6 and route.dst == "::/0" and route.dev == "eth0").proto = 9
+    for value, named in (("0", []), ("1", ["eth0"]), ("2", [])):
+        host.write("/proc/sys/net/ipv6/conf/eth0/accept_ra", f"{value}\n")
+        assert call("pic_cell_info", host, {})["advertised"] == named
+
+
 # Hosts that are not there
 
 
