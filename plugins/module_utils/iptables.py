@@ -197,6 +197,8 @@ def _plan_table(wanted: Table, saved: Saved, ours: tuple[str, ...], only: set[st
             lines.after += [f"{chain} {rule.text}" for rule in rules]
     for chain, policy in saved.policies.items():
         unwanted = policy == "-" and chain.startswith(CHAIN_PREFIX) and chain not in wanted.chains
+        # Others may begin a chain's name as we do.
+        unwanted = unwanted and all(is_own_tag(comment_of(rule)) for rule in saved.rules[chain])
         if unwanted and (only is None or chain in only):
             declared.append(f":{chain} - [0:0]")
             dropped.append(f"-X {chain}")

@@ -185,6 +185,11 @@ def test_an_own_chain_that_differs_is_replaced_whole(chain: tuple[Rule, ...]) ->
     assert lines == ["*filter", ":PIC-FWD - [0:0]", f"-A {Rule('-j RETURN').render('PIC-FWD')}", "COMMIT"]
 
 
+def test_a_chain_of_others_stays_even_if_its_name_begins_like_ours() -> None:
+    text = saved("-j PIC-PEERS").replace(":OTHERS", ":PIC-PEERS - [0:0]\n:OTHERS").replace("COMMIT", "-A PIC-PEERS -s 10.0.0.9 -j DROP\nCOMMIT")
+    assert not [line for line in restored({}, text) if "PIC-PEERS" in line]
+
+
 def test_what_is_no_longer_wanted_goes_and_a_chain_of_others_stays() -> None:
     lines = restored({}, saved("JUMP", "-j OTHERS"))
     assert lines == ["*filter", ":PIC-FWD - [0:0]", f"-D {Rule('-j PIC-FWD').render('FORWARD')}", "-X PIC-FWD", "COMMIT"]
