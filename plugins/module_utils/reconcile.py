@@ -354,8 +354,15 @@ class Cell:
             peers[key] = wireguard.Peer(key, host_networks(peer.addresses), preshared_key=given.get(name) or written.get(key))
             labels[key] = f"device {name}"
         removed = {p.public_key for p in self.before.peers.values() if p.public_key} - set(peers)
-        wanted = wireguard.Interface(cell.interface, identity.private, None, cell.listen_port, peers, [str(n) for n in cell.networks])
+        wanted = wireguard.Interface(cell.interface, identity.private, None, cell.listen_port, peers, self._device_addresses())
         return wireguard.plan_interface(self.host, wanted, self.observed.wireguard.get(cell.interface), labels, sorted(removed), self.now, files=self.files)
+
+    def _device_addresses(self) -> list[str]:
+        """Return the addresses of the devices' interface: the cell's, and what somebody else has put into its file."""
+        cell = self.wanted.cell
+        text = self.files.get(wireguard.config_path(cell.interface)) or self.host.read(wireguard.config_path(cell.interface))
+        ours = {*cell.networks, *self.stored.cell.networks}
+        return [*cell.networks, *(address for address in wireguard.addresses_of(text) if address not in ours)]
 
     def _plan_link(self, link: Link, identity: Identity, preshared_key: str | None, exit_wanted: bool | None = None) -> Plan:
         """Plan one link's interface and peer; exit_wanted None follows the records."""
@@ -375,7 +382,7 @@ class Cell:
         shared = interface == cell.interface
         observed = self.observed.wireguard.get(interface)
         if shared:
-            wanted = wireguard.Interface(interface, identity.private, None, cell.listen_port, {key: peer}, list(cell.networks))
+            wanted = wireguard.Interface(interface, identity.private, None, cell.listen_port, {key: peer}, self._device_addresses())
         else:
             addresses = sorted_networks(host_networks(cell.own_addresses()))
             wanted = wireguard.Interface(interface, identity.private, None, link.listen_port, {key: peer}, addresses, link.mtu)
@@ -400,7 +407,7 @@ class Cell:
     def _plan_without_peer(self, key: str) -> Plan:
         """Plan the end of a link on the devices' interface."""
         cell = self.wanted.cell
-        wanted = wireguard.Interface(cell.interface, self.identity.private, None, cell.listen_port, {}, list(cell.networks))
+        wanted = wireguard.Interface(cell.interface, self.identity.private, None, cell.listen_port, {}, self._device_addresses())
         return wireguard.plan_interface(self.host, wanted, self.observed.wireguard.get(cell.interface), {}, [key], self.now, files=self.files)
 
     def _plan_end_elsewhere(self, link: Link) -> Plan:

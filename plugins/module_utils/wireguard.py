@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import ipaddress
 import re
 from collections.abc import Iterable, Mapping
@@ -163,6 +164,16 @@ def parse_config(text: str) -> list[Section]:
             pending = []
     sections[-1].lines += pending
     return sections
+
+
+def addresses_of(text: str | None) -> list[str]:
+    """Return the addresses that a configuration file gives its interface, each with its prefix; what is none has no effect there either."""
+    settings = [_setting(line) for section in parse_config(text or "") if section.header == "interface" for line in section.lines]
+    found = []
+    for one in (part.strip() for name, value in settings if name == "address" for part in value.split(",")):
+        with contextlib.suppress(ValueError):
+            found.append(str(ipaddress.ip_interface(one)))
+    return found
 
 
 def render_config(sections: Iterable[Section]) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.pic.cells.plugins.module_utils import wireguard
 from ansible_collections.pic.cells.plugins.module_utils.command import Result
 from ansible_collections.pic.cells.tests.unit.fake_host import MAIN, FakeHost, Killed, made_key
 from ansible_collections.pic.cells.tests.unit.world import Refusal, Run, World, call, device_key, three_cells
@@ -280,6 +281,20 @@ def test_an_existing_devices_interface_keeps_its_key_its_peers_and_its_settings(
     assert "# the television" in text
     assert "# somebody's own" in text
     assert "wg-quick down wg0" not in host.steps
+
+
+def test_an_address_that_somebody_gave_the_devices_interface_stays(world: World) -> None:
+    host = world["cella"]
+    furnish(host)
+    host.write("/etc/wireguard/wg0.conf", WG0.replace("Address = 10.0.0.1/24,", "Address = 10.66.0.1/24, 10.0.0.1/24,"))
+    host.by_hand("systemctl restart wg-quick@wg0")
+    world.site()
+    assert wireguard.addresses_of(host.read("/etc/wireguard/wg0.conf")) == ["10.0.0.1/24", "fd00:a::1/64", "10.66.0.1/24"]
+    world.inventory["cella"]["cell_networks"] = ["10.0.3.1/24", "fd00:a::1/64"]
+    world.inventory["cella"].update(cell_peers=[], cell_services=[], cell_links=[{"name": "cellb"}, {"name": "cellc"}])
+    world.inventory["cella"]["cell_peers"] = [{"name": name, "state": "absent"} for name in ("phone", "tablet", "laptop")]
+    world.site()
+    assert wireguard.addresses_of(host.read("/etc/wireguard/wg0.conf")) == ["10.0.3.1/24", "fd00:a::1/64", "10.66.0.1/24"]
 
 
 def test_a_comment_behind_a_header_hides_no_section(world: World) -> None:
