@@ -17,6 +17,7 @@ import yaml
 
 PROJECT = Path(__file__).resolve().parents[2]
 INVENTORY = PROJECT / "molecule" / "inventory.yml"
+PLAIN = {"ANSIBLE_FORCE_COLOR": "0", "ANSIBLE_NOCOLOR": "1"}
 CONTROLLER_ONLY = {
     "ansible.builtin.assert",
     "ansible.builtin.validate_argument_spec",
@@ -57,8 +58,7 @@ class Outcome:
 def call(cell: str, module: str, arguments: str) -> subprocess.CompletedProcess[str]:
     """Calls one module on a cell, as `ansible` does."""
     argv = ["ansible", "-i", str(INVENTORY), cell, "-m", f"pic.cells.{module}", "-a", arguments]
-    environment = {**os.environ, "ANSIBLE_FORCE_COLOR": "0", "ANSIBLE_NOCOLOR": "1"}
-    return subprocess.run(argv, env=environment, capture_output=True, text=True, check=False, timeout=60, cwd=PROJECT)
+    return subprocess.run(argv, env={**os.environ, **PLAIN}, capture_output=True, text=True, check=False, timeout=60, cwd=PROJECT)
 
 
 def play(name: str, *options: str, overlay: dict[str, Any] | None = None, inventory: Path = INVENTORY, **extra_vars: Any) -> Outcome:
@@ -83,7 +83,7 @@ def run(
     name: str, *options: str, overlay: dict[str, Any] | None = None, inventory: Path = INVENTORY, callback: str = "default", **extra_vars: Any
 ) -> subprocess.CompletedProcess[str]:
     """Runs a playbook as a user does, and returns what it printed."""
-    environment = {**os.environ, "MOLECULE_PROJECT_DIRECTORY": str(PROJECT), "ANSIBLE_STDOUT_CALLBACK": callback, "ANSIBLE_FORCE_COLOR": "0", "ANSIBLE_NOCOLOR": "1"}
+    environment = {**os.environ, **PLAIN, "MOLECULE_PROJECT_DIRECTORY": str(PROJECT), "ANSIBLE_STDOUT_CALLBACK": callback}
     argv = ["ansible-playbook", "-i", str(inventory)]
     with tempfile.NamedTemporaryFile("w", suffix=".yml") as file:
         if overlay:
