@@ -32,10 +32,22 @@ IMAGE = "localhost/pic-cell-lab"
 SHOW = f'{{{{.State.Status}}}} {{{{index .Config.Labels "{LABEL}.release"}}}} {{{{index .Config.Labels "{LABEL}.backend"}}}}'
 RELEASES = ("bookworm", "trixie")
 BACKENDS = ("nft", "legacy")
+# Each scenario has cells of another kind; make matrix runs all of them on every kind.
+KINDS = {
+    "absent": ("trixie", "nft"),
+    "default": ("bookworm", "nft"),
+    "exit_relay": ("trixie", "legacy"),
+    "neighbours": ("trixie", "nft"),
+    "prediction": ("bookworm", "legacy"),
+    "share": ("bookworm", "legacy"),
+    "unlink": ("trixie", "legacy"),
+}
 PACKAGES = (
     "python3,systemd,systemd-sysv,dbus,iproute2,iptables,nftables,conntrack,wireguard-tools,wireguard-go,"
-    "curl,iputils-ping,procps,ca-certificates,tcpdump,kmod,sudo,openssh-server"
+    "curl,iputils-ping,procps,ca-certificates,tcpdump,kmod,sudo,openssh-server,docker.io,ufw"
 )
+# neighbours of ours that a test starts where it wants them (neighbours.py)
+ASLEEP = ("docker.service", "docker.socket", "containerd.service", "ufw.service")
 ADMIN = "admin"  # may become root on the cells
 INTERNET = ("203.0.113.200", "2001:db8:ffff::200")
 GATEWAY = ("198.51.100.254", "2001:db8:113::254")
@@ -64,7 +76,7 @@ class Network:
 
 @dataclass(frozen=True)
 class Host:
-    """One container. `at` is its number in each of its networks, eth0 first; `listens` are the echo server's ports."""
+    """One container. `at` is its number in each of its networks, eth0 first (none: no network); `listens` are the echo server's ports."""
 
     name: str
     at: dict[str, int]
@@ -128,6 +140,7 @@ HOSTS = {
         Host("phone-a2", {"inet": 22}),
         Host("phone-a3", {"inet": 23}, ("tcp:8445", "udp:9003")),
         Host("phone-b1", {"inet": 24}),
+        Host("web", {}, ("tcp:80", "tcp:81")),  # a container of cella's docker: neighbours.py puts it on that bridge
     )
 }
 CELLS = [host for host in HOSTS.values() if host.is_cell]
@@ -173,6 +186,7 @@ def build_image(release: str) -> None:
             if subprocess.run(bootstrap, stdout=output, stderr=output, env=with_apt_proxy(), check=False).returncode:
                 raise LabError(f"debootstrap failed, see {log}: {log.read_text()[-500:]}")
         (root / "etc/machine-id").write_text("")  # each container its own
+        run(["chroot", str(root), "systemctl", "disable", *ASLEEP])
         excludes = [f"--exclude=./{path}/*" for path in ("dev", "proc", "sys", "var/cache/apt", "var/lib/apt/lists")]
         with subprocess.Popen(["tar", "--numeric-owner", *excludes, "-C", str(root), "-c", "."], stdout=subprocess.PIPE) as archive:
             imported = subprocess.run(
@@ -270,14 +284,14 @@ def tar_of(files: dict[str, str]) -> bytes:
 
 
 def create_argv(host: Host) -> list[str]:
-    argv = ["--systemd=always", "--cap-add", "NET_ADMIN,NET_RAW", "--security-opt", "unmask=/proc/sys", "--device", "/dev/net/tun"]
+    argv = ["--systemd=always", "--cap-add", "NET_ADMIN,NET_RAW,NET_BROADCAST", "--security-opt", "unmask=/proc/sys", "--device", "/dev/net/tun"]
     argv += ["--name", host.container, "--hostname", host.name, "--stop-timeout", "5"]
     for index, (name, number) in enumerate(host.at.items()):
         v4, v6 = NETWORKS[name].addresses(number)
         # a fixed MAC: the neighbours' ARP entries outlive a recreated container
         mac = f"02:50:49:43:{list(NETWORKS).index(name):02x}:{number:02x}"
         argv += ["--network", f"{PREFIX}{name}:ip={v4},ip={v6},mac={mac},interface_name=eth{index}"]
-    return argv
+    return argv if host.at else [*argv, "--network", "none"]
 
 
 def make_host(host: Host, release: str, backend: str, fresh: bool = False) -> None:
@@ -461,8 +475,8 @@ def status() -> None:
         known = podman("container", "inspect", "--format", SHOW, host.container, check=False)
         state, release, backend = known.stdout.split() if not known.returncode else ("absent", "-", "-")
         interfaces = inside(host.name, "wg", "show", "interfaces", check=False).stdout.strip() if state == "running" else ""
-        network, number = next(iter(host.at.items()))
-        print(row(host.name, state, release, backend, NETWORKS[network].addresses(number)[0], interfaces or "-"))
+        address = next((NETWORKS[network].addresses(number)[0] for network, number in host.at.items()), "-")
+        print(row(host.name, state, release, backend, address, interfaces or "-"))
 
 
 def enter(host: str, command: Sequence[str]) -> None:
@@ -474,10 +488,11 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="lab.py", description=__doc__)
     commands = parser.add_subparsers(dest="job", required=True)
     commands.add_parser("image", help="make the image, if it is not there").add_argument("release", choices=RELEASES, nargs="?", default=RELEASES[0])
+    kind = KINDS.get(os.environ.get("MOLECULE_SCENARIO_NAME", ""), (RELEASES[0], BACKENDS[0]))
     for job, text in (("up", "make what is missing or broken"), ("reset", "bring the cells back to their first day")):
         command = commands.add_parser(job, help=text)
-        command.add_argument("--cells-release", choices=RELEASES, default=os.environ.get("PIC_LAB_CELLS_RELEASE") or RELEASES[0])
-        command.add_argument("--backend", choices=BACKENDS, default=os.environ.get("PIC_LAB_BACKEND") or BACKENDS[0])
+        command.add_argument("--cells-release", choices=RELEASES, default=os.environ.get("PIC_LAB_CELLS_RELEASE") or kind[0])
+        command.add_argument("--backend", choices=BACKENDS, default=os.environ.get("PIC_LAB_BACKEND") or kind[1])
     commands.add_parser("phones", help="connect the phones to their cells")
     commands.add_parser("demo", help="show with whose address each phone is seen")
     commands.add_parser("status", help="show the hosts")

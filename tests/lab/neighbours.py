@@ -3,7 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Neighbours for the lab's cells: what other software and the owner have there, and wrappers that log every command's arguments.
 
-neighbours.py plants all of it on all cells, and keeps what was there before the collection came in .build/lab/neighbours.
+On all cells: rules, policy rules, a docker-like bridge, and another VPN. On cella besides: docker itself with a published container, and an older wg0;
+on cellb: ufw, and somebody's masquerade; on cellc: rules as firewalld writes them, and rules in the other iptables variant.
+neighbours.py plants all of it, and keeps what was there before the collection came in .build/lab/neighbours.
 """
 
 from __future__ import annotations
@@ -12,15 +14,19 @@ import json
 import re
 import sys
 
-from lab import CELLS, STATE, inside
+from lab import CELLS, PREFIX, STATE, inside, podman, run
 from packets import snapshot
 
 LOG = "/run/pic-argv.log"
-TOOLS = "wg wg-quick ip conntrack systemctl sysctl getent iptables ip6tables iptables-save ip6tables-save iptables-restore ip6tables-restore"
+TOOLS = "wg wg-quick ip conntrack systemctl sysctl getent " + " ".join(
+    f"{tool}{variant}{job}" for tool in ("iptables", "ip6tables") for variant in ("", "-nft", "-legacy") for job in ("", "-save", "-restore")
+)
 READS = re.compile(
     r"(wg (show|pubkey|genkey)|ip (-[46N] |-json )*(addr|rule|route|link) show|ip6?tables(-save|-nft-save|-legacy-save)?( -V)?$"
     r"|systemctl (is-\S+|show|status|list-\S+)|sysctl -e -n|sysctl -n|getent )"
 )
+
+POLICY_RULES = "ip rule add from 192.0.2.0/24 lookup 777 pref 4500\nip -6 rule add from 2001:db8:2::/64 lookup 777 pref 3990"
 
 # The wireguard interface wg0 of cella is there before: it is adopted, and its old peer stays.
 PLANT = r"""
@@ -50,13 +56,11 @@ COMMIT
 COMMIT
 END
 done
-ip link add docker0 type bridge
+if [ "$(hostname)" = cella ]; then systemctl enable --quiet --now docker; else ip link add docker0 type bridge; ip address add 172.17.0.1/16 dev docker0; fi
 echo 1 >/proc/sys/net/ipv6/conf/docker0/disable_ipv6
-ip address add 172.17.0.1/16 dev docker0
 ip link set docker0 up
-ip rule add from 192.0.2.0/24 lookup 777 pref 4500
+$POLICY_RULES
 ip route add 192.0.2.0/25 dev eth0 table 777
-ip -6 rule add from 2001:db8:2::/64 lookup 777 pref 3990
 umask 077
 key() { [ -e "/root/$1.key" ] || wg genkey >"/root/$1.key"; cat "/root/$1.key"; }
 conf() {
@@ -67,7 +71,48 @@ conf() {
     systemctl enable --quiet --now "wg-quick@$1"
 }
 conf wgother 51999 192.0.2.129/25 192.0.2.130/32
-if [ "$(hostname)" = cella ]; then conf wg0 51820 "10.0.0.1/24, fd00:a::1/64" 10.0.0.200/32; fi
+case $(hostname) in
+cella)
+    conf wg0 51820 "10.0.0.1/24, fd00:a::1/64" 10.0.0.200/32
+    # the way of a container of docker's, as `docker run -p 8446:80 -p 8447:81` makes it
+    echo 1 >/proc/sys/net/ipv6/conf/vweb/disable_ipv6
+    ip link set vweb master docker0 up
+    for port in 80 81; do
+        iptables -t nat -A POSTROUTING -s 172.17.0.2 -d 172.17.0.2 -p tcp --dport $port -j MASQUERADE
+        iptables -t nat -A DOCKER ! -i docker0 -p tcp --dport $((port + 8366)) -j DNAT --to-destination 172.17.0.2:$port
+        iptables -I DOCKER -d 172.17.0.2 ! -i docker0 -o docker0 -p tcp --dport $port -j ACCEPT
+    done ;;
+cellb)
+    ufw allow 22/tcp
+    ufw --force enable
+    for tool in iptables ip6tables; do $tool -t nat -A POSTROUTING ! -o wg0 -j MASQUERADE; done ;;
+cellc)
+    for tool in iptables ip6tables; do
+        [ $tool = iptables ] && prohibited=icmp-host-prohibited || prohibited=icmp6-adm-prohibited
+        $tool-restore --noflush <<END
+*filter
+:INPUT_ZONES - [0:0]
+:IN_public - [0:0]
+:FORWARD_ZONES - [0:0]
+:FWD_public - [0:0]
+-A INPUT -m conntrack --ctstate RELATED,ESTABLISHED,DNAT -j ACCEPT
+-A INPUT -j INPUT_ZONES
+-A INPUT -m conntrack --ctstate INVALID -j DROP
+-A INPUT -j REJECT --reject-with $prohibited
+-A INPUT_ZONES -g IN_public
+-A IN_public -p tcp --dport 22 -m conntrack --ctstate NEW,UNTRACKED -j ACCEPT
+-A FORWARD -m conntrack --ctstate RELATED,ESTABLISHED,DNAT -j ACCEPT
+-A FORWARD -j FORWARD_ZONES
+-A FORWARD -m conntrack --ctstate INVALID -j DROP
+-A FORWARD -j REJECT --reject-with $prohibited
+-A FORWARD_ZONES -i eth0 -g FWD_public
+COMMIT
+END
+        $tool -V | grep -q legacy && other=nft || other=legacy
+        [ $tool = iptables ] && one=192.0.2.77 || one=2001:db8:2::77
+        $tool-$other -A FORWARD -s $one -j DROP
+    done ;;
+esac
 : >"$LOG"
 """
 
@@ -107,10 +152,18 @@ def writing_commands(cell: str) -> list[str]:
     return [line for line in commands(cell) if not READS.match(line)]
 
 
+def plug_in(container: str, cell: str) -> None:
+    """Leads a wire from a container without network to a cell, as docker does for its own."""
+    pid, cell_pid = (podman("inspect", "--format", "{{.State.Pid}}", PREFIX + host).stdout.strip() for host in (container, cell))
+    run(["ip", "link", "add", "vweb", "netns", cell_pid, "type", "veth", "peer", "name", "eth0", "netns", pid])
+    inside(container, "ip", "-batch", "-", stdin="address add 172.17.0.2/16 dev eth0\nlink set eth0 up\nroute add default via 172.17.0.1\n")
+
+
 def main() -> int:
     (STATE / "neighbours").mkdir(exist_ok=True, parents=True)
+    plug_in("web", "cella")
     for cell in CELLS:
-        inside(cell.name, "sh", "-c", f"TOOLS='{TOOLS}' LOG={LOG}\n{PLANT}")
+        inside(cell.name, "sh", "-c", f"TOOLS='{TOOLS}' LOG={LOG}\n{PLANT.replace('$POLICY_RULES', POLICY_RULES)}")
         (STATE / "neighbours" / f"{cell.name}.json").write_text(json.dumps(foreign(snapshot(cell.name))))
     return 0
 

@@ -34,6 +34,9 @@ SNAPSHOT = """
 part() { echo "@@@ $1"; shift; "$@" 2>&1; }
 part iptables iptables-save
 part ip6tables ip6tables-save
+for tool in iptables ip6tables; do part $tool-nft $tool-nft-save; done
+[ ! -s /proc/net/ip_tables_names ] || part iptables-legacy iptables-legacy-save
+[ ! -s /proc/net/ip6_tables_names ] || part ip6tables-legacy ip6tables-legacy-save
 part rules ip rule
 part rules6 ip -6 rule
 part routes ip route show table all
@@ -44,7 +47,7 @@ exit 0
 """
 # what differs from one call to the next with nothing changed, and what must not be printed
 NOISE = (
-    (re.compile(r"^# (Generated|Completed) .*\n", re.M), ""),
+    (re.compile(r"^# (Generated|Completed|Warning:) .*\n", re.M), ""),
     (re.compile(r"^(:\S+ \S+) \[\d+:\d+\]$", re.M), r"\1"),
     (re.compile(r" expires \d+sec"), ""),
     (re.compile(r"^(PrivateKey|PresharedKey) = .*$", re.M), r"\1 = (hidden)"),
@@ -54,12 +57,16 @@ NOISE = (
 
 def seen_address(phone: str, family: int) -> str | None:
     """The address that the internet sees when the phone asks it over IPv4 or IPv6 (`family` 4 or 6); None: no answer within 3 s."""
-    url = f"http://{INTERNET[0]}/" if family == 4 else f"http://[{INTERNET[1]}]/"
-    result = inside(phone, "curl", "-s", "-g", "--noproxy", "*", "--max-time", "3", url, check=False)
+    return address_seen_by(INTERNET[0] if family == 4 else f"[{INTERNET[1]}]", phone)
+
+
+def address_seen_by(server: str, client: str) -> str | None:
+    """The address that a server (host or host:port, IPv6 in brackets) sees when the client asks it; None: no answer within 3 s."""
+    result = inside(client, "curl", "-s", "-g", "--noproxy", "*", "--max-time", "3", f"http://{server}/", check=False)
     if result.returncode in CURL_NO_ANSWER:
         return None
     if result.returncode:
-        raise LabError(f"curl on {phone} ended with exit code {result.returncode}: {result.stderr.strip()}")
+        raise LabError(f"curl on {client} ended with exit code {result.returncode}: {result.stderr.strip()}")
     return result.stdout.strip()
 
 
