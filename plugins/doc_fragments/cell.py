@@ -77,7 +77,7 @@ options:
         type: str
       admin_networks:
         description:
-          - Networks that may reach the cell itself over a link.
+          - Networks that may reach the cell itself over a link; an empty list lets none in any more.
         type: list
         elements: str
       sync_port:

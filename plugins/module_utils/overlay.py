@@ -35,8 +35,8 @@ def lay_cell(state: State, args: Args | None) -> None:
             setattr(cell, key, _port(given[key], f"{key} of cell {cell.name!r}"))
     if "endpoint" in given:
         cell.endpoint = given["endpoint"]
-    if "admin_networks" in given:
-        cell.admin_networks = [str(parse_network(n, f"admin_networks of cell {cell.name!r}")) for n in given["admin_networks"]]
+    if (args or {}).get("admin_networks") is not None:  # an empty list lets nobody in any more
+        cell.admin_networks = [str(parse_network(n, f"admin_networks of cell {cell.name!r}")) for n in given.get("admin_networks", ())]
     before = cell.udp_services()
     for item in given.get("services", ()):
         _lay_service(cell, item)

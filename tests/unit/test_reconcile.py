@@ -248,6 +248,16 @@ def test_the_inventorys_silence_keeps_what_a_day_2_job_did(linked: World) -> Non
     assert linked.text() == before
 
 
+@pytest.mark.parametrize(("stated", "left"), [(None, ["10.0.1.0/24"]), ([], [])])
+def test_admin_networks_stay_in_silence_and_go_when_none_are_stated(linked: World, stated: list[str] | None, left: list[str]) -> None:
+    linked.inventory["cella"]["cell_admin_networks"] = ["10.0.1.0/24"]
+    linked.site()
+    linked.inventory["cella"]["cell_admin_networks"] = stated
+    linked.site()
+    assert linked.record("cella", "cell.json")["admin_networks"] == left
+    assert linked["cella"].chain(4, "PIC-I-cellb").count("-s 10.0.1.0/24 -j ACCEPT") == len(left)
+
+
 def test_a_change_of_a_link_neither_restarts_an_interface_nor_touches_another_peer(linked: World) -> None:
     phone = vars(linked["cella"].wg["wg0"].peers[device_key("phone")]).copy()
     linked.inventory["cellb"].update(cell_endpoint="198.51.100.7")
