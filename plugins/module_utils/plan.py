@@ -102,7 +102,7 @@ def _run(host: Host, step: Run) -> None:
         except CommandFailed:
             if step.rest is None or attempt == _ATTEMPTS - 1:
                 raise
-            continue
+        # Also after a failure: what the command was planned for may be what somebody has changed.
         left = step.rest(host) if step.rest else None
         if left is None:
             return

@@ -17,6 +17,7 @@ import pytest
 
 from ansible_collections.pic.cells.plugins.module_utils import wireguard
 from ansible_collections.pic.cells.plugins.module_utils.command import Result
+from ansible_collections.pic.cells.plugins.module_utils.errors import CommandFailed
 from ansible_collections.pic.cells.tests.unit.fake_host import MAIN, FakeHost, Killed, made_key
 from ansible_collections.pic.cells.tests.unit.world import Refusal, Run, World, call, device_key, three_cells
 
@@ -544,15 +545,60 @@ def test_rules_that_a_rival_takes_back_are_written_again_within_bounds(linked: W
         assert "something else undid it" in result["msg"]
 
 
-@pytest.mark.parametrize(("fails", "ends_well"), [(1, True), (3, True), (99, False)])
-def test_a_restore_that_fails_is_tried_again_within_bounds_and_then_shown(linked: World, fails: int, ends_well: bool) -> None:
+def test_a_restore_that_a_rival_has_outrun_is_planned_anew(linked: World, monkeypatch: pytest.MonkeyPatch) -> None:
     host = linked["cella"]
-    host.fail_at, host.fails = 2, fails  # after the records
+    host.iptables(4, "filter", "-I FORWARD 1 -j DROP")
+    run = host.run
+
+    def outrun(argv: Sequence[str], *args: Any, **more: Any) -> Result:
+        if argv[0] == "iptables-restore":
+            host.tables["-nft", 4]["filter"].rules["FORWARD"].clear()  # the jump that is to be moved is not there any more
+        return run(argv, *args, **more)
+
+    monkeypatch.setattr(host, "run", outrun)
+    assert not call("pic_cell_rules", host, {"cells": []}).get("failed")
+    assert host.chain(4, "FORWARD") == ["-j PIC-FWD"]
+
+
+@pytest.mark.parametrize(("fails", "ends_well"), [(1, True), (3, True), (99, False)])
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [(4, "Another app is currently holding the xtables lock."), (124, "no end within 60 s"), (1, "iptables-restore: line 9 failed")],
+    ids=["locked", "slow", "failing"],
+)
+def test_a_restore_that_fails_is_tried_again_within_bounds_and_then_shown(
+    linked: World, monkeypatch: pytest.MonkeyPatch, code: int, words: str, fails: int, ends_well: bool
+) -> None:
+    host, tries = linked["cella"], []
+    run = host.run
+
+    def failing(argv: Sequence[str], stdin: str | None = None, **more: Any) -> Result:
+        if argv[0] == "iptables-restore":
+            assert argv[1:] == ("--noflush", "-w", "10"), "it does not wait for the lock, or for ever"
+            tries.append(stdin)
+            if len(tries) <= fails:
+                raise CommandFailed(argv, code, words, stdin)
+        return run(argv, stdin, **more)
+
+    monkeypatch.setattr(host, "run", failing)
     result = call("pic_cell_rules", host, {"name": "cellb", "share": ["voice"]})
     assert bool(result.get("failed")) != ends_well
+    assert len(tries) == min(fails + 1, 4)
     if not ends_well:
-        assert result["cmd"][0] == "iptables-restore"
-        assert "*filter" in result["stdin"]
+        assert f"exit code {code}: {words}" in result["msg"]
+        assert (result["cmd"][0], result["rc"], result["stdin"]) == ("iptables-restore", code, tries[0])
+        assert "*filter\n:PIC-S-cellb" in result["stdin"]
+
+
+@pytest.mark.parametrize("module", ["pic_cell_rules", "pic_policy_route"])
+def test_rules_that_cannot_be_read_are_not_taken_for_none(linked: World, module: str) -> None:
+    host = linked["cella"]
+    host.answers["iptables-save",] = Result(0, "", "# Table `filter' is incompatible, use 'nft' tool.\n")
+    args = {"pic_cell_rules": {"name": "cellb", "share": []}, "pic_policy_route": {"peer": "laptop", "via_cell": "cellb"}}
+    result = call(module, host, args[module])
+    assert result["failed"]
+    assert "iptables-save" in result["msg"] and "use 'nft' tool" in result["msg"]
+    assert host.steps == []
 
 
 def test_a_corrupt_record_is_set_aside_and_closes_what_it_allowed(linked: World) -> None:
