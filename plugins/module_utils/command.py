@@ -9,11 +9,10 @@ import contextlib
 import os
 import shutil
 import subprocess
-import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from .errors import CommandFailed, ToolMissing
+from .errors import CommandFailed, ToolMissing, WriteFailed
 
 PACKAGES = {
     "conntrack": "conntrack",
@@ -85,34 +84,45 @@ class Host:
     def write(self, path: str, text: str, mode: int = 0o600) -> None:
         """Write a file so that after a crash it holds the old text or the new one, with this mode whatever the umask.
 
-        A folder that is missing is made, for root alone unless the file is for everybody.
+        A folder that is missing is made, for root alone unless the file is for everybody. Raises WriteFailed.
         """
         real = self._real(path)
-        folder = os.path.dirname(real)
-        if not os.path.isdir(folder):
-            os.makedirs(folder, exist_ok=True)
-            os.chmod(folder, 0o755 if mode & 0o004 else 0o700)
-        handle, temporary = tempfile.mkstemp(dir=folder, prefix=".pic-")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8", errors="surrogateescape") as file:
-                os.fchmod(file.fileno(), mode)
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, real)
-        except BaseException:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(temporary)
-            raise
-        _sync_folder(folder)
+        folder, name = os.path.split(real)
+        temporary = os.path.join(folder, f".{name}.new")  # always the same: what a power cut leaves is written over
+        with writing(path):
+            if not os.path.isdir(folder):
+                os.makedirs(folder, exist_ok=True)
+                os.chmod(folder, 0o755 if mode & 0o004 else 0o700)
+            try:
+                handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+                with os.fdopen(handle, "w", encoding="utf-8", errors="surrogateescape") as file:
+                    os.fchmod(file.fileno(), mode)
+                    file.write(text)
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.replace(temporary, real)
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    os.unlink(temporary)
+                raise
+            _sync_folder(folder)
 
     def remove(self, path: str) -> None:
-        """Remove a file, which may be gone already."""
-        with contextlib.suppress(FileNotFoundError):
+        """Remove a file, which may be gone already. Raises WriteFailed."""
+        with writing(path), contextlib.suppress(FileNotFoundError):
             os.unlink(self._real(path))
 
     def _real(self, path: str) -> str:
         return os.path.join(self.root, path.lstrip("/"))
+
+
+@contextlib.contextmanager
+def writing(path: str) -> Iterator[None]:
+    """Turn what the system says against writing a file into an error that names it."""
+    try:
+        yield
+    except OSError as error:
+        raise WriteFailed(f"{path} cannot be written: {error.strerror}. Make room, or make it writable, and run again.") from error
 
 
 def missing_tool(tool: str) -> ToolMissing:

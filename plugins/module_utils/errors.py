@@ -20,6 +20,10 @@ class StoreError(CellError):
     """The records cannot be read, locked or written."""
 
 
+class WriteFailed(CellError):
+    """A file cannot be written; it is as before."""
+
+
 class ToolMissing(CellError):
     """A program that the engine needs is not installed."""
 

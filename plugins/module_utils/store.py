@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from .command import Host
+from .command import Host, writing
 from .errors import StoreError
 from .records import State, dump_cell, dump_links, dump_peers, load_cell, load_links, load_peers
 
@@ -42,30 +42,31 @@ class Store:
         create: make the folder if there is none; a run that only predicts must not, and has nothing to lock then.
         """
         folder = os.path.join(self.host.root, self.path.lstrip("/"))
-        if create:
-            os.makedirs(folder, mode=0o700, exist_ok=True)
-        elif not os.path.isdir(folder):
+        if not create and not os.path.isdir(folder):
             yield
             return
-        with open(os.path.join(folder, "lock"), "a+", encoding="utf-8") as file:
-            os.fchmod(file.fileno(), 0o600)
+        with writing(f"{self.path}/lock"):
+            os.makedirs(folder, mode=0o700, exist_ok=True)
+            handle = os.open(os.path.join(folder, "lock"), os.O_RDWR | os.O_CREAT, 0o600)
+        try:
             deadline = time.monotonic() + wait
             while True:
                 try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     break
                 except BlockingIOError:
                     if time.monotonic() > deadline:
-                        file.seek(0)
+                        holder = os.pread(handle, 80, 0).decode().strip() or "another run"
                         raise StoreError(
-                            f"The records in {self.path} are locked by {file.read().strip() or 'another run'} for more than {wait:g} s. "
-                            "Wait for it or end it, then run again."
+                            f"The records in {self.path} are locked by {holder} for more than {wait:g} s. Wait for it or end it, then run again."
                         ) from None
                     time.sleep(0.1)
-            file.truncate(0)
-            file.write(f"process {os.getpid()}\n")
-            file.flush()
+            with contextlib.suppress(OSError):  # a full disk keeps nobody from repairing what is no record
+                os.ftruncate(handle, 0)
+                os.pwrite(handle, f"process {os.getpid()}\n".encode(), 0)
             yield
+        finally:
+            os.close(handle)
 
     def load(self) -> State:
         """Read all records. A file that cannot be read counts as empty (permissions fail closed) and is reported in warnings."""

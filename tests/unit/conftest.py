@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from ansible_collections.pic.cells.plugins.module_utils.command import Host
 from ansible_collections.pic.cells.tests.unit.fake_host import FakeHost
 from ansible_collections.pic.cells.tests.unit.world import World, three_cells
 
@@ -17,6 +18,12 @@ from ansible_collections.pic.cells.tests.unit.world import World, three_cells
 def host(tmp_path: Path) -> FakeHost:
     """Return a host that has never heard of us."""
     return FakeHost(tmp_path / "host")
+
+
+@pytest.fixture
+def real(tmp_path: Path) -> Host:
+    """Return this machine, with its files below a folder of the test's own."""
+    return Host(str(tmp_path))
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ansible_collections.pic.cells.plugins.module_utils.command import Host, Result, missing_tool
+from ansible_collections.pic.cells.plugins.module_utils.command import Host, Result, missing_tool, writing
 from ansible_collections.pic.cells.plugins.module_utils.errors import CommandFailed
 
 FAMILIES = (4, 6)
@@ -273,11 +273,11 @@ class FakeHost(Host):
 
     def write(self, path: str, text: str, mode: int = 0o600) -> None:
         """Write a file."""
-        self._file_step(f"write {path}", lambda: self.files.update({path: (mode, text)}))
+        self._file_step("write", path, lambda: self.files.update({path: (mode, text)}))
 
     def remove(self, path: str) -> None:
         """Remove a file."""
-        self._file_step(f"remove {path}", lambda: self.files.pop(path, None))
+        self._file_step("remove", path, lambda: self.files.pop(path, None))
 
     # Inside
 
@@ -305,11 +305,12 @@ class FakeHost(Host):
             raise Refused(111, "injected failure")
         action()
 
-    def _file_step(self, step: str, action: Callable[[], Any]) -> None:
+    def _file_step(self, verb: str, path: str, action: Callable[[], Any]) -> None:
         try:
-            self._step(step, action)
-        except Refused as refusal:
-            raise OSError(28, "No space left on device") from refusal
+            self._step(f"{verb} {path}", action)
+        except Refused:
+            with writing(path):
+                raise OSError(28, "No space left on device") from None
 
     # ip
 

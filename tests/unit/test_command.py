@@ -6,20 +6,15 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 from unittest import mock
 
 import pytest
 
 from ansible_collections.pic.cells.plugins.module_utils.command import Host
-from ansible_collections.pic.cells.plugins.module_utils.errors import CommandFailed, ToolMissing
+from ansible_collections.pic.cells.plugins.module_utils.errors import CommandFailed, ToolMissing, WriteFailed
 from ansible_collections.pic.cells.plugins.module_utils.store import Store
-
-
-@pytest.fixture
-def real(tmp_path: Path) -> Host:
-    """Return this machine, with its files below a folder of the test's own."""
-    return Host(str(tmp_path))
 
 
 def test_a_command_gets_its_input_and_the_c_locale_and_no_shell(real: Host, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,7 +48,7 @@ def test_a_file_is_whole_or_as_before_and_for_its_mode_alone(real: Host, tmp_pat
     try:
         real.write("/etc/wireguard/pic-a.conf", "old")
         monkeypatch.setattr(os, "replace", mock.Mock(side_effect=OSError(28, "No space left on device")))
-        with pytest.raises(OSError, match="No space left"):
+        with pytest.raises(WriteFailed, match=r"^/etc/wireguard/pic-a\.conf cannot be written: No space left on device\. Make room"):
             real.write("/etc/wireguard/pic-a.conf", "new")
     finally:
         os.umask(old)
@@ -86,3 +81,15 @@ def test_records_of_no_encoding_at_all_are_set_aside_byte_by_byte(real: Host, tm
         real.write(path, text)
     assert (tmp_path / "var/lib/pic/cell.json.corrupt").read_bytes() == broken
     assert store.load().cell.name == "cellb"
+
+
+def test_a_write_that_is_killed_half_way_leaves_the_old_file_and_the_next_one_nothing_else(real: Host, tmp_path: Path) -> None:
+    real.write("/var/lib/pic/cell.json", "old")
+    number = os.fork()
+    if number == 0:
+        with mock.patch.object(os, "fsync", lambda _handle: os.kill(os.getpid(), signal.SIGKILL)):
+            real.write("/var/lib/pic/cell.json", "half of wh")
+    assert os.waitstatus_to_exitcode(os.waitpid(number, 0)[1]) == -signal.SIGKILL
+    assert real.read("/var/lib/pic/cell.json") == "old"
+    real.write("/var/lib/pic/cell.json", "new")
+    assert [(path.name, path.read_text()) for path in (tmp_path / "var/lib/pic").iterdir()] == [("cell.json", "new")]

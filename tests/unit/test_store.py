@@ -5,13 +5,17 @@
 
 from __future__ import annotations
 
-import fcntl
 import itertools
 import json
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
+from ansible_collections.pic.cells.plugins.module_utils.command import Host
 from ansible_collections.pic.cells.plugins.module_utils.errors import StoreError
 from ansible_collections.pic.cells.plugins.module_utils.records import State
 from ansible_collections.pic.cells.plugins.module_utils.store import Store
@@ -96,14 +100,59 @@ def test_records_are_for_root_alone(linked: World) -> None:
     assert {mode for path, (mode, _text) in linked["cella"].files.items() if path.startswith(("/var/lib/pic/", "/etc/wireguard/"))} == {0o600}
 
 
-def test_who_has_to_wait_too_long_is_told_for_whom(host: FakeHost) -> None:
-    store = Store(host)
-    with store.lock(), open(f"{host.root}/var/lib/pic/lock") as file, pytest.raises(StoreError, match=r"locked by process \d+ for more than 0.2 s"):
-        assert file.read().startswith("process ")
-        with store.lock(wait=0.2):
-            pytest.fail("two hold the lock")
-    with store.lock(wait=0.2), open(f"{host.root}/var/lib/pic/lock") as file, pytest.raises(BlockingIOError):
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+def started(action: Callable[[], object]) -> int:
+    """Do something in a process of its own; return its number."""
+    number = os.fork()
+    if number == 0:
+        try:
+            action()
+        finally:
+            os._exit(0)
+    return number
+
+
+@pytest.fixture
+def holder(real: Host) -> Iterator[int]:
+    """Return the number of a process that holds the lock for half a second."""
+    heard, told = os.pipe()
+
+    def hold() -> None:
+        with Store(real).lock():
+            os.write(told, b"held")
+            time.sleep(0.5)
+
+    number = started(hold)
+    os.read(heard, 4)
+    yield number
+    os.waitpid(number, 0)
+    os.close(heard)
+    os.close(told)
+
+
+def test_who_has_to_wait_too_long_is_told_for_whom(real: Host, holder: int) -> None:
+    words = rf"The records in /var/lib/pic are locked by process {holder} for more than 0\.1 s\. Wait for it or end it, then run again\."
+    with pytest.raises(StoreError, match=words), Store(real).lock(wait=0.1):
+        pytest.fail("two hold the lock")
+    began = time.monotonic()
+    with Store(real).lock():
+        assert time.monotonic() - began > 0.1, "it did not wait"
+
+
+def test_who_is_killed_holds_nothing(real: Host, holder: int) -> None:
+    os.kill(holder, signal.SIGKILL)
+    with Store(real).lock(wait=0.4):
+        pass
+
+
+def test_who_write_at_once_write_one_after_the_other(real: Host) -> None:
+    def count() -> None:
+        for _time in range(20):
+            with Store(real).lock():
+                real.write("/var/lib/pic/count", str(int(real.read("/var/lib/pic/count") or 0) + 1))
+
+    for number in [started(count) for _process in range(3)]:
+        os.waitpid(number, 0)
+    assert real.read("/var/lib/pic/count") == "60"
 
 
 def test_a_prediction_makes_no_folder(host: FakeHost) -> None:
