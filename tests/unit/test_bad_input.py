@@ -238,6 +238,7 @@ def test_a_way_through_a_cell_that_has_not_offered_is_refused(linked: World) -> 
     ("tool", "package", "module", "args"),
     [
         ("conntrack", "conntrack", "pic_cell_rules", {"name": "cellb", "share": []}),
+        ("conntrack", "conntrack", "pic_policy_route", {"peer": "phone", "via_cell": "direct"}),
         ("ip6tables", "iptables", "pic_cell_rules", {"name": "cellb", "share": []}),
         ("wg", "wireguard-tools", "wg_cell_peer", FAR),
         ("ip", "iproute2", "pic_policy_route", {"peer": "laptop", "via_cell": "cellb"}),
@@ -246,8 +247,10 @@ def test_a_way_through_a_cell_that_has_not_offered_is_refused(linked: World) -> 
 def test_a_missing_tool_is_named_with_its_package(linked: World, tool: str, package: str, module: str, args: dict[str, Any]) -> None:
     host = linked["cella"]
     host.missing.add(tool)
+    before = host.text()
     result = call(module, host, args)
     assert result["failed"]
+    assert (host.text(), host.steps) == (before, [])
     assert f"'{tool}" in result["msg"] and f"'{package}'" in result["msg"]
     host.missing.clear()
     assert not call(module, host, args).get("failed")
