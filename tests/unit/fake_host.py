@@ -141,8 +141,8 @@ class FakeHost(Host):
 
     log: every command. steps: everything that wrote, in order, as far as it is atomic. missing: tools that are not installed.
     dns: what names resolve to. ended: the deletions asked of conntrack. answers: canned results by argv. secrets: must not be in an argv.
-    files: mode and text by path. fail_at: this step (1 is the next one after reset) fails, or with kill is the end; fails: how many do.
-    watch: called before each step. now: the time.
+    files: mode and text by path. fail_at: this step (1 is the next one after reset) fails, or with kill is the end; fails: how many do;
+    late: after they took effect. watch: called before each step. now: the time.
     """
 
     def __init__(self, root: object, name: str = "host", *, systemd: bool = True, legacy: bool = False) -> None:
@@ -170,6 +170,10 @@ class FakeHost(Host):
         self.fail_at: int | None = None
         self.fails = 1
         self.kill = False
+        self.late = False
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "watch": None}
 
     def fork(self) -> FakeHost:
         """Return a copy that goes its own way."""
@@ -206,7 +210,7 @@ class FakeHost(Host):
 
     def by_hand(self, command: str, stdin: str = "") -> str:
         """Do something from outside: not recorded, no faults."""
-        kept = {name: getattr(self, name) for name in ("log", "steps", "ended", "fail_at", "fails", "kill", "watch")}
+        kept = {name: getattr(self, name) for name in ("log", "steps", "ended", "fail_at", "fails", "kill", "late", "watch")}
         self.reset()
         self.watch = None
         try:
@@ -299,11 +303,13 @@ class FakeHost(Host):
         if self.watch:
             self.watch(step)
         self.steps.append(step)
-        if self.fail_at is not None and 0 <= len(self.steps) - self.fail_at < self.fails:
-            if self.kill:
-                raise Killed(step)
+        hit = self.fail_at is not None and 0 <= len(self.steps) - self.fail_at < self.fails
+        if self.late or not hit:
+            action()
+        if hit and self.kill:
+            raise Killed(step)
+        if hit:
             raise Refused(111, "injected failure")
-        action()
 
     def _file_step(self, verb: str, path: str, action: Callable[[], Any]) -> None:
         try:
@@ -527,12 +533,16 @@ class FakeHost(Host):
         elif words in (["restart", unit], ["disable", "--now", unit]):
             if verb == "disable":
                 self._step(f"systemctl disable {unit}", lambda: self.files.pop(path, None))
-            if unit in self.active and name in self.links:  # the unit remains active when somebody has deleted its interface
-                self._wg_quick(["down", name], "")
-            self.active.discard(unit)
-            if verb == "restart":
-                self._wg_quick(["up", name], "")
-                self.active.add(unit)
+            try:
+                if unit in self.active and name in self.links:  # the unit remains active when somebody has deleted its interface
+                    self._wg_quick(["down", name], "")
+                if verb == "restart":
+                    self._wg_quick(["up", name], "")
+            finally:
+                if name not in self.links:
+                    self.active.discard(unit)
+                elif verb == "restart":
+                    self.active.add(unit)
         else:
             raise AssertionError(f"the fake host does not know: systemctl {words}")
         return ""

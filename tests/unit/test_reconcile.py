@@ -19,45 +19,9 @@ from ansible_collections.pic.cells.plugins.module_utils import wireguard
 from ansible_collections.pic.cells.plugins.module_utils.command import Result
 from ansible_collections.pic.cells.plugins.module_utils.errors import CommandFailed
 from ansible_collections.pic.cells.tests.unit.fake_host import MAIN, FakeHost, Killed, made_key
-from ansible_collections.pic.cells.tests.unit.world import Refusal, Run, World, call, device_key, three_cells
+from ansible_collections.pic.cells.tests.unit.world import WG0, Refusal, Run, World, call, device_key, foreign, furnish, three_cells
 
 PSK = made_key("a preshared key")
-WG0 = f"""\
-# somebody's own
-[Interface]
-PrivateKey = {made_key("an older key")}
-ListenPort = 51820
-Address = 10.0.0.1/24, fd00:a::1/64
-
-[Peer]
-# the television
-PublicKey = {device_key("television")}
-PresharedKey = {made_key("television's preshared key")}
-AllowedIPs = 10.0.0.77/32
-"""
-
-
-def furnish(host: FakeHost) -> None:
-    """Put in place what others have on a host: docker, another VPN, a wg0 with a peer, rules, routes."""
-    host.add_link("docker0", "172.17.0.1/16")
-    host.add_link("tun0", "10.77.0.1/24", kind="wireguard")
-    for family in (4, 6):
-        host.iptables(family, "filter", ":FORWARD DROP [0:0]", "-A DOCKER-USER -j RETURN", "-A FORWARD -j DOCKER-USER", chains=["DOCKER-USER"])
-        host.iptables(family, "filter", '-A INPUT -i wg0 -m comment --comment "pic-peer-phone" -j DROP', "-A INPUT -p tcp --dport 22 -j ACCEPT")
-        host.iptables(family, "nat", "-A POSTROUTING ! -o docker0 -j MASQUERADE")
-        host.by_hand(f"ip -{family} rule add from all lookup 52 pref 5210")
-    host.by_hand("ip -4 route add 100.99.0.0/16 dev tun0 table 52")
-    host.by_hand("ip -4 route add 10.55.0.0/16 via 203.0.113.1 dev eth0")
-    host.write("/etc/wireguard/wg0.conf", WG0)
-    host.by_hand("systemctl enable wg-quick@wg0")
-    host.by_hand("systemctl restart wg-quick@wg0")
-    host.reset()
-
-
-def foreign(host: FakeHost) -> list[str]:
-    """Return everything on a host that is not ours, in its order."""
-    ours = re.compile(r"pic-(?!peer)|PIC-|proto=201|/var/lib/pic|dev='wg0'|wg wg0|link wg0|wg0\.conf|unit ")
-    return [line for line in re.sub(r"(FORWARD|INPUT|OUTPUT|POSTROUTING) \d+", r"\1", host.text()).splitlines() if not ours.search(line)]
 
 
 def lifecycle(world: World) -> list[Callable[[], Run]]:

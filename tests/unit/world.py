@@ -12,6 +12,7 @@ import importlib
 import io
 import json
 import os
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -103,13 +104,17 @@ class Run:
 
 
 class World:
-    """Cells on fake hosts, and an inventory that describes them."""
+    """Cells on fake hosts, and an inventory that describes them.
+
+    dead: hosts that cannot be reached. ill: hosts that may fail; then they leave the run, and are dead.
+    """
 
     def __init__(self, folder: Path, inventory: Mapping[str, dict[str, Any]]) -> None:
         """inventory: variables by host."""
         self.inventory = copy.deepcopy(dict(inventory))
         self.hosts = {host: FakeHost(folder / host, host) for host in inventory}
         self.dead: set[str] = set()
+        self.ill: set[str] = set()
         for host in self.hosts.values():
             host.dns.update({f"{name}.example.net": [f"192.0.2.{number}"] for number, name in enumerate(inventory, 11)})
 
@@ -118,6 +123,7 @@ class World:
         twin = copy.copy(self)
         twin.inventory = copy.deepcopy(self.inventory)
         twin.hosts = {name: host.fork() for name, host in self.hosts.items()}
+        twin.dead, twin.ill = set(self.dead), set(self.ill)
         return twin
 
     def __getitem__(self, host: str) -> FakeHost:
@@ -200,6 +206,10 @@ class World:
         side = mesh.side(item)
         run.calls.append((item, task.module, {key: side[value] for key, value in task.args.items()}))
         result = call(task.module, self[item], run.calls[-1][2], check)
+        if result.get("failed") and item in self.ill:
+            self.dead.add(item)
+        if item in self.dead:
+            return {"item": item, "failed": True}
         assert not result.get("failed"), f"{task.module} on {item}: {result['msg']}"
         shown = json.dumps({key: value for key, value in result.items() if key != "invocation"})
         assert not any(secret in shown for secret in self[item].secrets), f"{task.module} on {item} shows a secret"
@@ -209,6 +219,45 @@ class World:
 def device_key(name: str) -> str:
     """Return a device's public key."""
     return made_key(f"device {name}")
+
+
+WG0 = f"""\
+# somebody's own
+[Interface]
+PrivateKey = {made_key("an older key")}
+ListenPort = 51820
+Address = 10.0.0.1/24, fd00:a::1/64
+
+[Peer]
+# the television
+PublicKey = {device_key("television")}
+PresharedKey = {made_key("television's preshared key")}
+AllowedIPs = 10.0.0.77/32
+"""
+
+
+def furnish(host: FakeHost) -> None:
+    """Put in place what others have on a host: docker, another VPN, a wg0 with a peer, rules, routes."""
+    host.add_link("docker0", "172.17.0.1/16")
+    host.add_link("tun0", "10.77.0.1/24", kind="wireguard")
+    for family in (4, 6):
+        host.iptables(family, "filter", ":FORWARD DROP [0:0]", "-A DOCKER-USER -j RETURN", "-A FORWARD -j DOCKER-USER", chains=["DOCKER-USER"])
+        host.iptables(family, "filter", '-A INPUT -i wg0 -m comment --comment "pic-peer-phone" -j DROP', "-A INPUT -p tcp --dport 22 -j ACCEPT")
+        host.iptables(family, "nat", "-A POSTROUTING ! -o docker0 -j MASQUERADE")
+        host.by_hand(f"ip -{family} rule add from all lookup 52 pref 5210")
+    host.by_hand("ip -4 route add 100.99.0.0/16 dev tun0 table 52")
+    host.by_hand("ip -4 route add 10.55.0.0/16 via 203.0.113.1 dev eth0")
+    host.write("/etc/wireguard/wg0.conf", WG0)
+    host.by_hand("systemctl enable wg-quick@wg0")
+    host.by_hand("systemctl restart wg-quick@wg0")
+    host.reset()
+
+
+def foreign(host: FakeHost) -> list[str]:
+    """Return everything on a host that is not ours, in its order."""
+    wg0 = rf"dev='wg0'|wg wg0 (?!peer {re.escape(device_key('television'))})|link wg0|wg0\.(conf|service)"
+    ours = re.compile(rf"pic-(?!peer)|PIC-|proto=201|/var/lib/pic|{wg0}|unit ")
+    return [line for line in re.sub(r"(FORWARD|INPUT|OUTPUT|POSTROUTING) \d+", r"\1", host.text()).splitlines() if not ours.search(line)]
 
 
 def three_cells() -> dict[str, dict[str, Any]]:
