@@ -124,7 +124,8 @@ def plan_move(state: State, routing: Routing, family: int, priority: int) -> Mov
         move.enter += [f"rule add {rule.render()}" for rule in missing if _is_way(rule)]
         # P+2 goes before P: in between a packet finds main, as it does afterwards.
         move.leave += [f"rule del {rule.render()}" for rule in sorted(surplus, key=lambda r: -r.priority) if not _is_way(rule)]
-        if any(_is_way(rule) for rule in [*missing, *surplus]) or not new:
+        # Where a way is only closed, flows end when one opens again.
+        if not new or (any(map(_is_way, new)) and any(map(_is_way, [*missing, *surplus]))):
             move.flows.append(source)
         move.before.append(f"{source}: {_words(old)}")
         move.after.append(f"{source}: {_words(new)}")
