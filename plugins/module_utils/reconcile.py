@@ -105,9 +105,10 @@ class Cell:
         plan = self._plan_records(records.CELL_PART)
         plan.extend(self._plan_networkd())
         plan.extend(self._plan_identity(identity))
-        if any(set(self.wanted.routed_addresses(family)) - set(self.before.routed_addresses(family)) for family in FAMILIES):
-            # A routed device's new address must not work before it is closed in.
-            plan.steps += self._plan_second_layer()[0].steps
+        for family in FAMILIES:  # before WireGuard lets a routed device in with a new address
+            steps, before, after = self._layer_steps(self.wanted, family)
+            plan.steps += steps
+            plan.describe(before, after)
         plan.extend(self._plan_devices(identity, {str(item["name"]): item.get("preshared_key") or None for item in peers}))
         facts = {
             "public_key": identity.public,
@@ -272,7 +273,7 @@ class Cell:
             if plan:
                 lines += [f"missing: {line}" for line in sorted(set(plan.after) - set(plan.before))]
                 lines += [f"surplus: {line}" for line in sorted(set(plan.before) - set(plan.after))]
-        return lines
+        return list(dict.fromkeys(lines))
 
     def _advertised_uplinks(self) -> list[str]:
         """Return the devices whose IPv6 default route the kernel took from a router and will drop as soon as it forwards."""
