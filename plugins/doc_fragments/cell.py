@@ -86,7 +86,7 @@ options:
         type: int
   state_dir:
     description:
-      - The folder of the cell's records (C(cell.json), C(cell_links.json), C(peer_registry.json)) and of its key.
+      - The folder of the cell's records (C(cell.json), C(cell_links.json), C(peer_registry.json), C(leaving.json)) and of its key.
     type: path
     default: /var/lib/pic
 requirements:

@@ -1,7 +1,7 @@
 # Copyright (c) the pic.cells contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which live flows a change ends: exactly those, as conntrack matches them."""
+"""Which live flows a change ends: exactly those, and their end."""
 
 from __future__ import annotations
 
@@ -12,28 +12,27 @@ from .records import State
 _NONE_MATCHED = (0, 1)  # conntrack -D ends with 1 when there was nothing to delete
 
 
-def revoked(before: State, after: State) -> dict[str, list[str]]:
-    """Return by link the flows of every share, exit relay and link that was there before and is not after, as conntrack matches them."""
-    flows: dict[str, list[str]] = {}
+def revoked(before: State, after: State) -> list[str]:
+    """Return the flows of every share, exit relay and link that was there before and is not after, as conntrack finds them."""
+    found: list[str] = []
     for name, link in sorted(before.links.items()):
-        now, found = after.links.get(name), flows.setdefault(name, [])
+        now = after.links.get(name)
         for family in FAMILIES:
             for network in of_family(family, link.networks):
                 if now is None or not now.ruled:
                     if link.ruled:
-                        found += [_flows(family, "-s", network), _flows(family, "-d", network)]
+                        found += [_match(family, "-s", network), _match(family, "-d", network)]
                     continue
-                for share in _share_keys(before, name, family) - _share_keys(after, name, family):
-                    protocol, address, port = share
-                    found.append(_flows(family, "-p", protocol, "-s", network, "--orig-dst", address, "--orig-port-dst", str(port)))
+                for protocol, address, port in _share_keys(before, name, family) - _share_keys(after, name, family):
+                    found.append(_match(family, "-p", protocol, "-s", network, "--orig-dst", address, "--orig-port-dst", str(port)))
                 if link.relays and not now.relays:
-                    found.append(_flows(family, "-s", network, "-n"))
-    return {name: sorted(found) for name, found in flows.items() if found}
+                    found.append(_match(family, "-s", network, "-n"))
+    return sorted(found)
 
 
-def of_address(address: str) -> Step:
-    """Return the deletion of all flows that a peer began."""
-    return end(_flows(6 if ":" in address else 4, "--orig-src", address))
+def of_address(address: str) -> str:
+    """Return all flows that a peer began, as conntrack finds them."""
+    return _match(6 if ":" in address else 4, "--orig-src", address)
 
 
 def end(flows: str) -> Step:
@@ -46,5 +45,5 @@ def _share_keys(state: State, name: str, family: int) -> set[tuple[str, str, int
     return {(service.protocol, address, service.port) for service in services for address in of_family(family, service.addresses)}
 
 
-def _flows(family: int, *match: str) -> str:
-    return " ".join(("-f", "ipv6" if family == 6 else "ipv4", *match))
+def _match(family: int, *words: str) -> str:
+    return " ".join(("-f", "ipv6" if family == 6 else "ipv4", *words))

@@ -13,18 +13,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from . import conntrack, exits, firewall, iptables, names, overlay, peer_sync, records, wireguard
+from . import conntrack, exits, firewall, iptables, overlay, peer_sync, records, wireguard
 from .command import PACKAGES, Host
 from .errors import BadInput, StoreError
 from .iptables import Ruleset, Table
 from .networks import FAMILIES, host_networks
 from .observed import Observed
-from .plan import Plan, Run, Step, Write
-from .records import DIRECT, Link, Peer, State, sorted_networks
+from .plan import Plan, Run, Write
+from .records import DIRECT, Leaving, Link, Peer, State, sorted_networks
 from .routing import MAIN, batch
 from .store import Store
 
@@ -60,6 +60,7 @@ class Cell:
         self.stored = store.load()
         self.before = self.stored.copy()
         self.wanted = self.stored.copy()
+        self.leaving = self.stored.leaving
         self.observed = Observed(host)
         self.files: dict[str, str] = {}  # of WireGuard, as planned so far: links can share one
 
@@ -101,7 +102,6 @@ class Cell:
         overlay.check_networks(self.wanted, self.observed.host_networks(self.wanted))
         overlay.check_keys(self.wanted, None if identity.new else identity.public, self.observed.wireguard)
         self._allocate_ports(self.wanted)
-        self._note_ends(self.before)
         plan = self._plan_records(records.CELL_PART)
         plan.extend(self._plan_networkd())
         plan.extend(self._plan_identity(identity))
@@ -110,6 +110,7 @@ class Cell:
             plan.steps += steps
             plan.describe(before, after)
         plan.extend(self._plan_devices(identity, {str(item["name"]): item.get("preshared_key") or None for item in peers}))
+        self._strike_out(plan, devices=[])
         facts = {
             "public_key": identity.public,
             "generated": identity.new,
@@ -126,7 +127,8 @@ class Cell:
         identity = self.identity
         items = list(items)
         removed = [item["name"] for item in items if item.get("state") == "absent"]
-        gone = {name: self.wanted.links.pop(name) for name in removed if name in self.wanted.links}
+        for name in removed:
+            self.wanted.links.pop(name, None)
         present = [item for item in items if item.get("state") != "absent"]
         for item in present:
             overlay.lay_link(self.before, {"name": item["name"]})
@@ -138,23 +140,18 @@ class Cell:
         self._check_interfaces(present)
         pending = [item["name"] for item in present if self.wanted.links[item["name"]].pending]
         plan = self._plan_records(records.LINK_PART)
-        forget: list[Step] = []
-        if gone:
-            # A link that goes is forgotten last: its record alone tells a later run what is still to be taken down.
-            kept = State(self.wanted.cell, {**self.wanted.links, **gone}, self.wanted.peers)
-            noted = self.store.writes(self.stored, records.replace_part(self.stored, kept, records.LINK_PART))
-            forget, plan.steps = plan.steps, [Write(path, text) for path, text in noted]
         plan.steps += self._plan_identity(identity).steps
+        plan.extend(self._plan_left_tunnels())
+        plan.extend(self._plan_stale_routes())  # before others replace them
         for item in present:
             link = self.wanted.links[item["name"]]
             if not link.pending:
-                plan.extend(self._plan_end_elsewhere(link))
                 plan.extend(self._plan_link(link, identity, item.get("preshared_key") or None, item.get("exit")))
-        plan.steps += [conntrack.end(flows) for ended in conntrack.revoked(self.before, self.wanted).values() for flows in ended]
-        for name in removed:
-            plan.extend(self._plan_link_removal(name))
-        plan.extend(self._plan_stale_routes())
-        plan.steps += forget
+        # Those of a link that stays end when its rules have changed.
+        networks = {network for link in self.wanted.links.values() for network in link.networks}
+        over = [flows for flows in self.leaving.flows if networks.isdisjoint(flows.split())]
+        plan.steps += [conntrack.end(flows) for flows in over]
+        self._strike_out(plan, links=[], flows=[flows for flows in self.leaving.flows if flows not in over])
         plan.warnings += [f"Link {name!r} is pending: its public key or its networks are not known yet." for name in pending]
         for key in (item["public_key"] for item in present if item.get("generated") and item.get("public_key")):
             plan.after = [line.replace(key, wireguard.GENERATED) for line in plan.after]
@@ -172,14 +169,16 @@ class Cell:
                 gone.ruled, gone.exit_offered, gone.remote_exit_relay_active = False, False, False
                 gone.permissions = {"inbound": {}, "outbound": gone.permissions["outbound"]}
         self._allocate_ports(self.wanted)
-        self._note_ends(self._relaying())
         plan = self._plan_records(records.RIGHTS_PART)
         for family in FAMILIES:
             wanted = firewall.build(self.wanted, family, self.observed.surroundings(self.wanted.cell, family))
             steps, before, after = self._plan_iptables(family, wanted)
             plan.steps += steps
             plan.describe(before, after)
-        plan.steps += self._plan_ends()
+        if self.leaving.flows and not plan:
+            plan.describe(["flows of what is no longer allowed: alive"], [])
+        plan.steps += [conntrack.end(flows) for flows in self.leaving.flows]
+        self._strike_out(plan, flows=[])
         plan.warnings += self.observed.warnings
         shares = {name: link.shares for name, link in sorted(self.wanted.links.items())}
         return plan, {"shares": shares}
@@ -300,9 +299,21 @@ class Cell:
         wanted = records.replace_part(self.stored, self.wanted, part)
         # What the caller says of other modules' parts is theirs to write; alone it is no change here.
         if wanted != self.stored and wanted != records.replace_part(self.stored, self.before, part):
+            self.leaving = wanted.leaving = self._noted(records.replace_part(self.before, self.wanted, part))
             plan.steps += [Write(path, text) for path, text in self.store.writes(self.stored, wanted)]
         plan.describe(part.words(self.before), part.words(self.wanted))
         return plan
+
+    def _noted(self, after: State) -> Leaving:
+        """Return the note of what has to go, with what these records forget."""
+        new = replace(records.leaving(self.before, after), flows=conntrack.revoked(self.before, after))
+        return Leaving(**{kind: sorted({*getattr(self.stored.leaving, kind), *entries}) for kind, entries in vars(new).items()})
+
+    def _strike_out(self, plan: Plan, **kinds: list[str]) -> None:
+        """Let a plan end with the note of what it has ended."""
+        left = replace(self.leaving, **kinds)
+        plan.steps += [Write(path, text) for path, text in self.store.writes(State(leaving=self.leaving), State(leaving=left))]
+        self.leaving = left
 
     def _timestamp(self) -> str:
         return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self.now))
@@ -354,7 +365,7 @@ class Cell:
                 wireguard.check_preshared_key(f"peer {name!r}", given[name] or "")
             peers[key] = wireguard.Peer(key, host_networks(peer.addresses), preshared_key=given.get(name) or written.get(key))
             labels[key] = f"device {name}"
-        removed = {p.public_key for p in self.before.peers.values() if p.public_key} - set(peers)
+        removed = set(self.leaving.devices) - set(peers)
         wanted = wireguard.Interface(cell.interface, identity.private, None, cell.listen_port, peers, self._device_addresses())
         return wireguard.plan_interface(self.host, wanted, self.observed.wireguard.get(cell.interface), labels, sorted(removed), self.now, files=self.files)
 
@@ -378,31 +389,30 @@ class Cell:
             DEFAULT_KEEPALIVE if link.keepalive is None else link.keepalive,
             preshared_key or _preshared_keys(self.host, interface).get(key),
         )
-        old = self.before.links.get(link.name)
-        removed = [old.public_key] if old and old.public_key and old.public_key != key else []
         shared = interface == cell.interface
         observed = self.observed.wireguard.get(interface)
         if shared:
+            removed: list[str] = []
             wanted = wireguard.Interface(interface, identity.private, None, cell.listen_port, {key: peer}, self._device_addresses())
         else:
+            removed = [other for other in (observed.peers if observed else ()) if other != key]
             addresses = sorted_networks(host_networks(cell.own_addresses()))
             wanted = wireguard.Interface(interface, identity.private, None, link.listen_port, {key: peer}, addresses, link.mtu)
-            removed += [other for other in (observed.peers if observed else ()) if other != key]
         wanted.routes = exits.link_routes(cell, link)
         if in_use and not shared:
             wanted.routes += [r for family in FAMILIES for r in exits.exit_routes(self.wanted, family) if r.device == interface]
         present = [route for family in FAMILIES for route in self.observed.routing[family].routes]
         return wireguard.plan_interface(self.host, wanted, observed, {key: f"cell {link.name}"}, removed, self.now, present, self.files)
 
-    def _plan_link_removal(self, name: str) -> Plan:
-        old = self.before.links.get(name)
+    def _plan_left_tunnels(self) -> Plan:
+        """Plan the end of the tunnels of links that are gone, on another interface, or have another key."""
         plan = Plan()
-        if old is None or old.interface is None:
-            return plan
-        if old.interface != self.wanted.cell.interface:
-            plan.extend(wireguard.plan_removal(self.host, old.interface, self.observed.wireguard.get(old.interface)))
-        elif old.public_key:
-            plan.extend(self._plan_without_peer(old.public_key))
+        standing = self.wanted.tunnels()
+        for interface, key in (entry.split() for entry in self.leaving.links if entry not in standing):
+            if interface == self.wanted.cell.interface:
+                plan.extend(self._plan_without_peer(key))
+            elif interface.startswith("pic-") and interface not in self.wanted.link_interface_names():
+                plan.extend(wireguard.plan_removal(self.host, interface, self.observed.wireguard.get(interface)))
         return plan
 
     def _plan_without_peer(self, key: str) -> Plan:
@@ -410,18 +420,6 @@ class Cell:
         cell = self.wanted.cell
         wanted = wireguard.Interface(cell.interface, self.identity.private, None, cell.listen_port, {}, self._device_addresses())
         return wireguard.plan_interface(self.host, wanted, self.observed.wireguard.get(cell.interface), {}, [key], self.now, files=self.files)
-
-    def _plan_end_elsewhere(self, link: Link) -> Plan:
-        """Plan the end of a link on an interface that it has been moved from."""
-        plan = Plan()
-        for name, observed in self.observed.wireguard.items():
-            if name == link.interface or link.public_key not in observed.peers:
-                continue
-            if name.startswith("pic-"):
-                plan.extend(wireguard.plan_removal(self.host, name, observed))
-            elif name == self.wanted.cell.interface:
-                plan.extend(self._plan_without_peer(str(link.public_key)))
-        return plan
 
     def _plan_stale_routes(self) -> Plan:
         """Plan the end of the routes to networks of links that are gone, renumbered, or on another interface."""
@@ -473,29 +471,6 @@ class Cell:
         ours = firewall.own_interfaces(self.wanted.cell)
         return iptables.plan_rules(wanted, self.observed.iptables[family], ours, self.observed.backends[family], only)
 
-    def _note_ends(self, before: State) -> None:
-        """Note in the records which flows have to end once the rules stand: whoever is killed in between leaves them to the next run."""
-        for name, flows in conntrack.revoked(before, self.wanted).items():
-            self.wanted.links[name].ending = sorted({*self.wanted.links[name].ending, *flows})
-
-    def _plan_ends(self) -> list[Step]:
-        """Plan the end of all flows that were noted, and of the note."""
-        noted = records.replace_part(self.stored, self.wanted, records.RIGHTS_PART)
-        steps: list[Step] = [conntrack.end(flows) for _name, link in sorted(self.wanted.links.items()) for flows in link.ending]
-        for link in self.wanted.links.values():
-            link.ending = []
-        ended = records.replace_part(self.stored, self.wanted, records.RIGHTS_PART)
-        return [*steps, *(Write(path, text) for path, text in self.store.writes(noted, ended))]
-
-    def _relaying(self) -> State:
-        """Return the records as before, but with the exit relays that the kernel has: peer-sync may have taken one back just now."""
-        before = self.before.copy()
-        posts = [self.observed.iptables[family].get("nat", iptables.Saved()).rules.get("PIC-POST", []) for family in FAMILIES]
-        relayed = {iptables.comment_of(rule).split(" ")[0] for post in posts for rule in post if rule.endswith("-j MASQUERADE")}
-        for name, link in before.links.items():
-            link.remote_exit_relay_active = link.remote_exit_relay_active or names.tag(name) in relayed
-        return before
-
     # Ways of devices
 
     def _recover_ways(self) -> None:
@@ -535,7 +510,7 @@ class Cell:
         early, late = self._plan_second_layer()
         plan.extend(early)
         for family in FAMILIES:
-            plan.steps += [conntrack.of_address(source) for source in moves[family].flows]
+            plan.steps += [conntrack.end(conntrack.of_address(source)) for source in moves[family].flows]
         for family in FAMILIES:
             plan.steps += batch(family, moves[family].enter)
         for family in FAMILIES:
@@ -543,6 +518,7 @@ class Cell:
             plan.describe(moves[family].before, moves[family].after)
         plan.extend(late)
         plan.extend(closed)
+        self._strike_out(plan, exits=[])
         return plan
 
     def _plan_exit_peers(self) -> tuple[Plan, Plan]:
@@ -551,7 +527,7 @@ class Cell:
         for name, link in sorted(self.wanted.links.items()):
             before = self.before.links.get(name)
             used = self.wanted.exit_in_use(name)
-            if not link.pending and (used or (before is not None and before.exit_relay_active)) and self._exit_differs(link, before, used):
+            if not link.pending and (used or name in self.leaving.exits) and self._exit_differs(link, before, used):
                 self._check_interfaces([{"name": name, "exit": used}])
                 tunnel = self._plan_link(link, self.identity, None, used)
                 if before is not None and before.exit_relay_active != used:

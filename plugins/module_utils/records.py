@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from .networks import of_family, sort_key
 
-Record = TypeVar("Record", "Cell", "Service", "Link", "Peer")
+Record = TypeVar("Record", "Cell", "Service", "Link", "Peer", "Leaving")
 
 DIRECT = "direct"
 
@@ -81,7 +81,6 @@ class Link:
     remote_exit_relay_active: bool = False
     exit_table: int | None = None
     ruled: bool = True
-    ending: list[str] = field(default_factory=list)
     remote_api_url: str | None = None
     last_push_status: int | None = None
     last_push_at: str | None = None
@@ -123,6 +122,19 @@ class Peer:
 
 
 @dataclass
+class Leaving:
+    """What has to go: noted before the other records forget it, struck out when it is gone.
+
+    Only the records tell what is ours of it. A run that ends in between would leave it for ever.
+    """
+
+    devices: list[str] = field(default_factory=list)  # keys
+    links: list[str] = field(default_factory=list)  # interface and key
+    exits: list[str] = field(default_factory=list)  # names of links that have been an exit
+    flows: list[str] = field(default_factory=list)  # how conntrack finds them
+
+
+@dataclass
 class State:
     """Everything that a cell remembers."""
 
@@ -130,6 +142,7 @@ class State:
     links: dict[str, Link] = field(default_factory=dict)
     peers: dict[str, Peer] = field(default_factory=dict)
     peers_lost: bool = False  # the registry is there but cannot be read: nobody knows which devices are routed
+    leaving: Leaving = field(default_factory=Leaving)
 
     def copy(self) -> State:
         """Return a deep copy, to be overlaid with what was asked for."""
@@ -138,6 +151,18 @@ class State:
     def link_interface_names(self) -> list[str]:
         """Return the interfaces of all links, sorted."""
         return sorted({link.interface for link in self.links.values() if link.interface})
+
+    def device_keys(self) -> set[str]:
+        """Return the keys of all devices."""
+        return {peer.public_key for peer in self.peers.values() if peer.public_key}
+
+    def tunnels(self) -> set[str]:
+        """Return interface and key of each link that has a tunnel."""
+        return {f"{link.interface} {link.public_key}" for link in self.links.values() if not link.pending}
+
+    def exits(self) -> set[str]:
+        """Return the names of the links that are used as exit."""
+        return {link.name for link in self.links.values() if link.exit_relay_active}
 
     def routed_addresses(self, family: int) -> list[str]:
         """Return the addresses of all peers that are meant to leave by another cell, in numeric order."""
@@ -199,13 +224,13 @@ def _ways_words(state: State) -> list[str]:
     return lines + [f"link {link.name}: used as exit" for link in state.links.values() if link.exit_relay_active]
 
 
-CELL_PART = Part(_cell_words, cell=True, links=("interface", "listen_port", "ending"), peers=("public_key", "addresses", "route_via"), removes_peers=True)
+CELL_PART = Part(_cell_words, cell=True, links=("interface", "listen_port"), peers=("public_key", "addresses", "route_via"), removes_peers=True)
 LINK_PART = Part(
     _link_words,
     links=("public_key", "networks", "address", "endpoint", "interface", "listen_port", "keepalive", "mtu", "remote_api_url"),
     removes_links=True,
 )
-RIGHTS_PART = Part(_rights_words, links=("permissions.inbound", "exit_offered", "remote_exit_relay_active", "ruled", "ending"))
+RIGHTS_PART = Part(_rights_words, links=("permissions.inbound", "exit_offered", "remote_exit_relay_active", "ruled"))
 WAYS_PART = Part(_ways_words, links=("exit_relay_active", "exit_table"), peers=("addresses", "route_via"))
 SYNC_PART = Part(
     lambda _state: [],
@@ -238,6 +263,15 @@ def replace_part(stored: State, wanted: State, part: Part) -> State:
     if part.removes_peers:
         result.peers = {name: peer for name, peer in result.peers.items() if name in wanted.peers}
     return result
+
+
+def leaving(before: State, after: State) -> Leaving:
+    """Return what the first has of devices' keys, tunnels and exits, and the second has not."""
+    return Leaving(
+        devices=sorted(before.device_keys() - after.device_keys()),
+        links=sorted(before.tunnels() - after.tunnels()),
+        exits=sorted(before.exits() - after.exits()),
+    )
 
 
 def _copy_field(source: object, target: object, key: str) -> None:
@@ -294,6 +328,13 @@ def load_peers(data: Any) -> dict[str, Peer]:
         peer = _known_fields(Peer, values)
         peers[peer.name] = peer
     return peers
+
+
+def load_leaving(data: Any) -> Leaving:
+    """Read the note of what has to go. Raises ValueError where it is none."""
+    if not isinstance(data, Mapping):
+        raise ValueError("no note of what has to go")
+    return _known_fields(Leaving, data)
 
 
 def dump_cell(cell: Cell) -> dict[str, Any]:

@@ -11,15 +11,18 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from typing import Any
 
 from .command import Host, writing
 from .errors import StoreError
-from .records import State, dump_cell, dump_links, dump_peers, load_cell, load_links, load_peers
+from .records import State, dump_cell, dump_links, dump_peers, load_cell, load_leaving, load_links, load_peers
 
 STATE_DIR = "/var/lib/pic"
 
+# In the order in which they are written.
 FILES: dict[str, tuple[str, Callable[[Any], Any], Callable[[Any], Any]]] = {
+    "leaving.json": ("leaving", load_leaving, asdict),
     "cell.json": ("cell", load_cell, dump_cell),
     "cell_links.json": ("links", load_links, dump_links),
     "peer_registry.json": ("peers", load_peers, dump_peers),

@@ -461,7 +461,7 @@ def test_flows_of_a_revoked_share_end_at_whatever_step_a_run_has_ended(linked: W
         with pytest.raises(Killed) if kill else contextlib.nullcontext():
             call("pic_cell_rules", host, args)
         host.fail_at = None
-        call("pic_cell_rules", host, {"cells": []} if step > 1 else args)
+        call("pic_cell_rules", host, {"cells": []} if step > 2 else args)
         assert VOICE in host.ended, done.steps[step - 1]
         assert host.text() == done.text()
 
@@ -644,6 +644,11 @@ def test_a_withdrawn_offer_leaves_only_unreachable(linked: World) -> None:
     assert "-o eth0 -j ACCEPT" not in linked["cellb"].chain(4, "PIC-L-cella")
     assert ["-D", "-f", "ipv4", "-s", "10.0.0.0/24", "-n"] in linked["cellb"].ended
     assert any("'phone' is routed via 'cellb', which does not offer an exit now" in text for text in run.warnings())
+
+
+def test_an_exit_ends_the_flows_of_a_cell_that_has_stopped_using_it(linked: World) -> None:
+    linked.job("route_peer", cell="cella", peer="phone", via_cell="direct")
+    assert ["-D", "-f", "ipv4", "-s", "10.0.0.0/24", "-n"] in linked["cellb"].ended
 
 
 def test_unlinking_an_exit_in_use_fails_closed(linked: World) -> None:
