@@ -83,12 +83,15 @@ def lay_link(state: State, item: Args) -> Link:
     for key in ("keepalive", "mtu"):
         if key in given:
             setattr(link, key, int(given[key]))
-    if "listen_port" in given:
-        link.listen_port = _port(given["listen_port"], f"listen_port of {where}")
     if "api_url" in given:
         link.remote_api_url = given["api_url"]
     if "interface" in given or link.interface is None:
-        link.interface = names.check_interface(given.get("interface") or names.link_interface(name))
+        interface = names.check_interface(given.get("interface") or names.link_interface(name))
+        if link.interface == state.cell.interface != interface:
+            link.listen_port = None  # that was the devices'
+        link.interface = interface
+    if "listen_port" in given:
+        link.listen_port = _port(given["listen_port"], f"listen_port of {where}")
     if link.interface != state.cell.interface and not link.interface.startswith("pic-"):
         raise BadInput(
             f"interface {link.interface!r} of {where} is neither the devices' interface {state.cell.interface!r} nor begins with 'pic-', "
@@ -174,6 +177,17 @@ def check_keys(state: State, own_key: str | None, kernel: Mapping[str, wireguard
                 raise BadInput(
                     f"public_key of {holders[key]}: {key!r} is already a peer of interface {name!r} of this host. Use another key or remove that peer."
                 )
+
+
+def check_ports(state: State) -> None:
+    """Refuse a port that two of the cell's own interfaces would listen on."""
+    holders = {state.cell.listen_port: f"the devices' interface {state.cell.interface!r}"}
+    for name, link in sorted(state.links.items()):
+        if link.listen_port is None or link.interface == state.cell.interface:
+            continue
+        if link.listen_port in holders:
+            raise BadInput(f"listen_port {link.listen_port} of link {name!r} is already that of {holders[link.listen_port]}. Give one of them another.")
+        holders[link.listen_port] = f"link {name!r}"
 
 
 def check_networks(state: State, host_networks: Mapping[str, Iterable[str]]) -> None:

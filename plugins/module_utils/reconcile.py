@@ -101,6 +101,7 @@ class Cell:
         identity = self.identity
         overlay.check_networks(self.wanted, self.observed.host_networks(self.wanted))
         overlay.check_keys(self.wanted, None if identity.new else identity.public, self.observed.wireguard)
+        overlay.check_ports(self.wanted)
         self._allocate_ports(self.wanted)
         plan = self._plan_records(records.CELL_PART)
         plan.extend(self._plan_networkd())
@@ -135,6 +136,7 @@ class Cell:
             overlay.lay_link(self.wanted, item)
         self._allocate_ports(self.before)
         overlay.check_keys(self.wanted, None if identity.new else identity.public, self.observed.wireguard)
+        overlay.check_ports(self.wanted)
         overlay.check_networks(self.wanted, self.observed.host_networks(self.wanted))
         self._allocate_ports(self.wanted)
         self._check_interfaces(present)

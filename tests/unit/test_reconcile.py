@@ -234,6 +234,13 @@ def test_a_change_of_a_link_neither_restarts_an_interface_nor_touches_another_pe
     assert (peer.endpoint, peer.keepalive, linked["cella"].links["pic-cellb"].mtu) == ("198.51.100.7:51821", 7, 1300)
 
 
+def test_a_link_that_leaves_the_devices_interface_gets_a_port_of_its_own(linked: World) -> None:
+    for interface, port in (("wg0", 51820), ("pic-cellb", 51821)):
+        linked.inventory["cella"]["cell_links"][0]["interface"] = interface
+        linked.site()
+        assert linked.link("cella", "cellb")["listen_port"] == linked["cella"].wg[interface].port == port
+
+
 # What is not ours
 
 
