@@ -269,6 +269,8 @@ def plan_removal(host: Host, name: str, observed: Interface | None) -> Plan:
     unit = f"wg-quick@{name}"
     if host.exists("/run/systemd/system") and (observed is not None or host.exists(f"{WANTS_DIR}/{unit}.service")):
         plan.steps.append(Run(("systemctl", "disable", "--now", unit)))
+        if observed is not None:  # it goes with its unit (1: no such device), unless somebody has brought it up by hand
+            plan.steps.append(Run(("ip", "link", "del", "dev", name), ok=(0, 1)))
     elif observed is not None:
         plan.steps.append(Run(("wg-quick", "down", name)))
     if host.exists(config_path(name)):

@@ -332,6 +332,10 @@ class FakeHost(Host):
         if words[:1] == ["rule"] or words[:1] == ["route"]:  # PostUp, and tests
             self._ip_change(family, words)
             return ""
+        if words[:3] == ["link", "del", "dev"] and len(words) == 4:
+            self._link(words[3])
+            self._step(f"ip {' '.join(words)}", lambda: self.drop_link(words[3]))
+            return ""
         if words == ["-N", "-json", "addr", "show"] and family is None:
             return json.dumps([self._show_link(name, link) for name, link in self.links.items()])
         if words == ["-N", "-json", "rule", "show"] and family:

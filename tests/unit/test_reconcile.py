@@ -322,6 +322,12 @@ def test_link_use_unlink_leaves_the_host_as_before(linked: World) -> None:
     assert [line for line in host.text().splitlines() if not line.startswith("file /var/lib/pic")] == without
 
 
+def test_an_interface_that_somebody_has_brought_up_by_hand_goes_with_its_link(linked: World) -> None:
+    linked["cella"].active.remove("wg-quick@pic-cellb")
+    linked.job("unlink", cell="cella", remote_cell="cellb")
+    assert "pic-cellb" not in linked["cella"].text()
+
+
 def test_cell_a_goes_and_cell_ab_stays(tmp_path: Path) -> None:
     inventory = {
         "me": {"cell_networks": ["10.0.0.1/24"], "cell_services": [{"name": "files", "address": "10.0.0.1", "port": 443}], "cell_links": []},
