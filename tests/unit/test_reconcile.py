@@ -407,33 +407,6 @@ def test_drift_names_what_is_missing_and_nothing_else(linked: World) -> None:
     assert linked.steps() == {}
 
 
-@pytest.mark.parametrize("kill", [False, True], ids=["failing", "killed"])
-def test_an_end_at_any_step_is_made_good_by_the_next_run(world: World, kill: bool) -> None:
-    host, number = world["cella"], 0
-    furnish(host)
-    before = foreign(host)
-    run = world.fork().site()
-    for _host, module, args in (given for given in run.calls if given[0] == "cella"):
-        done = host.fork()
-        assert not call(module, done, args).get("failed")
-        for step in range(1, len(done.steps) - len(host.steps) + 1):
-            number += 1
-            twin = host.fork()
-            twin.reset()
-            twin.fail_at, twin.fails, twin.kill = step, 99, kill
-            if kill:
-                with pytest.raises(Killed):
-                    call(module, twin, args)
-            else:
-                assert call(module, twin, args)["failed"]
-            assert foreign(twin) == before
-            twin.fail_at, twin.made = None, host.made
-            assert not call(module, twin, args).get("failed")
-            assert twin.text() == done.text(), f"{module}, step {step}: {done.steps[step - 1]}"
-        host = done
-    assert number > 50
-
-
 @pytest.mark.parametrize("interface", [None, "pic-other", "wg0"])
 def test_an_unlink_that_dies_at_any_step_is_completed_by_the_next(linked: World, interface: str | None) -> None:
     linked.inventory["cella"]["cell_peers"][0]["route_via"] = "direct"
