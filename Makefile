@@ -2,7 +2,7 @@
 # Everything that is made lies below .build; the lab's containers are podman's.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup lint sanity unit molecule test build demo demo-shell demo-down clean
+.PHONY: help setup lint sanity unit molecule matrix test build demo demo-shell demo-down clean
 
 HOST ?= cella
 BUILD := $(CURDIR)/.build
@@ -35,7 +35,12 @@ unit: setup ## unit tests: no root, no network
 molecule: setup ## the scenarios, in the lab (root)
 	molecule test --all
 
-test: lint sanity unit molecule ## all of the above
+# Each scenario has a kind of cell of its own otherwise.
+matrix: setup ## the scenarios on both releases of Debian with both kinds of iptables (root; an hour)
+	set -e; for release in bookworm trixie; do for backend in nft legacy; do \
+		echo "--- $$release, iptables-$$backend"; PIC_LAB_CELLS_RELEASE=$$release PIC_LAB_BACKEND=$$backend molecule test --all; done; done
+
+test: lint sanity unit molecule ## lint, sanity, unit tests and scenarios
 
 build: setup ## the collection's artifact
 	rm -rf $(BUILD)/dist

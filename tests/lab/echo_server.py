@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What the lab's hosts run: a server that tells its clients which address it sees, and the clients that test it.
 
-serve PROTO:PORT ...            TCP: GET / answers the client's address, GET /stream sends a chunk every 50 ms
+serve PROTO:PORT ...            TCP: GET / answers the client's address, GET /stream sends a chunk every 50 ms, GET /large 5 MB
                                 UDP: "start" begins a flow of numbered datagrams, "stop" ends it, all else is answered with the sender's address
 probe PROTO ADDRESS PORT        exit code 0: it answers, 1: it does not
 follow PROTO ADDRESS PORT       prints a line for each connection, chunk or datagram, until stdin ends or 300 s have passed
@@ -22,6 +22,7 @@ import time
 INTERVAL = 0.05
 FLOW_SECONDS = 300.0
 PROBE_SECONDS = 2.0
+LARGE = 5_000_000
 
 
 def plain(address: str) -> str:
@@ -36,6 +37,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_response(200)
         self.send_header("Content-Type", "text/plain")
         self.end_headers()
+        if self.path == "/large":
+            self.wfile.write(bytes(LARGE))
+            return
         if self.path != "/stream":
             self.wfile.write(f"{plain(self.client_address[0])}\n".encode())
             return

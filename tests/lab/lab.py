@@ -130,7 +130,7 @@ CELL_SETUP = (
 HOSTS = {
     host.name: host
     for host in (
-        Host("internet", {"inet": 254}, ("tcp:80", "udp:9000"), "".join(f"ip address replace {own} dev lo\n" for own in INTERNET)),
+        Host("internet", {"inet": 254}, ("tcp:80", "udp:9000", "tcp:81", "udp:9001"), "".join(f"ip address replace {own} dev lo\n" for own in INTERNET)),
         Host("cella", {"inet": 11, "lan-a": 1}, CELL_LISTENS, CELL_SETUP, is_cell=True),
         Host("cellb", {"inet": 12, "lan-b": 1}, CELL_LISTENS, CELL_SETUP, is_cell=True),
         Host("cellc", {"inet": 13}, CELL_LISTENS, CELL_SETUP, is_cell=True),

@@ -62,7 +62,7 @@ def call(cell: str, module: str, arguments: str) -> subprocess.CompletedProcess[
 
 
 def play(name: str, *options: str, overlay: dict[str, Any] | None = None, inventory: Path = INVENTORY, **extra_vars: Any) -> Outcome:
-    """Runs a playbook by its name; overlay states variables of hosts beyond the inventory, by host."""
+    """Runs a playbook by its name or path; overlay states variables of hosts beyond the inventory, by host."""
     done = run(name, *options, overlay=overlay, inventory=inventory, callback="ansible.posix.json", **extra_vars)
     start = done.stdout.find("{\n")
     if start < 0:
@@ -92,4 +92,5 @@ def run(
             argv += ["-i", file.name]
         for key, value in extra_vars.items():
             argv += ["-e", f"{key}={value}"]
-        return subprocess.run([*argv, *options, f"pic.cells.{name}"], env=environment, capture_output=True, text=True, check=False, timeout=300, cwd=PROJECT)
+        playbook = name if "/" in name else f"pic.cells.{name}"
+        return subprocess.run([*argv, *options, playbook], env=environment, capture_output=True, text=True, check=False, timeout=300, cwd=PROJECT)

@@ -6,18 +6,21 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
 import pytest
 
-from lab import INTERNET
-from packets import Stream, reaches
-from playbooks import play
+import lab
+from lab import INTERNET, inside
+from packets import Sniffer, Stream, reaches, snapshot
+from playbooks import play, run
 
 CELL_A = {4: "10.0.0.1", 6: "fd00:a::1"}
 CELL_B = {4: "10.0.1.1", 6: "fd00:b::1"}
 LAN_A = {4: "192.168.77.10", 6: "fd77::10"}
 PHONE_A = {4: "10.0.0.4", 6: "fd00:a::4"}
+SSH = "-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR"
 FILES, VOICE, CAMERA, INTERCOM = 8443, 9002, 8445, 9003
 
 
@@ -81,3 +84,56 @@ def test_silence_keeps_what_a_day_2_playbook_has_done():
     assert not reaches("phone-b1", CELL_A[4], FILES)
     assert play("site").changed["cella"] > 0, "what the inventory states is put back"
     assert reaches("phone-b1", CELL_A[4], FILES)
+
+
+def test_traffic_to_a_linked_cell_does_not_leave_by_the_uplink_while_the_link_is_down():
+    with Sniffer("cella", "eth0", "net 10.0.1.0/24 or net fd00:b::/64") as uplink:
+        inside("cella", "ip", "link", "set", "pic-cellb", "down")
+        assert not any(reaches("phone-a3", CELL_B[family], 22) for family in (4, 6))
+    assert uplink.lines == []
+    outcome = play("site")
+    assert (outcome.rc, outcome.changed["cellb"], outcome.changed["cellc"]) == (0, 0, 0)
+    assert reaches("phone-b1", CELL_A[6], FILES)
+
+
+def test_the_links_stand_while_the_devices_interface_is_restarted():
+    def links() -> list[str]:
+        text = snapshot("cella")
+        return [line for part in ("routes", "routes6") for line in text[part].splitlines() if "pic-" in line or "proto 201" in line]
+
+    before = links()
+    assert any("local 10.0.0.1 dev pic-cellb" in line for line in before)
+    with Stream("phone-b1", INTERNET[0], 9000, "udp") as relayed:
+        inside("cella", "systemctl", "restart", "wg-quick@wg0")
+        assert links() == before
+        assert relayed.undisturbed()
+    assert not any(play("site").changed.values())
+
+
+def test_two_runs_at_once_end_as_if_one_came_after_the_other():
+    with ThreadPoolExecutor(2) as pool:
+        outcomes = list(pool.map(lambda services: play("share", cell="cella", remote_cell="cellb", services=services), ("files", "voice")))
+    assert [outcome.rc for outcome in outcomes] == [0, 0], outcomes[0].message + outcomes[1].message
+    assert [reaches("phone-b1", CELL_A[4], FILES), reaches("phone-b1", CELL_A[4], VOICE, "udp")] in ([True, False], [False, True])
+    assert "differs from the records" not in run("status").stdout
+    assert play("site").rc == 0
+    assert not any(play("site").changed.values())
+
+
+def test_a_cell_can_be_managed_over_the_tunnel_that_the_run_changes():
+    """Through cell A, to B's address on the link; the run changes the rules, the link and the ways that its own connection takes."""
+    admin = {"cell_admin_networks": ["10.0.0.0/24", "fd00:a::/64"]}
+    assert play("site", overlay={"cellb": admin}).rc == 0
+    jump = f"ssh -i {lab.STATE}/keys/ssh {SSH} -W %h:%p root@198.51.100.11"
+    tunnel = {"ansible_host": "10.0.1.1", "ansible_ssh_common_args": f"{SSH} -o ProxyCommand='{jump}'"}
+    changes = {
+        "cella": {"cell_links": [{"name": "cellb", "share": ["voice"], "offer_exit": True, "keepalive": 7}, {"name": "cellc"}]},
+        "cellb": {**admin, **tunnel, "cell_links": [{"name": "cella", "share": [], "offer_exit": True, "mtu": 1380}]},
+    }
+    outcome = play("site", overlay=changes)
+    assert (outcome.rc, outcome.stats["cellb"]["unreachable"]) == (0, 0), outcome.text[-2000:]
+    assert outcome.changed["cellb"] > 0
+    assert not any(play("site", overlay=changes).changed.values())
+    assert reaches("phone-a3", CELL_B[4], 22)
+    assert play("site", overlay={"cellb": {"cell_admin_networks": []}}).rc == 0
+    assert not reaches("phone-a3", CELL_B[4], 22), "an admin's network is let in no more when the inventory says so"

@@ -6,12 +6,15 @@
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 
 import neighbours
 from lab import INTERNET, inside
 from packets import Sniffer, Stream, reaches, seen_address, snapshot
 from playbooks import play
 
+CELL_A = ("10.0.0.1", "fd00:a::1")
+FLOWS = ((80, "tcp"), (9000, "udp"))
 # silence keeps: the phones stay routed, and have no way out
 UNSTATED = {"cella": {"cell_links": [{"name": "cellc"}], "cell_peers": []}, "cellb": {"cell_links": [], "cell_peers": []}}
 
@@ -19,15 +22,17 @@ UNSTATED = {"cella": {"cell_links": [{"name": "cellc"}], "cell_peers": []}, "cel
 def test_a_link_in_use_is_removed_on_both_sides_and_its_flows_end():
     assert reaches("phone-b1", "10.0.0.1", 8443)
     assert seen_address("phone-a1", 4) == "198.51.100.12"
-    share = Stream("phone-b1", "10.0.0.1", 9002, "udp")
-    relayed = Stream("phone-a1", INTERNET[0], 9000, "udp")
-    with share, relayed, Sniffer("cella", "eth0", f"host {INTERNET[0]} or host {INTERNET[1]}") as uplink:
+    with ExitStack() as stack:
+        ending = [stack.enter_context(Stream("phone-b1", address, *flow)) for address in CELL_A for flow in ((8443, "tcp"), (9002, "udp"))]
+        ending += [stack.enter_context(Stream("phone-a1", address, *flow)) for address in INTERNET for flow in FLOWS]
+        others = [stack.enter_context(Stream("phone-a2", address, *flow)) for address in INTERNET for flow in FLOWS]
+        uplink = stack.enter_context(Sniffer("cella", "eth0", f"dst host {INTERNET[0]} or dst host {INTERNET[1]}"))
         outcome = play("unlink", cell="cella", remote_cell="cellb", overlay=UNSTATED)
         ended = time.monotonic()
         assert outcome.rc == 0, outcome.message
         time.sleep(2)
-        assert share.last < ended + 1
-        assert relayed.last < ended + 1
+        assert all(flow.last < ended + 1 for flow in ending), "the last packet passed later than one second after the task"
+        assert all(flow.undisturbed() for flow in others)
     assert uplink.lines == [], "the phone leaked when its exit's cell was unlinked"
     assert not reaches("phone-b1", "10.0.0.1", 8443)
     assert seen_address("phone-a1", 4) is None
