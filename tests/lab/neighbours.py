@@ -155,6 +155,7 @@ def writing_commands(cell: str) -> list[str]:
 def plug_in(container: str, cell: str) -> None:
     """Leads a wire from a container without network to a cell, as docker does for its own."""
     pid, cell_pid = (podman("inspect", "--format", "{{.State.Pid}}", PREFIX + host).stdout.strip() for host in (container, cell))
+    inside(container, "ip", "link", "del", "eth0", check=False)  # its other end goes with a cell before, but not at once
     run(["ip", "link", "add", "vweb", "netns", cell_pid, "type", "veth", "peer", "name", "eth0", "netns", pid])
     inside(container, "ip", "-batch", "-", stdin="address add 172.17.0.2/16 dev eth0\nlink set eth0 up\nroute add default via 172.17.0.1\n")
 
