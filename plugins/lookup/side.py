@@ -17,8 +17,8 @@ author:
 options:
   _terms:
     description:
-      - The host whose cell is meant, or V(sides) for the hosts that this host works on, V(others) for linked hosts outside the play,
-        V(unreachable) for those that this run could not reach, V(advertised) for [host, device] of uplinks known by router advertisements,
+      - The host whose cell is meant, or V(sides) for the hosts that this host works on, V(others) for linked hosts outside this batch of the play,
+        V(advertised) for [host, device] of uplinks known by router advertisements,
         V(refusals) for what forbids the run.
     required: true
   job:
@@ -59,7 +59,6 @@ class LookupModule(LookupBase):
         words = {
             "sides": lambda: mesh.sides(own),
             "others": lambda: mesh.others(own),
-            "unreachable": lambda: sorted(mesh.unreachable()),
             "advertised": lambda: [[host, device] for host in mesh.sides(own) for device in mesh.read(host).get("advertised", ())],
             "refusals": mesh.refusals,
         }

@@ -36,7 +36,7 @@ class Mesh:
         self._hostvars = variables["hostvars"]
         self._self = variables.get("inventory_hostname")
         self.job = job or {}
-        self.play_hosts: list[str] = list(variables.get("ansible_play_hosts_all", ()))
+        self.play_hosts: list[str] = list(variables.get("ansible_play_batch", ()))
         self.hosts: list[str] = [host for host in variables.get("groups", {}).get(GROUP, ()) if host in self._hostvars]
         self.host_of = {self.name(host): host for host in reversed(self.hosts)}
 
@@ -99,21 +99,18 @@ class Mesh:
     # Who takes part
 
     def others(self, host: str) -> list[str]:
-        """Return the hosts of linked cells that are visible but no host of the play: they are asked by delegation."""
+        """Return the hosts of linked cells that are visible and no host of this batch of the play: they are asked by delegation."""
         wanted = {self.host_of[name] for name in self.link_items(host) if name in self.host_of}
         if self.job:
             wanted = {self.host_of[name] for name in self._partners() if name in self.host_of}
             peers = self.results("__cell_read", host).get("peers", {})
             before = peers.get(self.job.get("peer"), {}).get("route_via")
             wanted |= {self.host_of[before]} if before in self.host_of else set()
-        return sorted(wanted - set(self.play_hosts) - {host})
+        return sorted(wanted - set(self.play_hosts) - self.unreachable() - {host})
 
     def sides(self, host: str) -> list[str]:
         """Return the hosts that a host of the play works on: in a day-2 job the other cells too, exits first."""
-        if not self.job:
-            return [host]
-        dead = self.unreachable()
-        return [*(other for other in self.others(host) if other not in dead), host]
+        return [*self.others(host), host] if self.job else [host]
 
     def _partners(self) -> list[str]:
         return [name for name in (self.job.get("remote_cell"), self.job.get("via_cell")) if name and name != DIRECT]
@@ -279,7 +276,7 @@ class Mesh:
     def _answers(self, host: str) -> dict[str, Any]:
         """Return the answers of the cells that were to be told in this run, empty for one that was not reached."""
         own, answers = self.name(host), {}
-        partners = {*self.play_hosts, *self.others(host)}
+        partners = {*self.play_hosts, *self.others(host), *self.unreachable()}
         for name in self.results("__cell_built", host).get("payloads", {}):
             other = self.host_of.get(name)
             if other in partners:

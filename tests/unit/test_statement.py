@@ -25,9 +25,7 @@ def mesh(changes: Mapping[str, Mapping[str, Any]], *play: str) -> Mesh:
     for host, variables in changes.items():
         inventory.setdefault(host, {}).update(variables)
     hosts = list(play or inventory)
-    return Mesh(
-        {"hostvars": inventory, "groups": {"cells": list(inventory)}, "inventory_hostname": hosts[0], "ansible_play_hosts_all": hosts}, lambda value: value
-    )
+    return Mesh({"hostvars": inventory, "groups": {"cells": list(inventory)}, "inventory_hostname": hosts[0], "ansible_play_batch": hosts}, lambda value: value)
 
 
 def links(**more: Any) -> dict[str, Any]:

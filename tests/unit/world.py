@@ -163,7 +163,7 @@ class World:
         groups = {"cells": list(self.inventory)}
 
         def mesh(own: str) -> Mesh:
-            variables = {"hostvars": hostvars, "groups": groups, "inventory_hostname": own, "ansible_play_hosts_all": list(play or self.hosts)}
+            variables = {"hostvars": hostvars, "groups": groups, "inventory_hostname": own, "ansible_play_batch": hosts}
             return Mesh(variables, lambda value: value, job)
 
         statement.check_inventory(mesh(hosts[0]))
@@ -184,7 +184,7 @@ class World:
     def job(self, kind: str, check: bool = False, play: tuple[str, ...] = (), **given: str) -> Run:
         """Carry out a day-2 playbook with extra vars, which are texts."""
         hosts = list(play or self.hosts)
-        variables = {"hostvars": self.inventory, "groups": {"cells": list(self.inventory)}, "inventory_hostname": hosts[0], "ansible_play_hosts_all": hosts}
+        variables = {"hostvars": self.inventory, "groups": {"cells": list(self.inventory)}, "inventory_hostname": hosts[0], "ansible_play_batch": hosts}
         job, _warnings = statement.read_job(Mesh(variables, lambda value: value), {"job": kind, **given})
         return self.site(job["host"], check=check, job=job)
 
@@ -194,9 +194,7 @@ class World:
             "[inventory_hostname]": lambda: [host],
             "__cell_outside": lambda: mesh.others(host),
             "__cell_sides": lambda: mesh.sides(host),
-            "__cell_outside | difference(__cell_sides) | difference(lookup('pic.cells.side', 'unreachable', job=__cell_job))": lambda: [
-                name for name in mesh.others(host) if name not in mesh.sides(host) and name not in mesh.unreachable()
-            ],
+            "__cell_outside | difference(__cell_sides)": lambda: [name for name in mesh.others(host) if name not in mesh.sides(host)],
         }
         return known[task.loop.strip("{} ")]()
 
