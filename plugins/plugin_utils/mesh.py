@@ -9,7 +9,7 @@ visible is None, which the modules take for "as the record has it"; nothing is e
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from ansible_collections.pic.cells.plugins.module_utils.records import DIRECT
@@ -75,11 +75,13 @@ class Mesh:
     # What this run has read
 
     def results(self, register: str, host: str) -> dict[str, Any]:
-        """Return what a registered, delegated task said for a host, whichever host of the play asked; empty where nothing did."""
+        """Return what a registered, delegated task said first for a host, whichever host of the play asked; empty where nothing did."""
+        return next(self._results(register, host), {})
+
+    def _results(self, register: str, host: str) -> Iterator[dict[str, Any]]:
         for result in self._registered(register):
             if result.get("item") == host and not any(result.get(k) for k in ("unreachable", "failed", "skipped")):
-                return dict(result)
-        return {}
+                yield dict(result)
 
     def unreachable(self) -> set[str]:
         """Return the hosts that this run has found unreachable."""
@@ -275,13 +277,15 @@ class Mesh:
 
     def _answers(self, host: str) -> dict[str, Any]:
         """Return the answers of the cells that were to be told in this run, empty for one that was not reached."""
-        own, answers = self.name(host), {}
+        own = self.name(host)
+        answers: dict[str, Any] = {}
         partners = {*self.play_hosts, *self.others(host), *self.unreachable()}
         for name in self.results("__cell_built", host).get("payloads", {}):
             other = self.host_of.get(name)
             if other in partners:
-                heard = {**self.results("__cell_handed", other), **self.results("__cell_taken", other)}
-                answers[name] = (heard.get("answers") or {}).get(own) or {}
+                # A cell of an earlier batch answers each later one anew.
+                heard = [result.get("answers") or {} for register in ("__cell_taken", "__cell_handed") for result in self._results(register, other)]
+                answers[name] = next((answer[own] for answer in heard if own in answer), {})
         return answers
 
 
