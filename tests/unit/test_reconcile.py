@@ -241,7 +241,29 @@ def test_a_link_that_leaves_the_devices_interface_gets_a_port_of_its_own(linked:
         assert linked.link("cella", "cellb")["listen_port"] == linked["cella"].wg[interface].port == port
 
 
+@pytest.mark.parametrize(("age", "kept"), [(10, True), (134, True), (136, False)])
+def test_a_peer_that_has_roamed_is_left_where_its_live_session_is(linked: World, age: int, kept: bool) -> None:
+    host = linked["cella"]
+    peer = host.wg["pic-cellb"].peers[linked.public_key("cellb")]
+    peer.endpoint, peer.handshake = "192.0.2.99:4444", int(host.now) - age
+    linked.site()
+    assert (peer.endpoint, bool(host.steps)) == (("192.0.2.99:4444", False) if kept else ("192.0.2.12:51821", True))
+
+
 # What is not ours
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_a_table_and_priorities_of_somebody_else_are_left_to_them(world: World, family: int) -> None:
+    network = "192.0.2.0/25" if family == 4 else "2001:db8::/64"
+    host = world["cella"]
+    host.by_hand(f"ip -{family} route add {network} dev eth0 table 4200")
+    host.by_hand(f"ip -{family} rule add from {network} lookup 4200 pref 4001")
+    before = foreign(host)
+    world.site()
+    assert world.link("cella", "cellb")["exit_table"] not in (None, 4200)
+    assert {rule.priority for rule in host.rules[family] if rule.proto == 201} == {4010, 4011, 4012}
+    assert foreign(host) == before
 
 
 def test_the_whole_life_of_links_leaves_everything_foreign_as_it_was(world: World) -> None:
