@@ -18,7 +18,7 @@ import lab
 import neighbours
 from lab import CELLS, INTERNET, inside
 from packets import Sniffer, Stream, address_seen_by, reaches, seen_address, snapshot
-from playbooks import play, run
+from playbooks import call, play, run
 
 EXITS = {"phone-a1": "cellb", "phone-a2": "cellc", "phone-a3": "cella", "phone-b1": "cella"}
 PUBLISHED, UNSHARED = 8446, 8447  # by docker on cella
@@ -138,6 +138,38 @@ def test_nothing_leaks_when_networkd_deletes_all_policy_rules_after_all_and_site
     assert play("site").rc == 0
     assert all_phones_leave_by_their_exits()
     assert not inside("cella", "test", "-e", drop_in, check=False).returncode
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "iptables -F PIC-FWD",
+        "ip6tables -F PIC-L-cellb",
+        "iptables -t nat -F PIC-POST",
+        "iptables -D PIC-PATH 3",
+        "iptables -A PIC-PATH -j ACCEPT -m comment --comment 'pic-cells 0123456789'",
+        "rule=$(iptables -S PIC-GUARD | tail -n 1); eval iptables $rule",
+        "rule=$(iptables -S PIC-PATH | tail -n 1); eval iptables -D ${rule#-A}; eval iptables -I ${rule#-A}",
+        "eval iptables -D $(iptables -S FORWARD | grep PIC-FWD | cut -c4-)",
+        "rule=$(ip6tables -S INPUT | grep PIC-IN); eval ip6tables -D ${rule#-A}; eval ip6tables $rule",
+        "iptables -I FORWARD -j ACCEPT -m comment --comment 'pic-cell-ghost 0123456789'",
+        "iptables -N PIC-L-ghost; iptables -A PIC-L-ghost -j DROP -m comment --comment 'pic-cell-ghost 0123456789'",
+    ],
+)
+def test_what_somebody_has_done_to_our_rules_is_undone_by_the_next_run(damage):
+    before = snapshot("cella")
+    inside("cella", "sh", "-ec", damage)
+    assert snapshot("cella") != before
+    assert "CHANGED" in call("cella", "pic_cell_rules", "").stdout
+    assert snapshot("cella") == before
+    assert "SUCCESS" in call("cella", "pic_cell_rules", "").stdout
+
+
+def test_forward_that_somebody_has_flushed_gets_our_jump_back():
+    with by_hand("cella", "iptables-save -t filter >/run/pic-lab-filter; iptables -F FORWARD", "iptables-restore -T filter </run/pic-lab-filter"):
+        assert "CHANGED" in call("cella", "pic_cell_rules", "").stdout
+        assert "-j PIC-FWD" in inside("cella", "iptables", "-S", "FORWARD").stdout
+        assert all_phones_leave_by_their_exits()
 
 
 def test_rules_that_a_rival_saves_and_restores_are_in_place_in_the_end():
