@@ -31,7 +31,7 @@ rm -f /run/pic-lab-sniff.$$
 """
 
 SNAPSHOT = """
-part() { echo "@@@ $1"; shift; "$@" 2>&1; }
+part() { echo "@@@ $1"; shift; "$@" 2>/dev/null; }
 part iptables iptables-save
 part ip6tables ip6tables-save
 for tool in iptables ip6tables; do part $tool-nft $tool-nft-save; done
@@ -47,7 +47,7 @@ exit 0
 """
 # what differs from one call to the next with nothing changed, and what must not be printed
 NOISE = (
-    (re.compile(r"^# (Generated|Completed|Warning:) .*\n", re.M), ""),
+    (re.compile(r"^# (Generated|Completed) .*\n", re.M), ""),
     (re.compile(r"^(:\S+ \S+) \[\d+:\d+\]$", re.M), r"\1"),
     (re.compile(r" expires \d+sec"), ""),
     (re.compile(r"^(PrivateKey|PresharedKey) = .*$", re.M), r"\1 = (hidden)"),
