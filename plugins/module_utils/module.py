@@ -12,7 +12,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from .command import Host
+from .command import Draft, Host
 from .errors import CellError, CommandFailed
 from .plan import Plan
 from .reconcile import Cell
@@ -55,19 +55,64 @@ LINK_OPTIONS: dict[str, Any] = {
     "listen_port": {"type": "int"},
 }
 
+STATE: dict[str, Any] = {"type": "str", "choices": ["present", "absent"], "default": "present"}
+ROUTE: dict[str, Any] = {"peer": {"type": "str", "required": True}, "via_cell": {"type": "str"}}
+
+EARLIER_OPTIONS: dict[str, Any] = {
+    "earlier": {
+        "type": "dict",
+        "options": {
+            "peers": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {
+                    "name": {"type": "str", "required": True},
+                    "public_key": {"type": "str", "no_log": False},
+                    "addresses": {"type": "list", "elements": "str"},
+                    "state": STATE,
+                },
+            },
+            "links": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {
+                    "name": {"type": "str", "required": True},
+                    **LINK_OPTIONS,
+                    "endpoint": {"type": "str"},
+                    "keepalive": {"type": "int"},
+                    "mtu": {"type": "int"},
+                    "api_url": {"type": "str"},
+                    "share": {"type": "list", "elements": "str"},
+                    "offer_exit": {"type": "bool"},
+                    "offered": {"type": "bool"},
+                    "state": STATE,
+                },
+            },
+            "routes": {"type": "list", "elements": "dict", "default": [], "options": ROUTE},
+            "received": {"type": "list", "elements": "dict", "default": []},
+            "answers": {"type": "dict", "default": {}},
+        },
+    },
+}
+
 _INPUT_SHOWN_FOR = ("iptables", "ip6tables", "ip")
 
 
 @contextlib.contextmanager
-def opened(module: AnsibleModule) -> Iterator[Cell]:
-    """Lend the cell of this host, locked; an error of the engine ends the module with its sentence."""
+def opened(module: AnsibleModule, step: str) -> Iterator[Cell]:
+    """Lend the cell of this host, locked, as the modules before this step leave it; an error of the engine ends the module with its sentence."""
     if os.geteuid() != 0:
         module.fail_json(msg=f"This needs root on the cell, and runs as user id {os.geteuid()}. Run it with become: true (ansible_become in the inventory).")
-    host = Host()
+    host = Draft(Host()) if module.check_mode else Host()
     store = Store(host, module.params["state_dir"])
     try:
         with store.lock(create=not module.check_mode):
-            yield Cell(host, store, predict=module.check_mode)
+            cell = Cell(host, store, predict=module.check_mode)
+            if module.check_mode and module.params.get("earlier"):
+                cell.rehearse(step, module.params["cell"], module.params["earlier"])
+            yield cell
     except CommandFailed as error:
         shown = error.stdin if error.argv[0].split("-")[0] in _INPUT_SHOWN_FOR else None
         module.fail_json(msg=str(error), cmd=error.argv, rc=error.rc, stdin=shown)

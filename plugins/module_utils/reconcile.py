@@ -4,16 +4,16 @@
 """The parts of a cell, each as one plan: records laid over with what was asked for, compared with the kernel.
 
 A plan has three states of the records: as stored; before, which is stored laid over with what the caller says of parts
-that other modules own (in check mode those have not written it yet); and wanted, which has this module's own part changed
-as well. Only that own part is written and shown. Every plan writes it first, so that after a crash at any later step the
-next run knows what was meant.
+that other modules own; and wanted, which has this module's own part changed as well. Only that own part is written and
+shown. Every plan writes it first, so that after a crash at any later step the next run knows what was meant.
 """
 
 from __future__ import annotations
 
+import itertools
 import time
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -23,7 +23,7 @@ from .errors import BadInput
 from .iptables import Ruleset, Table
 from .networks import FAMILIES, host_networks
 from .observed import Observed
-from .plan import Plan, Run, Write
+from .plan import Plan, Run, Write, imagine
 from .records import DIRECT, Link, Peer, State, sorted_networks
 from .routing import MAIN, batch
 from .store import Store
@@ -36,6 +36,7 @@ NETWORKD_TEXT = """\
 ManageForeignRoutingPolicyRules=no
 ManageForeignRoutes=no
 """
+EVERYWHERE = ("0.0.0.0/0", "::/0")  # an exit's AllowedIPs
 DEFAULT_KEEPALIVE = 25  # seconds: keeps the mappings of common NATs and firewalls open (WireGuard quick start)
 
 
@@ -52,21 +53,41 @@ class Cell:
     """One cell while it is read, planned and changed: its host, its records before and as wanted, its kernel."""
 
     def __init__(self, host: Host, store: Store, predict: bool = False, now: float | None = None) -> None:
-        """host: the machine. store: its records. predict: no plan will be applied. now: seconds since the epoch."""
+        """host: the machine, a draft to predict. store: its records. predict: no plan will be applied. now: seconds since the epoch."""
         self.host = host
         self.store = store
         self.predict = predict
         self.now = time.time() if now is None else now
-        self.stored = store.load()
+        self.observed = Observed(host)
+        self._load()
+
+    def _load(self) -> None:
+        self.stored = self.store.load()
         self.before = self.stored.copy()
         self.wanted = self.stored.copy()
-        self.observed = Observed(host)
         self.files: dict[str, str] = {}  # of WireGuard, as planned so far: links can share one
+
+    def rehearse(self, step: str, cell: Args | None, earlier: Args) -> None:
+        """Take for done what the modules before a step do in the same run: in check mode nobody has done it."""
+        links = earlier["links"]
+        plans: dict[str, Callable[[], tuple[Plan, Any]]] = {
+            "cell": lambda: self.plan_cell(cell or {}, earlier["peers"], links),
+            "tell": lambda: self.plan_messages(cell, links, earlier["routes"]),
+            "hear": lambda: self.plan_receipt(cell, links, earlier["received"]),
+            "note": lambda: self.plan_answers(cell, earlier["answers"]),
+            "rules": lambda: self.plan_rules(cell, links),
+            "links": lambda: self.plan_links(cell, links),
+        }
+        for _name, plan in itertools.takewhile(lambda item: item[0] != step, plans.items()):
+            imagine(self.observed, plan()[0])
+            self._load()
 
     @cached_property
     def identity(self) -> Identity:
         """Return the cell's key; make one where there is none, to be written by the plan."""
         private = (self.host.read(self._identity_path) or "").strip() or self._adopted_key()
+        if private == wireguard.GENERATED:  # rehearsed
+            return Identity(None, private, False)
         if private:
             return Identity(private, wireguard.public_key_of(self.host, private), False)
         if self.predict or not self.host.has("wg"):
@@ -123,9 +144,7 @@ class Cell:
             self.wanted.links.pop(name, None)
         present = [item for item in items if item.get("state") != "absent"]
         for item in present:
-            overlay.lay_link(self.before, {"name": item["name"]})
             overlay.lay_link(self.wanted, item)
-        self._allocate_ports(self.before)
         overlay.check_keys(self.wanted, None if identity.new else identity.public, self.observed.wireguard)
         overlay.check_networks(self.wanted, self.observed.host_networks(self.wanted))
         self._allocate_ports(self.wanted)
@@ -137,7 +156,9 @@ class Cell:
             link = self.wanted.links[item["name"]]
             if not link.pending:
                 plan.extend(self._plan_end_elsewhere(link))
-                plan.extend(self._plan_link(link, identity, item.get("preshared_key") or None, item.get("exit")))
+                # Whether it is an exit is for the plan of the routes, which has its order, unless somebody says otherwise.
+                exit_wanted = link.exit_relay_active if item.get("exit") is None else item["exit"]
+                plan.extend(self._plan_link(replace(link, exit_relay_active=exit_wanted), identity, item.get("preshared_key") or None))
         plan.steps += conntrack.revoked(self.before, self.wanted)
         for name in removed:
             plan.extend(self._plan_link_removal(name))
@@ -162,9 +183,7 @@ class Cell:
         plan = self._plan_records(records.RIGHTS_PART)
         for family in FAMILIES:
             wanted = firewall.build(self.wanted, family, self.observed.surroundings(self.wanted.cell, family))
-            steps, before, after = self._plan_iptables(family, wanted)
-            plan.steps += steps
-            plan.describe(before, after)
+            plan.extend(self._plan_iptables(family, wanted))
         plan.steps += conntrack.revoked(self._relaying(), self.wanted)
         plan.warnings += self.observed.warnings
         shares = {name: link.shares for name, link in sorted(self.wanted.links.items())}
@@ -191,33 +210,59 @@ class Cell:
         ]
         return plan, {"pending": sorted(waiting)}
 
-    def plan_sync(
-        self, cell: Args | None, items: Iterable[Args], routes: Iterable[Args], received: Iterable[Args] | None, answers: Mapping[str, Args | None] | None
-    ) -> tuple[Plan, dict[str, Any]]:
-        """Plan one step of peer-sync: take over what others sent, note how pushes ended, or build what to send."""
+    def plan_messages(self, cell: Args | None, items: Iterable[Args], routes: Iterable[Args]) -> tuple[Plan, dict[str, Any]]:
+        """Plan what the other cells are to be told. Returns plan and payloads."""
         self._know(cell)
-        items = [item for item in items if item.get("state") != "absent"]
-        facts: dict[str, Any] = {"payloads": {}, "answers": {}}
-        plan = Plan()
-        asked = self._asked(items, routes)
-        if received is not None:
-            self._take_over(asked, received, facts["answers"], plan)
-        elif answers is not None:
-            self._build(asked, facts["payloads"])
-            self.before = self.wanted.copy()
-            for name, answer in sorted(answers.items()):
-                if name in self.wanted.links:
-                    peer_sync.acknowledge(self.wanted.links[name], answer or None, self._timestamp())
-                    told = "told" if not self.wanted.links[name].pending_push else "not told yet"
-                    plan.describe([f"cell {name}: to be told"], [f"cell {name}: {told}"])
-            facts["payloads"] = {}
-        else:
-            self._build(asked, facts["payloads"])
-            for name, message in facts["payloads"].items():
-                if self.wanted.links[name] != self.before.links.get(name):
-                    plan.describe([], [f"cell {name} is to be told: {_payload_words(message)}"])
+        asked = self._asked(items)
+        for item in routes:
+            overlay.lay_route(asked, item)
+        payloads = {}
+        lines = []
+        for name, link in sorted(asked.links.items()):
+            if link.pending:
+                continue
+            record = self.wanted.links.setdefault(name, Link(name))
+            payloads[name] = peer_sync.payload(asked, name, self.identity.public)
+            peer_sync.mint(record, payloads[name])
+            if record != self.before.links.get(name):
+                lines.append(f"cell {name} is to be told: {_payload_words(payloads[name])}")
+        plan = self._plan_records(records.SYNC_PART)
+        plan.describe([], lines)
+        return plan, {"payloads": payloads}
+
+    def plan_receipt(self, cell: Args | None, items: Iterable[Args], received: Iterable[Args]) -> tuple[Plan, dict[str, Any]]:
+        """Plan to take over what other cells say. Returns plan and the answers to them."""
+        self._know(cell)
+        asked = self._asked(items)
+        plan, answers = Plan(), {}
+        for message in received:
+            message = peer_sync.check_payload(dict(message))
+            name = message["from_cell"]
+            verdict = peer_sync.judge(asked.links.get(name), message, peer_sync.Evidence("delegate"))
+            if verdict.accepted:
+                record = self.wanted.links.setdefault(name, Link(name))
+                before = _view_words(record)
+                peer_sync.take_over(record, message, verdict, self._timestamp())
+                plan.describe(before, _view_words(record))
+            generation = self.wanted.links[name].remote_generation if name in self.wanted.links else 0
+            answers[name] = {"status": verdict.status, "applied": verdict.accepted, "generation": generation, "reason": verdict.reason}
+            if verdict.status != peer_sync.OK:
+                plan.warnings.append(f"A push of cell {name!r} was answered {verdict.status}: {verdict.reason}.")
         plan.extend(self._plan_records(records.SYNC_PART))
-        return plan, facts
+        return plan, {"answers": answers}
+
+    def plan_answers(self, cell: Args | None, answers: Mapping[str, Args | None]) -> tuple[Plan, dict[str, Any]]:
+        """Plan to note how pushes ended, by the name of the cell that was told."""
+        self._know(cell)
+        plan = Plan()
+        for name, answer in sorted(answers.items()):
+            if name in self.wanted.links:
+                link = self.wanted.links[name]
+                before = _push_words(link)
+                peer_sync.acknowledge(link, answer or None, self._timestamp())
+                plan.describe(before, _push_words(link))
+        plan.extend(self._plan_records(records.SYNC_PART))
+        return plan, {}
 
     def info(self, cell: Args | None, items: Iterable[Args]) -> dict[str, Any]:
         """Read back the cell; with what is wanted given, also say what would be refused and which packages are missing."""
@@ -300,11 +345,11 @@ class Cell:
 
     def _plan_identity(self, identity: Identity) -> Plan:
         plan = Plan()
-        if (self.host.read(self._identity_path) or "").strip() == (identity.private or "-"):
+        if (self.host.read(self._identity_path) or "").strip() == (identity.private or wireguard.GENERATED):
             return plan
         if identity.private is None:
             plan.steps.append(Run(("wg", "genkey")))  # ends a run without wg with the name of the missing package
-        plan.steps.append(Write(self._identity_path, f"{identity.private or ''}\n"))
+        plan.steps.append(Write(self._identity_path, f"{identity.private or wireguard.GENERATED}\n"))
         plan.describe([], [f"identity: public key {wireguard.GENERATED if identity.new else identity.public}"])
         return plan
 
@@ -333,15 +378,14 @@ class Cell:
         wanted = wireguard.Interface(cell.interface, identity.private, None, cell.listen_port, peers, [str(n) for n in cell.networks])
         return wireguard.plan_interface(self.host, wanted, self.observed.wireguard.get(cell.interface), labels, sorted(removed), self.now, files=self.files)
 
-    def _plan_link(self, link: Link, identity: Identity, preshared_key: str | None, exit_wanted: bool | None = None) -> Plan:
-        """Plan one link's interface and peer; exit_wanted None follows the records."""
+    def _plan_link(self, link: Link, identity: Identity, preshared_key: str | None) -> Plan:
+        """Plan one link's interface and peer."""
         cell, key, interface = self.wanted.cell, str(link.public_key), str(link.interface)
         if preshared_key:
             wireguard.check_preshared_key(f"link {link.name!r}", preshared_key)
-        in_use = self.wanted.exit_in_use(link.name) if exit_wanted is None else exit_wanted
         peer = wireguard.Peer(
             key,
-            [*link.networks, *(["0.0.0.0/0", "::/0"] if in_use else [])],
+            _allowed_ips(link),
             link.endpoint,
             DEFAULT_KEEPALIVE if link.keepalive is None else link.keepalive,
             preshared_key or _preshared_keys(self.host, interface).get(key),
@@ -357,8 +401,8 @@ class Cell:
             wanted = wireguard.Interface(interface, identity.private, None, link.listen_port, {key: peer}, addresses, link.mtu)
             removed += [other for other in (observed.peers if observed else ()) if other != key]
         wanted.routes = exits.link_routes(link)
-        if in_use and not shared:
-            wanted.routes += [r for family in FAMILIES for r in exits.exit_routes(self.wanted, family) if r.device == interface]
+        if link.exit_relay_active and not shared:
+            wanted.routes += exits.ways_out(link)
         present = [route for family in FAMILIES for route in self.observed.routing[family].routes]
         return wireguard.plan_interface(self.host, wanted, observed, {key: f"cell {link.name}"}, removed, self.now, present, self.files)
 
@@ -399,7 +443,7 @@ class Cell:
         falling = {name for name in self.observed.wireguard if name.startswith("pic-")} - {link.interface for link in self.wanted.links.values()}
         for family in FAMILIES:
             stale = [r for r in self.observed.routing[family].routes if r.table == MAIN and r not in standing and (r.device is None or r.device not in falling)]
-            plan.steps += batch(family, (f"route del {route.render()}" for route in stale))
+            plan.extend(batch(family, (("del", route) for route in stale)))
             plan.describe((route.words() for route in stale), ())
         return plan
 
@@ -422,7 +466,7 @@ class Cell:
             link = self.wanted.links[item["name"]]
             if link.interface in self.observed.links and link.interface not in self.observed.wireguard:
                 raise BadInput(f"Interface {link.interface!r} of link {link.name!r} is there but is not WireGuard. Set the link's interface to another name.")
-            if link.interface == self.wanted.cell.interface and (item.get("exit") or self.wanted.exit_in_use(link.name)):
+            if link.interface == self.wanted.cell.interface and (item.get("exit") or link.exit_relay_active):
                 self._check_shared_exit(link)
 
     def _check_shared_exit(self, link: Link) -> None:
@@ -437,7 +481,7 @@ class Cell:
 
     # Rules
 
-    def _plan_iptables(self, family: int, wanted: Ruleset, only: Collection[str] | None = None) -> tuple[list[Run], list[str], list[str]]:
+    def _plan_iptables(self, family: int, wanted: Ruleset, only: Collection[str] | None = None) -> Plan:
         ours = firewall.own_interfaces(self.wanted.cell)
         return iptables.plan_rules(wanted, self.observed.iptables[family], ours, self.observed.backends[family], only)
 
@@ -478,15 +522,15 @@ class Cell:
         opened, closed = self._plan_exit_peers()
         plan.extend(opened)
         for family in FAMILIES:
-            plan.steps += batch(family, moves[family].prepare)
+            plan.extend(batch(family, moves[family].prepare))
         early, late = self._plan_second_layer()
         plan.extend(early)
         for family in FAMILIES:
             plan.steps += [conntrack.of_address(source) for source in moves[family].flows]
         for family in FAMILIES:
-            plan.steps += batch(family, moves[family].enter)
+            plan.extend(batch(family, moves[family].enter))
         for family in FAMILIES:
-            plan.steps += batch(family, moves[family].leave)
+            plan.extend(batch(family, moves[family].leave))
             plan.describe(moves[family].before, moves[family].after)
         plan.extend(late)
         plan.extend(closed)
@@ -496,25 +540,18 @@ class Cell:
         """Plan the links' AllowedIPs: those that become exits first, those that are none any more last."""
         opened, closed = Plan(), Plan()
         for name, link in sorted(self.wanted.links.items()):
-            before = self.before.links.get(name)
-            used = self.wanted.exit_in_use(name)
-            if not link.pending and (used or (before is not None and before.exit_relay_active)) and self._exit_differs(link, before, used):
-                self._check_interfaces([{"name": name, "exit": used}])
-                tunnel = self._plan_link(link, self.identity, None, used)
-                if before is not None and before.exit_relay_active != used:
-                    # The records' own line says it; in check mode before the first run there is no interface to speak of.
-                    tunnel.before, tunnel.after = [], []
+            before, used = self.before.links[name], link.exit_relay_active
+            interface = self.observed.wireguard.get(str(link.interface))
+            if link.pending or interface is None or not (used or before.exit_relay_active):
+                continue
+            allowed = interface.peers.get(str(link.public_key), wireguard.Peer("")).allowed_ips
+            if (before.exit_relay_active, before.exit_table, EVERYWHERE[0] in allowed) != (used, link.exit_table, used):
+                self._check_interfaces([{"name": name}])
+                tunnel = self._plan_link(link, self.identity, None)
+                # All else of a link is for its own plan, and said there.
+                tunnel.before, tunnel.after = ([f"{link.interface}: cell {name} with {', '.join(n)}"] for n in (allowed, _allowed_ips(link)))
                 (opened if used else closed).extend(tunnel)
         return opened, closed
-
-    def _exit_differs(self, link: Link, before: Link | None, used: bool) -> bool:
-        """Tell whether a link is an exit otherwise than wanted; all else of it is for the links' own plan."""
-        interface = self.observed.wireguard.get(str(link.interface))
-        if interface is None:
-            return False
-        peer = interface.peers.get(str(link.public_key))
-        other_table = before is not None and (before.exit_relay_active, before.exit_table) != (used, link.exit_table)
-        return other_table or (peer is not None and ("0.0.0.0/0" in peer.allowed_ips) != used)
 
     def _plan_second_layer(self) -> tuple[Plan, Plan]:
         """Plan the chain that drops routed peers at the uplink: who becomes routed is in it early, who goes direct leaves it late."""
@@ -524,17 +561,16 @@ class Cell:
             if peer.route_via and not (name in union.peers and union.peers[name].route_via):
                 union.peers[name] = peer
         for family in FAMILIES:
-            final = self._layer_steps(self.wanted, family)
+            final = self._plan_layer(self.wanted, family)
             if union.routed_addresses(family) == self.wanted.routed_addresses(family):
-                early.steps += final[0]
+                early.extend(final)
             else:
                 if set(self.wanted.routed_addresses(family)) - set(self.before.routed_addresses(family)):
-                    early.steps += self._layer_steps(union, family)[0]
-                late.steps += final[0]
-            late.describe(final[1], final[2])
+                    early.steps += self._plan_layer(union, family).steps
+                late.extend(final)
         return early, late
 
-    def _layer_steps(self, state: State, family: int) -> tuple[list[Run], list[str], list[str]]:
+    def _plan_layer(self, state: State, family: int) -> Plan:
         chains = firewall.routed_chains(state, family)
         present = self.observed.iptables[family].get("filter", iptables.Saved()).rules
         stale = [chain for chain in present if chain.startswith("PIC-R-") and chain not in chains]
@@ -543,47 +579,24 @@ class Cell:
 
     # Peer-sync
 
-    def _asked(self, items: Iterable[Args], routes: Iterable[Args]) -> State:
+    def _asked(self, items: Iterable[Args]) -> State:
         """Return the state that this run leads to, for judging and telling; what it lays over is written by other modules."""
         asked = self.wanted.copy()
+        items = [item for item in items if item.get("state") != "absent"]
         for item in items:
             overlay.lay_link(asked, item)
             overlay.lay_permissions(asked, item)
         overlay.lay_offers(asked, items)
-        for item in routes:
-            overlay.lay_route(asked, item)
         return asked
 
-    def _build(self, asked: State, payloads: dict[str, Any]) -> None:
-        for name, link in sorted(asked.links.items()):
-            if link.pending:
-                continue
-            record = self.wanted.links.setdefault(name, Link(name))
-            message = peer_sync.payload(asked, name, self.identity.public)
-            peer_sync.mint(record, message)
-            payloads[name] = message
 
-    def _take_over(self, asked: State, received: Iterable[Args], answers: dict[str, Any], plan: Plan) -> None:
-        for message in received:
-            message = peer_sync.check_payload(dict(message))
-            name = message["from_cell"]
-            judged = asked.links.get(name)
-            verdict = peer_sync.judge(judged, message, peer_sync.Evidence("delegate"))
-            if verdict.accepted:
-                record = self.wanted.links.setdefault(name, Link(name))
-                before = _view_words(record)
-                peer_sync.take_over(record, message, verdict, self._timestamp())
-                plan.describe(before, _view_words(record))
-            generation = self.wanted.links[name].remote_generation if name in self.wanted.links else 0
-            answers[name] = {"status": verdict.status, "applied": verdict.accepted, "generation": generation, "reason": verdict.reason}
-            if verdict.status != peer_sync.OK:
-                plan.warnings.append(f"A push of cell {name!r} was answered {verdict.status}: {verdict.reason}.")
+def _allowed_ips(link: Link) -> list[str]:
+    return wireguard.sorted_networks([*link.networks, *(EVERYWHERE if link.exit_relay_active else ())])
 
 
-def _preshared_keys(host: Host, interface: str) -> dict[str, str]:
+def _preshared_keys(host: Host, interface: str) -> dict[str, str | None]:
     """Read the preshared keys that an interface's file already holds, by public key: silence keeps them."""
-    sections = wireguard.parse_config(host.read(wireguard.config_path(interface)) or "")
-    return {str(s.get("publickey")): str(s.get("presharedkey")) for s in sections if s.header == "peer" and s.get("presharedkey")}
+    return {peer.public_key: peer.preshared_key for peer in wireguard.config_peers(host.read(wireguard.config_path(interface)) or "")}
 
 
 def _counters(peer: wireguard.Peer | None) -> dict[str, int]:
@@ -597,6 +610,10 @@ def _payload_words(message: Mapping[str, Any]) -> str:
     offer = "an exit is offered" if message["exit_offered"] else "no exit is offered"
     wish = "its exit is used" if message["use_as_exit_relay"] else "its exit is not used"
     return f"shared are {shares}; {offer}; {wish}"
+
+
+def _push_words(link: Link) -> list[str]:
+    return [f"cell {link.name}: {'not told yet' if link.pending_push else 'told'}"]
 
 
 def _view_words(link: Link) -> list[str]:

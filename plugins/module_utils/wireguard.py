@@ -9,8 +9,9 @@ import base64
 import binascii
 import ipaddress
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Optional
 
 from .command import Host
 from .errors import BadInput, CommandFailed
@@ -62,6 +63,9 @@ class Interface:
     mtu: int | None = None
     up: bool = True
     routes: list[Route] = field(default_factory=list)
+
+
+EndpointToSet = Callable[[Peer, Optional[Peer]], Optional[str]]  # of a wanted peer and of what it is now
 
 
 @dataclass
@@ -231,17 +235,24 @@ def plan_interface(
         plan.steps.append(Write(path, new_text))
         files[path] = new_text
         plan.describe([] if text is None else [f"{path}: as before"], [f"{path}: as wanted"])
+    written = {peer.public_key: peer.endpoint for peer in config_peers(text or "")}
+
+    def endpoint_to_set(peer: Peer, current: Peer | None) -> str | None:
+        return _endpoint_to_set(host, peer, current, written.get(peer.public_key), now)
+
     systemd = host.exists("/run/systemd/system")
     unit = f"wg-quick@{wanted.name}"
-    if systemd and not host.exists(f"{WANTS_DIR}/{unit}.service"):
+    if systemd and not host.exists(_wants(unit)):
         plan.steps.append(Run(("systemctl", "enable", unit)))
+        plan.effects.append(lambda seen: seen.host.write(_wants(unit), ""))
         plan.describe([f"{wanted.name}: not started at boot"], [f"{wanted.name}: started at boot"])
     if observed is None:
         # "start" would do nothing for a unit whose interface somebody has deleted.
         plan.steps.append(Run(("systemctl", "restart", unit) if systemd else ("wg-quick", "up", wanted.name)))
     else:
-        _plan_live(host, plan, wanted, observed, parse_config(text or ""), gone, now, present_routes)
+        _plan_live(plan, wanted, observed, endpoint_to_set, gone, present_routes)
     if plan:
+        plan.effects.append(lambda seen: seen.take_up(_outcome(wanted, seen.wireguard.get(wanted.name), new_text, endpoint_to_set, gone)))
         plan.describe([] if observed is None else describe(observed, labels, gone), describe(wanted, labels, ()))
     return plan
 
@@ -250,13 +261,14 @@ def plan_removal(host: Host, name: str, observed: Interface | None) -> Plan:
     """Plan the end of a link's interface: unit, kernel, file."""
     plan = Plan()
     unit = f"wg-quick@{name}"
-    if host.exists("/run/systemd/system") and (observed is not None or host.exists(f"{WANTS_DIR}/{unit}.service")):
+    if host.exists("/run/systemd/system") and (observed is not None or host.exists(_wants(unit))):
         plan.steps.append(Run(("systemctl", "disable", "--now", unit)))
     elif observed is not None:
         plan.steps.append(Run(("wg-quick", "down", name)))
     if host.exists(config_path(name)):
         plan.steps.append(Remove(config_path(name)))
     if plan:
+        plan.effects += [lambda seen: seen.take_down(name), lambda seen: seen.host.remove(_wants(unit))]
         plan.describe([f"{name}: there"], [])
     return plan
 
@@ -294,9 +306,7 @@ def resolve(host: Host, endpoint: str) -> str | None:
     return f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"
 
 
-def _plan_live(
-    host: Host, plan: Plan, wanted: Interface, observed: Interface, sections: list[Section], gone: list[str], now: float, present_routes: Iterable[Route]
-) -> None:
+def _plan_live(plan: Plan, wanted: Interface, observed: Interface, endpoint_to_set: EndpointToSet, gone: list[str], present_routes: Iterable[Route]) -> None:
     if wanted.private_key and observed.private_key != wanted.private_key:
         plan.steps.append(Run(("wg", "set", wanted.name, "private-key", "/dev/stdin"), wanted.private_key + "\n"))
     if wanted.listen_port and observed.listen_port != wanted.listen_port:
@@ -304,12 +314,10 @@ def _plan_live(
     stale = [key for key in gone if key in observed.peers]
     if stale:
         plan.steps.append(Run(("wg", "set", wanted.name, *(word for key in stale for word in ("peer", key, "remove")))))
-    written = {section.get("publickey"): section for section in sections if section.header == "peer"}
     blocks = []
     for key, peer in wanted.peers.items():
         current = observed.peers.get(key)
-        before = written.get(key)
-        endpoint = _endpoint_to_set(host, peer, current, before.get("endpoint") if before else None, now)
+        endpoint = endpoint_to_set(peer, current)
         if current is not None and endpoint is None and _same_peer(peer, current):
             continue
         blocks += ["[Peer]", f"PublicKey = {key}", f"AllowedIPs = {', '.join(peer.allowed_ips)}"]
@@ -331,8 +339,23 @@ def _plan_live(
     for family in (4, 6):
         mine = {route for route in wanted.routes if route.family == family and route.table == MAIN}
         missing = sorted(mine - present, key=str)
-        plan.steps += batch(family, (f"route replace {route.render()}" for route in missing))
+        plan.extend(batch(family, (("replace", route) for route in missing)))
         plan.describe((), (route.words() for route in missing))
+
+
+def _outcome(wanted: Interface, observed: Interface | None, text: str, endpoint_to_set: EndpointToSet, gone: list[str]) -> Interface:
+    """Return an interface as the kernel will have it; one that is started has all peers of its file, text."""
+    peers = {peer.public_key: peer for peer in config_peers(text)} if observed is None else observed.peers.copy()
+    for key, peer in wanted.peers.items():
+        current = observed.peers.get(key) if observed else None
+        endpoint = endpoint_to_set(peer, current) or (current.endpoint if current else None)
+        handshake = current.handshake if current else 0
+        peers[key] = replace(peer, allowed_ips=sorted_networks(peer.allowed_ips), endpoint=endpoint, keepalive=peer.keepalive or None, handshake=handshake)
+    peers = {key: peer for key, peer in peers.items() if key not in gone}
+    if observed is None:
+        return replace(wanted, peers=peers)
+    kept = [] if wanted.name.startswith("pic-") else [address for address in observed.addresses if address not in wanted.addresses]
+    return replace(wanted, peers=peers, addresses=[*wanted.addresses, *kept], mtu=wanted.mtu or observed.mtu)
 
 
 def _endpoint_to_set(host: Host, peer: Peer, current: Peer | None, written: str | None, now: float) -> str | None:
@@ -353,6 +376,19 @@ def _same_peer(wanted: Peer, current: Peer) -> bool:
         current.keepalive,
         current.preshared_key,
     )
+
+
+def config_peers(text: str) -> list[Peer]:
+    """Return the peers that a file names."""
+    sections = (section for section in parse_config(text) if section.header == "peer")
+    return [
+        Peer(str(s.get("publickey")), (s.get("allowedips") or "").replace(" ", "").split(","), s.get("endpoint"), None, s.get("presharedkey")) for s in sections
+    ]
+
+
+def _wants(unit: str) -> str:
+    """Return the link by which systemd starts a unit at boot."""
+    return f"{WANTS_DIR}/{unit}.service"
 
 
 def _setting(line: str) -> tuple[str, str]:

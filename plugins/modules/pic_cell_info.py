@@ -112,7 +112,7 @@ def main() -> None:
         argument_spec={**CELL_OPTIONS, "cells": {"type": "list", "elements": "dict", "options": LINK, "default": []}},
         supports_check_mode=True,
     )
-    with opened(module) as cell:
+    with opened(module, "info") as cell:
         module.exit_json(changed=False, **cell.info(module.params["cell"], module.params["cells"]))
 
 

@@ -21,6 +21,7 @@ author:
   - pic.cells contributors (@pic-cells)
 extends_documentation_fragment:
   - pic.cells.cell
+  - pic.cells.cell.earlier
   - pic.cells.cell.attributes
 options:
   cells:
@@ -139,7 +140,7 @@ shares:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.module import CELL_OPTIONS, LINK_OPTIONS, items, opened, report
+from ..module_utils.module import CELL_OPTIONS, EARLIER_OPTIONS, LINK_OPTIONS, STATE, items, opened, report
 from ..module_utils.plan import apply
 
 RULES = {
@@ -147,7 +148,7 @@ RULES = {
     "share": {"type": "list", "elements": "str"},
     "offer_exit": {"type": "bool"},
     "exit_relay": {"type": "bool"},
-    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+    "state": STATE,
 }
 
 
@@ -155,6 +156,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             **CELL_OPTIONS,
+            **EARLIER_OPTIONS,
             "cells": {"type": "list", "elements": "dict", "options": {"name": {"type": "str", "required": True}, **RULES}},
             "name": {"type": "str"},
             **RULES,
@@ -162,7 +164,7 @@ def main() -> None:
         mutually_exclusive=[("cells", "name")],
         supports_check_mode=True,
     )
-    with opened(module) as cell:
+    with opened(module, "rules") as cell:
         plan, facts = cell.plan_rules(module.params["cell"], items(module, "cells"))
         if plan and not module.check_mode:
             apply(cell.host, plan)

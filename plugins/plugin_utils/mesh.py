@@ -123,7 +123,8 @@ class Mesh:
     def side(self, host: str) -> dict[str, Any]:
         """Return the arguments of all modules for the cell on a host."""
         links = [self._link(host, item) for item in self._chosen_links(host)]
-        routes = self._routes(host)
+        devices = [] if self.job else self.var(host, "cell_peers") or []
+        routes, received, answers = self._routes(host), self._received(host), self._answers(host)
         return {
             "state_dir": self.var(host, "cell_state_dir") or "/var/lib/pic",
             "missing": self.read(host).get("missing", []),
@@ -135,9 +136,7 @@ class Mesh:
                 },
                 "services": [{**service, "address": _as_list(service.get("address"))} for service in self.var(host, "cell_services") or ()],
             },
-            "devices": [_only(peer, "name", "public_key", "preshared_key", "addresses", "state") for peer in self.var(host, "cell_peers") or ()]
-            if not self.job
-            else [],
+            "devices": [_only(peer, "name", "public_key", "preshared_key", "addresses", "state") for peer in devices],
             "reserve": [_only(link, "name", "interface", "listen_port", "state") for link in links],
             "known": [_only(link, "name", "networks") for link in links if link.get("state") != "absent"],
             "links": [
@@ -148,25 +147,30 @@ class Mesh:
                 )
                 for link in links
             ],
-            "rules": [
-                {
-                    **_only(link, "name", "public_key", "networks", "address", "interface", "listen_port", "share", "offer_exit", "state"),
-                    **self._wish(host, link),
-                }
-                for link in links
-            ],
+            "rules": [_only(link, "name", "public_key", "networks", "address", "interface", "listen_port", "share", "offer_exit", "state") for link in links],
             "sync": [
                 _only(link, "name", "public_key", "networks", "address", "interface", "listen_port", "share", "offer_exit", "offered", "state")
                 for link in links
             ],
-            "offers": [
-                _only(link, "name", "public_key", "networks", "address", "interface", "listen_port", "offered", "expected")
-                for link in links
-                if link.get("state") != "absent"
-            ],
+            "offers": [_only(link, "name", "offered", "expected") for link in links if link.get("state") != "absent"],
             "routes": routes,
-            "received": self._received(host),
-            "answers": self._answers(host),
+            "received": received,
+            "answers": answers,
+            # What the modules before one are given in the same run, for check mode.
+            "earlier": {
+                "peers": [_only(peer, "name", "public_key", "addresses", "state") for peer in devices],
+                "links": [
+                    _only(
+                        link,
+                        *("name", "public_key", "networks", "address", "endpoint", "interface", "listen_port", "keepalive", "mtu", "api_url"),
+                        *("share", "offer_exit", "offered", "state"),
+                    )
+                    for link in links
+                ],
+                "routes": routes,
+                "received": received,
+                "answers": answers,
+            },
         }
 
     def refusals(self) -> list[str]:
@@ -252,23 +256,11 @@ class Mesh:
         link["offered"] = stated if stated is not None else told.get("exit_offered")
         return link
 
-    def _wish(self, host: str, link: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what the other cell has asked for in this run, where it was heard: in check mode no record tells."""
-        answer = self.results("__cell_taken", host).get("answers", {}).get(link["name"])
-        if not answer or not answer.get("applied") or link.get("state") == "absent":
-            return {}
-        message = next((m for m in self._received(host) if m["from_cell"] == link["name"]), {})
-        return {"exit_relay": bool(message.get("use_as_exit_relay")) and answer["status"] == 200}
-
     def _routes(self, host: str) -> list[dict[str, Any]]:
         if not self.job:
-            return [
-                {"peer": peer["name"], "addresses": _as_list(peer.get("addresses")), "via_cell": peer.get("route_via")}
-                for peer in self.var(host, "cell_peers") or ()
-                if peer.get("state") != "absent"
-            ]
+            return [{"peer": peer["name"], "via_cell": peer.get("route_via")} for peer in self.var(host, "cell_peers") or () if peer.get("state") != "absent"]
         if self.job.get("peer") and self.name(host) == self.job["cell"]:
-            return [{"peer": self.job["peer"], "addresses": None, "via_cell": self.job["via_cell"]}]
+            return [{"peer": self.job["peer"], "via_cell": self.job["via_cell"]}]
         return []
 
     def _received(self, host: str) -> list[dict[str, Any]]:

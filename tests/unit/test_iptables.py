@@ -106,7 +106,7 @@ def test_tables_that_cannot_be_shown_are_an_error(host: FakeHost, monkeypatch: p
 
 def restored(wanted: dict[str, Table], saved: str) -> list[str]:
     """Return the lines of the one restore."""
-    steps, _before, _after = iptables.plan_rules(wanted, iptables.parse_save(saved), OURS, Backend(4, ""))
+    steps = iptables.plan_rules(wanted, iptables.parse_save(saved), OURS, Backend(4, "")).steps
     assert len(steps) <= 1
     assert all(isinstance(step, Run) and step.stdin for step in steps)
     return [line for step in steps if isinstance(step, Run) for line in (step.stdin or "").splitlines()]
