@@ -10,6 +10,7 @@ so that reading back never depends on how a version of iptables prints a rule.
 from __future__ import annotations
 
 import copy
+import functools
 import hashlib
 import re
 import shlex
@@ -130,6 +131,7 @@ def parse_save(text: str) -> SavedRuleset:
     return saved
 
 
+@functools.lru_cache(maxsize=1 << 16)
 def comment_of(rule: str) -> str:
     """Return the comment of a rule as saved, or an empty string."""
     match = re.search(r'--comment ("(?:[^"\\]|\\.)*"|\S+)', rule)

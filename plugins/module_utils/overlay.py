@@ -11,7 +11,7 @@ from typing import Any
 
 from . import names, wireguard
 from .errors import BadInput
-from .networks import conflicts, parse_address, parse_interface, parse_network
+from .networks import conflicts, interface_of, parse_address, parse_interface, parse_network
 from .records import DIRECT, Cell, Link, Peer, Service, State
 
 Args = Mapping[str, Any]
@@ -231,7 +231,7 @@ def _check_endpoint_outside(link: Link) -> None:
 
 
 def _inside(address: str, networks: Iterable[str]) -> bool:
-    return any(ipaddress.ip_address(address) in ipaddress.ip_network(n) for n in networks)
+    return any(interface_of(address).ip in interface_of(n).network for n in networks)
 
 
 def _api_url(cell: Cell, link: Link) -> str | None:

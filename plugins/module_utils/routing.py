@@ -5,14 +5,13 @@
 
 from __future__ import annotations
 
-import ipaddress
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Union
 
 from .command import Host
-from .networks import WIDEST_DEFAULT_LIKE
+from .networks import WIDEST_DEFAULT_LIKE, interface_of
 from .plan import Plan, Run
 
 PROTOCOL = 201  # marks what is ours; clear of the protocols that the kernel, DHCP and routing daemons use
@@ -122,7 +121,7 @@ def parse_routing(family: int, rules: list[dict[str, Any]], routes: list[dict[st
             continue
         if destination == "default":
             defaults.append((metric or 0, device))
-        elif not destination.startswith("fe80:") and ipaddress.ip_network(_network(destination)).prefixlen > WIDEST_DEFAULT_LIKE[family]:
+        elif not destination.startswith("fe80:") and interface_of(_network(destination)).network.prefixlen > WIDEST_DEFAULT_LIKE[family]:
             networks.append((device, _network(destination)))
             if "gateway" not in item and "via" not in item:
                 connected.append(networks[-1])
@@ -159,7 +158,7 @@ def changed(routing: Routing, changes: Iterable[Change]) -> Routing:
 
 
 def _network(destination: str) -> str:
-    return destination if destination == "default" else str(ipaddress.ip_network(destination))
+    return destination if destination == "default" else str(interface_of(destination).network)
 
 
 def _number(value: Any) -> int | None:
