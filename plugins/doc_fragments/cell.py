@@ -95,13 +95,14 @@ notes:
   - A missing record, interface, key or program means "not there yet" in check mode, so that C(--check) works before the first run.
 """
 
-    EARLIER = r"""
+    RUN = r"""
 options:
-  earlier:
+  run:
     description:
-      - What the modules before this one are given in the same run; M(pic.cells.wg_cell), M(pic.cells.pic_peer_sync) (which tells, hears and notes),
-        M(pic.cells.pic_cell_rules), M(pic.cells.wg_cell_peer) and M(pic.cells.pic_policy_route) is their order.
-      - Check mode takes all of that for done, since none of them has done it then, and so predicts what this module is left to do. A run does not look at it.
+      - What the modules of a run are given, in which this one has its place. Their order is M(pic.cells.wg_cell), M(pic.cells.pic_peer_sync) (which tells,
+        hears and notes), M(pic.cells.pic_cell_rules), M(pic.cells.wg_cell_peer), M(pic.cells.pic_policy_route).
+      - Check mode takes for done what the modules before this one do with it, since none of them has done it then, and so predicts what is left to be
+        done here. Outside of check mode only M(pic.cells.pic_cell_info) looks at it.
       - The role C(pic.cells.cell) gives it to every module. Without it check mode predicts a module that runs alone.
     type: dict
     suboptions:

@@ -29,7 +29,7 @@ options:
 EXAMPLES = r"""
 - name: Show what the role would give its modules for oslo
   ansible.builtin.debug:
-    msg: "{{ (lookup('pic.cells.side', 'oslo')).known }}"
+    msg: "{{ (lookup('pic.cells.side', 'oslo')).run }}"
 """
 
 RETURN = r"""

@@ -58,8 +58,8 @@ LINK_OPTIONS: dict[str, Any] = {
 STATE: dict[str, Any] = {"type": "str", "choices": ["present", "absent"], "default": "present"}
 ROUTE: dict[str, Any] = {"peer": {"type": "str", "required": True}, "via_cell": {"type": "str"}}
 
-EARLIER_OPTIONS: dict[str, Any] = {
-    "earlier": {
+RUN_OPTIONS: dict[str, Any] = {
+    "run": {
         "type": "dict",
         "options": {
             "peers": {
@@ -101,17 +101,21 @@ _INPUT_SHOWN_FOR = ("iptables", "ip6tables", "ip")
 
 
 @contextlib.contextmanager
-def opened(module: AnsibleModule, step: str) -> Iterator[Cell]:
-    """Lend the cell of this host, locked, as the modules before this step leave it; an error of the engine ends the module with its sentence."""
+def opened(module: AnsibleModule, step: str | None = None) -> Iterator[Cell]:
+    """Lend the cell of this host, locked; an error of the engine ends the module with its sentence.
+
+    step: what the module does in a run; check mode lends the cell as the modules before it leave it. None for one that only reads.
+    """
     if os.geteuid() != 0:
         module.fail_json(msg=f"This needs root on the cell, and runs as user id {os.geteuid()}. Run it with become: true (ansible_become in the inventory).")
-    host = Draft(Host()) if module.check_mode else Host()
+    predict = module.check_mode or step is None
+    host = Draft(Host()) if predict else Host()
     store = Store(host, module.params["state_dir"])
     try:
-        with store.lock(create=not module.check_mode):
-            cell = Cell(host, store, predict=module.check_mode)
-            if module.check_mode and module.params.get("earlier"):
-                cell.rehearse(step, module.params["cell"], module.params["earlier"])
+        with store.lock(create=not predict):
+            cell = Cell(host, store, predict)
+            if predict and step and module.params.get("run"):
+                cell.rehearse(module.params["cell"], module.params["run"], step)
             yield cell
     except CommandFailed as error:
         shown = error.stdin if error.argv[0].split("-")[0] in _INPUT_SHOWN_FOR else None

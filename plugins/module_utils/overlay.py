@@ -174,16 +174,11 @@ def check_keys(state: State, own_key: str | None, kernel: Mapping[str, wireguard
 
 def check_networks(state: State, host_networks: Mapping[str, Iterable[str]]) -> None:
     """Refuse networks of the cell and its links that overlap each other or a network of the host."""
-    found = network_conflicts(state, host_networks)
-    if found:
-        raise BadInput("; ".join(f"The {sentence}" for sentence in found) + ". Nothing was changed. Give one of them another network.")
-
-
-def network_conflicts(state: State, host_networks: Mapping[str, Iterable[str]]) -> list[str]:
-    """List what check_networks refuses, a sentence each."""
     wanted: dict[str, Iterable[str]] = {f"this cell {state.cell.name!r}": state.cell.networks}
     wanted.update({f"link {name!r}": link.networks for name, link in sorted(state.links.items())})
-    return conflicts(wanted, host_networks)
+    found = conflicts(wanted, host_networks)
+    if found:
+        raise BadInput("; ".join(f"The {sentence}" for sentence in found) + ". Nothing was changed. Give one of them another network.")
 
 
 def _lay_service(cell: Cell, item: Args) -> None:

@@ -67,18 +67,19 @@ class Cell:
         self.wanted = self.stored.copy()
         self.files: dict[str, str] = {}  # of WireGuard, as planned so far: links can share one
 
-    def rehearse(self, step: str, cell: Args | None, earlier: Args) -> None:
-        """Take for done what the modules before a step do in the same run: in check mode nobody has done it."""
-        links = earlier["links"]
+    def rehearse(self, cell: Args | None, run: Args, until: str | None = None) -> None:
+        """Take for done what the modules of a run do before one step: in check mode nobody has done it."""
+        links = run["links"]
         plans: dict[str, Callable[[], tuple[Plan, Any]]] = {
-            "cell": lambda: self.plan_cell(cell or {}, earlier["peers"], links),
-            "tell": lambda: self.plan_messages(cell, links, earlier["routes"]),
-            "hear": lambda: self.plan_receipt(cell, links, earlier["received"]),
-            "note": lambda: self.plan_answers(cell, earlier["answers"]),
+            "cell": lambda: self.plan_cell(cell or {}, run["peers"], links),
+            "tell": lambda: self.plan_messages(cell, links, run["routes"]),
+            "hear": lambda: self.plan_receipt(cell, links, run["received"]),
+            "note": lambda: self.plan_answers(cell, run["answers"]),
             "rules": lambda: self.plan_rules(cell, links),
             "links": lambda: self.plan_links(cell, links),
+            "routes": lambda: self.plan_routes(cell, [{**link, "expected": True} for link in links], run["routes"]),
         }
-        for _name, plan in itertools.takewhile(lambda item: item[0] != step, plans.items()):
+        for _step, plan in itertools.takewhile(lambda item: item[0] != until, plans.items()):
             imagine(self.observed, plan()[0])
             self._load()
 
@@ -86,8 +87,6 @@ class Cell:
     def identity(self) -> Identity:
         """Return the cell's key; make one where there is none, to be written by the plan."""
         private = (self.host.read(self._identity_path) or "").strip() or self._adopted_key()
-        if private == wireguard.GENERATED:  # rehearsed
-            return Identity(None, private, False)
         if private:
             return Identity(private, wireguard.public_key_of(self.host, private), False)
         if self.predict or not self.host.has("wg"):
@@ -108,7 +107,7 @@ class Cell:
         overlay.lay_cell(self.wanted, cell)
         if not self.wanted.cell.networks:
             raise BadInput(f"Cell {self.wanted.cell.name!r} has no networks. Give its own address with prefix, like 10.0.0.1/24, in cell_networks.")
-        peers = list(peers)
+        peers, links = list(peers), list(links)
         overlay.lay_peers(self.wanted, peers)
         for item in links:
             if item.get("state") != "absent":
@@ -264,8 +263,8 @@ class Cell:
         plan.extend(self._plan_records(records.SYNC_PART))
         return plan, {}
 
-    def info(self, cell: Args | None, items: Iterable[Args]) -> dict[str, Any]:
-        """Read back the cell; with what is wanted given, also say what would be refused and which packages are missing."""
+    def info(self, cell: Args | None, run: Args | None) -> dict[str, Any]:
+        """Read back the cell; say what differs from the records, or with a run given what would be refused in it."""
         state, seen = self.stored, self.observed
         public = None if self.identity.new else self.identity.public
         tunnels = {key: peer for interface in seen.wireguard.values() for key, peer in interface.peers.items()}
@@ -282,22 +281,28 @@ class Cell:
             "policy_rules": {f"ipv{family}": sorted(rule.render() for rule in seen.routing[family].rules) for family in FAMILIES},
             "routes": {f"ipv{family}": sorted(route.render() for route in seen.routing[family].routes) for family in FAMILIES},
             "missing": self._missing_packages(),
-            "drift": self._drift() if state.cell.name else [],
+            "drift": self._drift() if state.cell.name and run is None else [],
+            "refusals": [],
         }
-        overlay.lay_cell(self.wanted, cell)
-        for item in items:
-            overlay.lay_link(self.wanted, item)
-        facts["conflicts"] = overlay.network_conflicts(self.wanted, seen.host_networks(self.wanted))
+        if run:
+            try:
+                self.rehearse(cell, run)
+            except BadInput as error:
+                facts["refusals"].append(str(error))
         return facts
 
     def _drift(self) -> list[str]:
         lines = []
-        for plan in (
-            self.plan_cell({}, [], [])[0],
-            self.plan_links(None, [{"name": name} for name in sorted(self.before.links)])[0],
-            self.plan_rules(None, [])[0],
-            self.plan_routes(None, [], [])[0],
-        ):
+        try:
+            plans = [
+                self.plan_cell({}, [], [])[0],
+                self.plan_links(None, [{"name": name} for name in sorted(self.before.links)])[0],
+                self.plan_rules(None, [])[0],
+                self.plan_routes(None, [], [])[0],
+            ]
+        except BadInput as error:
+            return [f"refused: {error}"]
+        for plan in plans:
             if plan:
                 lines += [f"missing: {line}" for line in sorted(set(plan.after) - set(plan.before))]
                 lines += [f"surplus: {line}" for line in sorted(set(plan.before) - set(plan.after))]

@@ -21,7 +21,7 @@ author:
   - pic.cells contributors (@pic-cells)
 extends_documentation_fragment:
   - pic.cells.cell
-  - pic.cells.cell.earlier
+  - pic.cells.cell.run
   - pic.cells.cell.attributes
 options:
   cells:
@@ -140,7 +140,7 @@ shares:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.module import CELL_OPTIONS, EARLIER_OPTIONS, LINK_OPTIONS, STATE, items, opened, report
+from ..module_utils.module import CELL_OPTIONS, LINK_OPTIONS, RUN_OPTIONS, STATE, items, opened, report
 from ..module_utils.plan import apply
 
 RULES = {
@@ -156,7 +156,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             **CELL_OPTIONS,
-            **EARLIER_OPTIONS,
+            **RUN_OPTIONS,
             "cells": {"type": "list", "elements": "dict", "options": {"name": {"type": "str", "required": True}, **RULES}},
             "name": {"type": "str"},
             **RULES,

@@ -19,7 +19,7 @@ author:
   - pic.cells contributors (@pic-cells)
 extends_documentation_fragment:
   - pic.cells.cell
-  - pic.cells.cell.earlier
+  - pic.cells.cell.run
   - pic.cells.cell.attributes
 options:
   cells:
@@ -125,7 +125,7 @@ answers:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.module import CELL_OPTIONS, EARLIER_OPTIONS, LINK_OPTIONS, ROUTE, STATE, opened, report
+from ..module_utils.module import CELL_OPTIONS, LINK_OPTIONS, ROUTE, RUN_OPTIONS, STATE, opened, report
 from ..module_utils.plan import apply
 
 CELL = {
@@ -142,7 +142,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             **CELL_OPTIONS,
-            **EARLIER_OPTIONS,
+            **RUN_OPTIONS,
             "cells": {"type": "list", "elements": "dict", "options": CELL, "default": []},
             "routes": {"type": "list", "elements": "dict", "options": ROUTE, "default": []},
             "received": {"type": "list", "elements": "dict"},

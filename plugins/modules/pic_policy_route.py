@@ -21,7 +21,7 @@ author:
   - pic.cells contributors (@pic-cells)
 extends_documentation_fragment:
   - pic.cells.cell
-  - pic.cells.cell.earlier
+  - pic.cells.cell.run
   - pic.cells.cell.attributes
 options:
   routes:
@@ -91,7 +91,7 @@ pending:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.module import CELL_OPTIONS, EARLIER_OPTIONS, items, opened, report
+from ..module_utils.module import CELL_OPTIONS, RUN_OPTIONS, items, opened, report
 from ..module_utils.plan import apply
 
 ROUTE = {"addresses": {"type": "list", "elements": "str"}, "via_cell": {"type": "str"}}
@@ -106,7 +106,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             **CELL_OPTIONS,
-            **EARLIER_OPTIONS,
+            **RUN_OPTIONS,
             "routes": {"type": "list", "elements": "dict", "options": {"peer": {"type": "str", "required": True}, **ROUTE}},
             "peer": {"type": "str"},
             **ROUTE,

@@ -22,7 +22,7 @@ author:
   - pic.cells contributors (@pic-cells)
 extends_documentation_fragment:
   - pic.cells.cell
-  - pic.cells.cell.earlier
+  - pic.cells.cell.run
   - pic.cells.cell.attributes
 options:
   peers:
@@ -173,7 +173,7 @@ pending:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.module import CELL_OPTIONS, EARLIER_OPTIONS, LINK_OPTIONS, STATE, items, opened, report
+from ..module_utils.module import CELL_OPTIONS, LINK_OPTIONS, RUN_OPTIONS, STATE, items, opened, report
 from ..module_utils.plan import apply
 
 LINK = {
@@ -193,7 +193,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             **CELL_OPTIONS,
-            **EARLIER_OPTIONS,
+            **RUN_OPTIONS,
             "peers": {"type": "list", "elements": "dict", "options": {"name": {"type": "str", "required": True}, **LINK}},
             "name": {"type": "str"},
             **LINK,

@@ -138,7 +138,6 @@ class Mesh:
             },
             "devices": [_only(peer, "name", "public_key", "preshared_key", "addresses", "state") for peer in devices],
             "reserve": [_only(link, "name", "interface", "listen_port", "state") for link in links],
-            "known": [_only(link, "name", "networks") for link in links if link.get("state") != "absent"],
             "links": [
                 _only(
                     link,
@@ -156,8 +155,8 @@ class Mesh:
             "routes": routes,
             "received": received,
             "answers": answers,
-            # What the modules before one are given in the same run, for check mode.
-            "earlier": {
+            # What all of them are given: the preflight looks for what they would refuse, and check mode takes for done what comes before a module.
+            "run": {
                 "peers": [_only(peer, "name", "public_key", "addresses", "state") for peer in devices],
                 "links": [
                     _only(
@@ -185,13 +184,13 @@ class Mesh:
                     "plain value: where it is made from inventory_hostname, a delegated task goes to the wrong host."
                 )
             else:
-                found += [f"{host}: {sentence}." for sentence in self.read(host).get("conflicts", ())]
-        for host in self.play_hosts if self.job else ():
-            found += self._unfit(host)
+                found += [f"{host}: {sentence}" for sentence in self.read(host).get("refusals", ())]
+        for host in self.play_hosts:
+            found += (self._unfit(host) if self.job else []) or self._unfit_routes(host)
         return found
 
     def _unfit(self, host: str) -> list[str]:
-        """Return why a day-2 change cannot be, judged by inventory and records."""
+        """Return why a day-2 change cannot be: it names what neither inventory nor records know."""
         read, own = self.results("__cell_read", host), self.name(host)
         items = self.link_items(host)
         found = [
@@ -199,19 +198,27 @@ class Mesh:
             for name in self._partners()
             if name not in self.host_of and name not in items and name not in read.get("links", {})
         ]
-        peer, via = self.job.get("peer"), self.job.get("via_cell")
-        if not peer:
-            return found
+        peer = self.job.get("peer")
         peers = {item["name"] for item in self.var(host, "cell_peers") or ()} | set(read.get("peers", {}))
-        if peer not in peers:
+        if peer and peer not in peers:
             found.append(f"Cell {own!r} has no peer {peer!r}. Its peers: {', '.join(sorted(peers)) or 'none'}. Correct the name, or add it to cell_peers.")
-        elif via != DIRECT and not found and read.get("peers", {}).get(peer, {}).get("route_via") != via:
-            link = next((self._link(host, item) for item in self._chosen_links(host) if item["name"] == via), {})
-            record = read.get("links", {}).get(via, {})
-            if not (record.get("remote_exit_offered") if link.get("offered") is None else link["offered"]):
+        return found
+
+    def _unfit_routes(self, host: str) -> list[str]:
+        """Return which ways of devices cannot be: new ones through a cell that is not linked, or that neither inventory nor records know to offer."""
+        read, own, found = self.results("__cell_read", host), self.name(host), []
+        links = {item["name"]: self._link(host, item) for item in self._chosen_links(host)}
+        for route in self._routes(host) if read else ():
+            peer, via = route["peer"], route["via_cell"]
+            if not via or via == DIRECT or read["peers"].get(peer, {}).get("route_via") == via:
+                continue
+            link = {**read["links"].get(via, {}), **links.get(via, {})}
+            if not link or link.get("state") == "absent":
+                found.append(f"Peer {peer!r} cannot be routed via {via!r}: cell {own!r} has no link with it. Link the cells first, or send the peer direct.")
+            elif not (link.get("expected") or (link.get("remote_exit_offered") if link.get("offered") is None else link["offered"])):
                 found.append(
                     f"Peer {peer!r} cannot be routed via {via!r}: that cell has not offered {own!r} an exit. Let it offer one (pic.cells.offer_exit), "
-                    f"or use via_cell={DIRECT}."
+                    "or send the peer direct."
                 )
         return found
 

@@ -184,6 +184,14 @@ def test_a_change_is_predicted_done_and_done_once(linked: World, name: str) -> N
     assert (again.changed, linked.steps()) == ([], {})
 
 
+def test_what_somebody_has_damaged_is_predicted(linked: World) -> None:
+    for _name, _modules, damage in damages(linked["cella"])[::7]:
+        twin = linked.fork()
+        damage(twin["cella"])
+        predicted, done = twin.site(check=True), twin.site()
+        assert (predicted.changed, predicted.diffs()) == (done.changed, done.diffs())
+
+
 @pytest.mark.parametrize(
     ("kind", "given"),
     [
@@ -224,6 +232,33 @@ def test_a_day_2_job_that_cannot_be_is_refused_before_anything_changes(linked: W
     with pytest.raises(Refusal, match=words):
         linked.job(kind, **given)
     assert linked.text() == before
+
+
+REFUSED_CHANGES: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
+    "the address of a device that only the record knows": (
+        lambda inv: inv["cella"]["cell_peers"].append({**inv["cella"]["cell_peers"].pop(2), "name": "watch"}),
+        "Address 10.0.0.4 of peer 'watch' is already that of peer 'laptop'",
+    ),
+    "networks without a device that only the record knows": (
+        lambda inv: inv["cellb"].update(cell_networks=["10.0.7.1/24"], cell_peers=[]),
+        "Address 10.0.1.2 of peer 'pad' is in none of the cell's networks 10.0.7.0/24",
+    ),
+    "a way through a cell that never offered": (
+        lambda inv: (inv["cellb"]["cell_links"].append({"name": "cellc"}), inv["cellb"]["cell_peers"][0].update(route_via="cellc")),
+        "'cellc': that cell has not offered 'cellb' an exit",
+    ),
+    "a way through somebody else's cell without a link": (lambda inv: inv["cellb"]["cell_peers"][0].update(route_via="cellx"), "'cellb' has no link with it"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED_CHANGES)
+def test_a_change_that_cannot_be_is_refused_before_anything_changes(linked: World, name: str) -> None:
+    change, words = REFUSED_CHANGES[name]
+    change(linked.inventory)
+    for check in (True, False):
+        with pytest.raises(Refusal, match=words):
+            linked.site(check=check)
+        assert linked.steps() == {}
 
 
 def test_the_inventorys_silence_keeps_what_a_day_2_job_did(linked: World) -> None:
