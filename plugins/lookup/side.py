@@ -18,7 +18,7 @@ options:
   _terms:
     description:
       - The host whose cell is meant, or V(sides) for the hosts that this host works on, V(others) for linked hosts outside the play,
-        V(unreachable) for those that this run could not reach, V(refusals) for what forbids the run.
+        V(told) for those of them that this host tells what the cells of the play say, V(refusals) for what forbids the run.
     required: true
   job:
     description: The day-2 change as M(pic.cells.pic_cells_check) returned it; empty for the whole site.
@@ -58,7 +58,7 @@ class LookupModule(LookupBase):
         words = {
             "sides": lambda: mesh.sides(own),
             "others": lambda: mesh.others(own),
-            "unreachable": lambda: sorted(mesh.unreachable()),
+            "told": lambda: mesh.told(own),
             "refusals": mesh.refusals,
         }
         return [words[term]() if term in words else mesh.side(term) for term in terms]

@@ -37,6 +37,7 @@ class Mesh:
         self._self = variables.get("inventory_hostname")
         self.job = job or {}
         self.play_hosts: list[str] = list(variables.get("ansible_play_hosts_all", ()))
+        self.batch: list[str] = list(variables.get("ansible_play_batch", self.play_hosts))
         self.hosts: list[str] = [host for host in variables.get("groups", {}).get(GROUP, ()) if host in self._hostvars]
         self.host_of = {self.name(host): host for host in reversed(self.hosts)}
 
@@ -114,6 +115,11 @@ class Mesh:
             return [host]
         dead = self.unreachable()
         return [*(other for other in self.others(host) if other not in dead), host]
+
+    def told(self, host: str) -> list[str]:
+        """Return the hosts outside the play that a host hands what the play's cells say; each is told once, by the first that is linked with it."""
+        outside = set(self.others(host)) - set(self.sides(host)) - self.unreachable()
+        return sorted(other for other in outside if host == next(own for own in self.batch if other in self.others(own)))
 
     def _partners(self) -> list[str]:
         return [name for name in (self.job.get("remote_cell"), self.job.get("via_cell")) if name and name != DIRECT]

@@ -547,6 +547,18 @@ def test_a_cell_outside_the_limit_loses_nothing(linked: World, missing: str) -> 
     assert linked.text() == before
 
 
+def test_a_cell_outside_the_limit_is_told_once(linked: World) -> None:
+    linked.inventory["cellb"]["cell_links"].append({"name": "cellc"})
+    linked.site()
+    linked.inventory["cella"]["cell_links"][0]["share"] = []
+    linked.inventory["cellb"]["cell_links"].pop()
+    linked.inventory["cellc"]["cell_links"][0]["offer_exit"] = True
+    predicted, done = (linked.site("cella", "cellc", check=check) for check in (True, False))
+    assert (predicted.changed, predicted.diffs()) == (done.changed, done.diffs())
+    assert len([call for call in done.calls if call[0] == "cellb" and call[1] == "pic_peer_sync"]) == 1
+    assert linked.link("cellb", "cella")["permissions"]["outbound"] == {}
+
+
 def test_an_unreachable_cell_loses_nothing_and_the_rest_converges(linked: World) -> None:
     linked.dead = {"cellb"}
     before = {name: linked[name].text() for name in ("cella", "cellb")}

@@ -157,7 +157,8 @@ class World:
         groups = {"cells": list(self.inventory)}
 
         def mesh(own: str) -> Mesh:
-            variables = {"hostvars": hostvars, "groups": groups, "inventory_hostname": own, "ansible_play_hosts_all": list(play or self.hosts)}
+            variables = {"hostvars": hostvars, "groups": groups, "inventory_hostname": own}
+            variables.update(ansible_play_hosts_all=list(play or self.hosts), ansible_play_batch=hosts)
             return Mesh(variables, lambda value: value, job)
 
         statement.check_inventory(mesh(hosts[0]))
@@ -188,9 +189,7 @@ class World:
             "[inventory_hostname]": lambda: [host],
             "__cell_outside": lambda: mesh.others(host),
             "__cell_sides": lambda: mesh.sides(host),
-            "__cell_outside | difference(__cell_sides) | difference(lookup('pic.cells.side', 'unreachable', job=__cell_job))": lambda: [
-                name for name in mesh.others(host) if name not in mesh.sides(host) and name not in mesh.unreachable()
-            ],
+            "lookup('pic.cells.side', 'told', job=__cell_job)": lambda: mesh.told(host),
         }
         return known[task.loop.strip("{} ")]()
 
