@@ -52,6 +52,9 @@ options:
       listen_port:
         description: The link's own UDP port. Left out, the record's, or the next free one from O(cell.link_port_base).
         type: int
+      api_url:
+        description: URL of the other cell's peer-sync API, whose port devices do not reach. Left out, the record's, or built from its address.
+        type: str
       share:
         description:
           - The complete set of services that the other cell's devices may reach. An empty list revokes all; left out, all stays as it is.
@@ -93,6 +96,9 @@ options:
   listen_port:
     description: The link's own UDP port. Left out, the record's, or the next free one from O(cell.link_port_base).
     type: int
+  api_url:
+    description: URL of the other cell's peer-sync API, whose port devices do not reach. Left out, the record's, or built from its address.
+    type: str
   share:
     description:
       - The complete set of services that the other cell's devices may reach. An empty list revokes all; left out, all stays as it is.
@@ -145,6 +151,7 @@ from ..module_utils.plan import apply
 
 RULES = {
     **LINK_OPTIONS,
+    "api_url": {"type": "str"},
     "share": {"type": "list", "elements": "str"},
     "offer_exit": {"type": "bool"},
     "exit_relay": {"type": "bool"},

@@ -152,7 +152,10 @@ class Mesh:
                 )
                 for link in links
             ],
-            "rules": [_only(link, "name", "public_key", "networks", "address", "interface", "listen_port", "share", "offer_exit", "state") for link in links],
+            "rules": [
+                _only(link, "name", "public_key", "networks", "address", "interface", "listen_port", "api_url", "share", "offer_exit", "state")
+                for link in links
+            ],
             "sync": [
                 _only(link, "name", "public_key", "networks", "address", "interface", "listen_port", "share", "offer_exit", "offered", "state")
                 for link in links

@@ -165,6 +165,9 @@ INVENTORY_CHANGES: dict[str, Callable[[dict[str, Any]], object]] = {
     "a link with a cell of somebody else": lambda inv: inv["cellb"]["cell_links"].append(
         {"name": "cellx", "public_key": made_key("x"), "networks": ["10.9.0.0/24"], "address": "10.9.0.1", "endpoint": "192.0.2.99:51820", "preshared_key": PSK}
     ),
+    "a link with a cell whose API has another port": lambda inv: inv["cellb"]["cell_links"].append(
+        {"name": "cellx", "public_key": made_key("x"), "networks": ["10.9.0.0/24"], "address": "10.9.0.1", "api_url": "http://10.9.0.1:9000"}
+    ),
     "a pending link": lambda inv: inv["cellb"]["cell_links"].append({"name": "celly"}),
     "a link to the devices' interface": lambda inv: inv["cella"]["cell_links"][0].update(interface="wg0"),
     "a link to another interface": lambda inv: inv["cella"]["cell_links"][0].update(interface="pic-other"),
