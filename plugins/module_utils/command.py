@@ -140,6 +140,11 @@ class Draft(Host):
         """Tell whether a path exists, or is drafted."""
         return self._files[path] is not None if path in self._files else self._host.exists(path)
 
+    def list(self, path: str) -> list[str]:
+        """Return the sorted names in a folder, with those that are drafted."""
+        drafted = {os.path.basename(name) for name in self._files if os.path.dirname(name) == path}
+        return [name for name in sorted({*self._host.list(path), *drafted}) if self.exists(f"{path}/{name}")]
+
     def write(self, path: str, text: str, mode: int = 0o600) -> None:
         """Draft a file."""
         self._files[path] = text

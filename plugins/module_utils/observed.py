@@ -15,7 +15,7 @@ from .command import Host
 from .firewall import Surroundings
 from .networks import FAMILIES
 from .records import Cell, State, sorted_networks
-from .wireguard import Interface
+from .wireguard import Interface, loses_ipv4
 
 
 class Observed:
@@ -85,11 +85,13 @@ class Observed:
 
     def take_up(self, interface: Interface) -> None:
         """Count a WireGuard interface as there, with its routes; those of other tables come only when it is started."""
-        started = interface.name not in self.wireguard
+        before = self.wireguard.get(interface.name)
         self.wireguard[interface.name] = interface
         self.links.setdefault(interface.name, {})
+        if before and loses_ipv4(before, interface):
+            self._lose_routes(interface.name, 4)
         for family in FAMILIES:
-            mine = (route for route in interface.routes if route.family == family and (started or route.table == routing.MAIN))
+            mine = (route for route in interface.routes if route.family == family and (before is None or route.table == routing.MAIN))
             self.routing[family] = routing.changed(self.routing[family], (("replace", route) for route in mine))
 
     def take_down(self, name: str) -> None:
@@ -97,8 +99,11 @@ class Observed:
         self.wireguard.pop(name, None)
         self.links.pop(name, None)
         for family in FAMILIES:
-            gone = (("del", route) for route in self.routing[family].routes if route.device == name)
-            self.routing[family] = routing.changed(self.routing[family], gone)
+            self._lose_routes(name, family)
+
+    def _lose_routes(self, name: str, family: int) -> None:
+        gone = (("del", route) for route in self.routing[family].routes if route.device == name)
+        self.routing[family] = routing.changed(self.routing[family], gone)
 
     def used_ports(self) -> set[int]:
         """Return the UDP ports that somebody listens on."""

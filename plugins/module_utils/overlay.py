@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from . import names, wireguard
@@ -79,20 +79,19 @@ def lay_link(state: State, item: Args) -> Link:
     for key in ("keepalive", "mtu"):
         if key in given:
             setattr(link, key, int(given[key]))
-    if "listen_port" in given:
-        link.listen_port = _port(given["listen_port"], f"listen_port of {where}")
     if "api_url" in given:
         link.remote_api_url = given["api_url"]
     if "interface" in given or link.interface is None:
+        if link.interface == state.cell.interface:
+            link.listen_port = None  # it was that of the devices
         link.interface = names.check_interface(given.get("interface") or names.link_interface(name))
     if link.interface != state.cell.interface and not link.interface.startswith("pic-"):
         raise BadInput(
             f"interface {link.interface!r} of {where} is neither the devices' interface {state.cell.interface!r} nor begins with 'pic-', "
             "which the rules match. Leave it out or rename it."
         )
-    for other in state.links.values():
-        if other is not link and other.interface == link.interface != state.cell.interface:
-            raise BadInput(f"Links {name!r} and {other.name!r} have the same interface {link.interface!r}. Give one of them another.")
+    if "listen_port" in given:
+        link.listen_port = _port(given["listen_port"], f"listen_port of {where}")
     for address in link.address:
         if link.networks and not _inside(address, link.networks):
             raise BadInput(f"address {address} of {where} is in none of its networks {', '.join(link.networks)}. Correct one of them.")
@@ -170,6 +169,27 @@ def check_keys(state: State, own_key: str | None, kernel: Mapping[str, wireguard
                 raise BadInput(
                     f"public_key of {holders[key]}: {key!r} is already a peer of interface {name!r} of this host. Use another key or remove that peer."
                 )
+
+
+def check_links(state: State, kernel: Mapping[str, wireguard.Interface], leaving: Collection[str] = ()) -> None:
+    """Refuse an interface or a port that two links would have, and a port that another interface still has. leaving: links that go in this run."""
+    interfaces: dict[str | None, str] = {state.cell.interface: "the devices"}
+    ports: dict[int | None, str] = {state.cell.listen_port: state.cell.interface}
+    for name, link in sorted(state.links.items()):
+        if link.interface == state.cell.interface or name in leaving:
+            continue
+        if link.interface in interfaces:
+            raise BadInput(f"interface {link.interface!r} of link {name!r} is already that of {interfaces[link.interface]}. Give one of them another.")
+        if link.listen_port in ports:
+            holder = interfaces[ports[link.listen_port]]
+            raise BadInput(f"listen_port {link.listen_port} of link {name!r} is already that of {holder}. Give one of them another.")
+        interfaces[link.interface] = f"link {name!r}"
+        ports[link.listen_port] = str(link.interface)
+    for name, interface in kernel.items():
+        owner = ports.get(interface.listen_port, name)
+        # An interface that no link has any more goes first and takes its port along.
+        if owner != name and (name in interfaces or not name.startswith("pic-")):
+            raise BadInput(f"Port {interface.listen_port} of interface {owner!r} is still that of {name!r}. Give that one another port in a run of its own.")
 
 
 def check_networks(state: State, host_networks: Mapping[str, Iterable[str]]) -> None:

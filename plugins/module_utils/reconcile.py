@@ -65,7 +65,6 @@ class Cell:
         self.stored = self.store.load()
         self.before = self.stored.copy()
         self.wanted = self.stored.copy()
-        self.files: dict[str, str] = {}  # of WireGuard, as planned so far: links can share one
 
     def rehearse(self, cell: Args | None, run: Args, until: str | None = None) -> None:
         """Take for done what the modules of a run do before one step: in check mode nobody has done it."""
@@ -109,8 +108,9 @@ class Cell:
             raise BadInput(f"Cell {self.wanted.cell.name!r} has no networks. Give its own address with prefix, like 10.0.0.1/24, in cell_networks.")
         peers, links = list(peers), list(links)
         overlay.lay_peers(self.wanted, peers)
+        leaving = {item["name"] for item in links if item.get("state") == "absent"}
         for item in links:
-            if item.get("state") != "absent":
+            if item["name"] not in leaving:
                 overlay.lay_link(self.wanted, {key: item.get(key) for key in ("name", "interface", "listen_port")})
         name = self.wanted.cell.interface
         if name in self.observed.links and name not in self.observed.wireguard:
@@ -119,6 +119,7 @@ class Cell:
         overlay.check_networks(self.wanted, self.observed.host_networks(self.wanted))
         overlay.check_keys(self.wanted, None if identity.new else identity.public, self.observed.wireguard)
         self._allocate_ports(self.wanted)
+        overlay.check_links(self.wanted, self.observed.wireguard, leaving)
         plan = self._plan_records(records.CELL_PART)
         plan.extend(self._plan_networkd())
         plan.extend(self._plan_identity(identity))
@@ -138,30 +139,36 @@ class Cell:
         self._know(cell)
         identity = self.identity
         items = list(items)
-        removed = [item["name"] for item in items if item.get("state") == "absent"]
-        for name in removed:
-            self.wanted.links.pop(name, None)
+        for item in items:
+            if item.get("state") == "absent":
+                self.wanted.links.pop(item["name"], None)
         present = [item for item in items if item.get("state") != "absent"]
         for item in present:
             overlay.lay_link(self.wanted, item)
         overlay.check_keys(self.wanted, None if identity.new else identity.public, self.observed.wireguard)
         overlay.check_networks(self.wanted, self.observed.host_networks(self.wanted))
         self._allocate_ports(self.wanted)
+        overlay.check_links(self.wanted, self.observed.wireguard)
         self._check_interfaces(present)
+        self._check_shared_exits({item["name"] for item in present if item.get("exit")})
         pending = [item["name"] for item in present if self.wanted.links[item["name"]].pending]
         plan = self._plan_records(records.LINK_PART)
         plan.steps += self._plan_identity(identity).steps
+        plan.extend(self._plan_room())
+        by_interface: dict[str, list[Link]] = {}
         for item in present:
             link = self.wanted.links[item["name"]]
             if not link.pending:
-                plan.extend(self._plan_end_elsewhere(link))
                 # Whether it is an exit is for the plan of the routes, which has its order, unless somebody says otherwise.
                 exit_wanted = link.exit_relay_active if item.get("exit") is None else item["exit"]
-                plan.extend(self._plan_link(replace(link, exit_relay_active=exit_wanted), identity, item.get("preshared_key") or None))
+                by_interface.setdefault(str(link.interface), []).append(replace(link, exit_relay_active=exit_wanted))
+        devices = self.observed.wireguard.get(self.wanted.cell.interface)
+        if devices and self._link_keys() & set(devices.peers):
+            by_interface.setdefault(devices.name, [])  # a link can have left it
+        secrets = {str(item["name"]): item.get("preshared_key") or None for item in present}
+        for interface, links in by_interface.items():
+            plan.extend(self._plan_tunnels(interface, links, identity, secrets))
         plan.steps += conntrack.revoked(self.before, self.wanted)
-        for name in removed:
-            plan.extend(self._plan_link_removal(name))
-        plan.extend(self._plan_stale_routes())
         plan.warnings += [f"Link {name!r} is pending: its public key or its networks are not known yet." for name in pending]
         for key in (item["public_key"] for item in present if item.get("generated") and item.get("public_key")):
             plan.after = [line.replace(key, wireguard.GENERATED) for line in plan.after]
@@ -198,6 +205,7 @@ class Cell:
         for item in routes:
             overlay.lay_route(self.before, {**item, "via_cell": None})
             self._check_route(overlay.lay_route(self.wanted, item), expected)
+        self._check_shared_exits()
         exits.allocate_tables(self.wanted, self.observed.routing.values())
         for name, link in self.wanted.links.items():
             link.exit_relay_active = self.wanted.exit_in_use(name)
@@ -381,75 +389,51 @@ class Cell:
             labels[key] = f"device {name}"
         removed = {p.public_key for p in self.before.peers.values() if p.public_key} - set(peers)
         wanted = wireguard.Interface(cell.interface, identity.private, None, cell.listen_port, peers, [str(n) for n in cell.networks])
-        return wireguard.plan_interface(self.host, wanted, self.observed.wireguard.get(cell.interface), labels, sorted(removed), self.now, files=self.files)
+        removed |= set(self.before.cell.networks)
+        return wireguard.plan_interface(self.host, wanted, self.observed.wireguard.get(cell.interface), labels, removed, self.now)
 
-    def _plan_link(self, link: Link, identity: Identity, preshared_key: str | None) -> Plan:
-        """Plan one link's interface and peer."""
-        cell, key, interface = self.wanted.cell, str(link.public_key), str(link.interface)
-        if preshared_key:
-            wireguard.check_preshared_key(f"link {link.name!r}", preshared_key)
-        peer = wireguard.Peer(
-            key,
-            _allowed_ips(link),
-            link.endpoint,
-            DEFAULT_KEEPALIVE if link.keepalive is None else link.keepalive,
-            preshared_key or _preshared_keys(self.host, interface).get(key),
-        )
-        old = self.before.links.get(link.name)
-        removed = [old.public_key] if old and old.public_key and old.public_key != key else []
-        shared = interface == cell.interface
-        observed = self.observed.wireguard.get(interface)
-        if shared:
-            wanted = wireguard.Interface(interface, identity.private, None, cell.listen_port, {key: peer}, list(cell.networks))
-        else:
-            addresses = sorted_networks(host_networks(cell.own_addresses()))
-            wanted = wireguard.Interface(interface, identity.private, None, link.listen_port, {key: peer}, addresses, link.mtu)
-            removed += [other for other in (observed.peers if observed else ()) if other != key]
-        wanted.routes = exits.link_routes(link)
-        if link.exit_relay_active and not shared:
-            wanted.routes += exits.ways_out(link)
+    def _plan_tunnels(self, interface: str, links: Collection[Link], identity: Identity, given: Mapping[str, str | None]) -> Plan:
+        """Plan one interface with the links on it, of which that of the devices can hold several. given: new preshared keys by name."""
+        cell, observed = self.wanted.cell, self.observed.wireguard.get(interface)
+        written = _preshared_keys(self.host, interface)
+        wanted = wireguard.Interface(interface, identity.private, None, cell.listen_port, {}, list(cell.networks))
+        removed = self._link_keys() - {link.public_key for link in self.wanted.links.values() if link.interface == interface}
+        for link in links:
+            key = _peer_key(link)
+            if given.get(link.name):
+                wireguard.check_preshared_key(f"link {link.name!r}", given[link.name] or "")
+            keepalive = DEFAULT_KEEPALIVE if link.keepalive is None else link.keepalive
+            wanted.peers[key] = wireguard.Peer(str(link.public_key), _allowed_ips(link), link.endpoint, keepalive, given.get(link.name) or written.get(key))
+            wanted.routes += exits.link_routes(link)
+            if interface != cell.interface:
+                wanted.listen_port, wanted.mtu = link.listen_port, link.mtu
+                wanted.addresses = sorted_networks(host_networks(cell.own_addresses()))
+                wanted.routes += exits.ways_out(link) if link.exit_relay_active else []
+                removed |= set(observed.peers if observed else ())
+        labels = {_peer_key(link): f"cell {link.name}" for link in links}
         present = [route for family in FAMILIES for route in self.observed.routing[family].routes]
-        return wireguard.plan_interface(self.host, wanted, observed, {key: f"cell {link.name}"}, removed, self.now, present, self.files)
+        return wireguard.plan_interface(self.host, wanted, observed, labels, removed, self.now, present)
 
-    def _plan_link_removal(self, name: str) -> Plan:
-        old = self.before.links.get(name)
-        plan = Plan()
-        if old is None or old.interface is None:
-            return plan
-        if old.interface != self.wanted.cell.interface:
-            plan.extend(wireguard.plan_removal(self.host, old.interface, self.observed.wireguard.get(old.interface)))
-        elif old.public_key:
-            plan.extend(self._plan_without_peer(old.public_key))
-        return plan
+    def _link_keys(self) -> set[str]:
+        """Return the keys of all linked cells, as they were and as they are going to be."""
+        return {link.public_key for state in (self.before, self.wanted) for link in state.links.values() if link.public_key}
 
-    def _plan_without_peer(self, key: str) -> Plan:
-        """Plan the end of a link on the devices' interface."""
-        cell = self.wanted.cell
-        wanted = wireguard.Interface(cell.interface, self.identity.private, None, cell.listen_port, {}, list(cell.networks))
-        return wireguard.plan_interface(self.host, wanted, self.observed.wireguard.get(cell.interface), {}, [key], self.now, files=self.files)
-
-    def _plan_end_elsewhere(self, link: Link) -> Plan:
-        """Plan the end of a link on an interface that it has been moved from."""
-        plan = Plan()
-        for name, observed in self.observed.wireguard.items():
-            if name == link.interface or link.public_key not in observed.peers:
-                continue
-            if name.startswith("pic-"):
-                plan.extend(wireguard.plan_removal(self.host, name, observed))
-            elif name == self.wanted.cell.interface:
-                plan.extend(self._plan_without_peer(str(link.public_key)))
-        return plan
-
-    def _plan_stale_routes(self) -> Plan:
-        """Plan the end of the routes to networks of links that are gone, renumbered, or on another interface."""
+    def _plan_room(self) -> Plan:
+        """Plan the end of what links leave behind that are gone, renumbered, or on another interface; their ports are free then."""
         plan = Plan()
         standing = {route for link in self.wanted.links.values() for route in exits.link_routes(link)}
-        # An interface that goes takes its own routes along.
-        falling = {name for name in self.observed.wireguard if name.startswith("pic-")} - {link.interface for link in self.wanted.links.values()}
         for family in FAMILIES:
-            stale = [r for r in self.observed.routing[family].routes if r.table == MAIN and r not in standing and (r.device is None or r.device not in falling)]
+            stale = [route for route in self.observed.routing[family].routes if route.table == MAIN and route not in standing]
             plan.extend(batch(family, (("del", route) for route in stale)))
             plan.describe((route.words() for route in stale), ())
+        # The records alone do not tell: a run that did not end may have written them.
+        keys = self._link_keys()
+        left = {str(link.interface) for link in self.before.links.values()}
+        left |= {name for name, interface in self.observed.wireguard.items() if keys & set(interface.peers)}
+        left |= {name for name in wireguard.configured(self.host) if keys & set(_preshared_keys(self.host, name))}
+        for name in sorted(left - {link.interface for link in self.wanted.links.values()}):
+            if name.startswith("pic-"):
+                plan.extend(wireguard.plan_removal(self.host, name, self.observed.wireguard.get(name)))
         return plan
 
     def _allocate_ports(self, state: State) -> None:
@@ -471,18 +455,28 @@ class Cell:
             link = self.wanted.links[item["name"]]
             if link.interface in self.observed.links and link.interface not in self.observed.wireguard:
                 raise BadInput(f"Interface {link.interface!r} of link {link.name!r} is there but is not WireGuard. Set the link's interface to another name.")
-            if link.interface == self.wanted.cell.interface and (item.get("exit") or link.exit_relay_active):
-                self._check_shared_exit(link)
 
-    def _check_shared_exit(self, link: Link) -> None:
-        """On one interface a prefix belongs to one peer: a second exit would silently steal the first's."""
-        observed = self.observed.wireguard.get(str(link.interface))
+    def _check_shared_exits(self, more: Collection[str] = ()) -> None:
+        """Refuse an exit that the devices' interface cannot be. more: names of links that are exits though no device is routed there."""
+        name = self.wanted.cell.interface
+        used = {*more, *(peer.route_via for peer in self.wanted.peers.values())}
+        links = [link for _name, link in sorted(self.wanted.links.items()) if link.name in used and link.interface == name]
+        if not links:
+            return
+        # On one interface a prefix belongs to one peer: a second exit would silently steal the first's.
+        others = [f"link {link.name!r}" for link in links[1:]]
+        observed = self.observed.wireguard.get(name)
         for key, peer in (observed.peers if observed else {}).items():
-            if key != link.public_key and {"0.0.0.0/0", "::/0"} & set(peer.allowed_ips):
-                raise BadInput(
-                    f"Link {link.name!r} cannot be an exit on interface {link.interface!r}: the peer {key} there already has 0.0.0.0/0, "
-                    "which WireGuard gives to one peer only. Leave the link's interface out, so that it gets its own."
-                )
+            if key not in self._link_keys() and set(EVERYWHERE) & set(peer.allowed_ips):
+                others.append(f"the peer {key}")
+        text = self.host.read(wireguard.config_path(name))
+        if others:
+            why = f"{others[0]} there has 0.0.0.0/0, which WireGuard gives to one peer only"
+        elif text is not None and not wireguard.leaves_routes(text):
+            why = f"{wireguard.config_path(name)} has no 'Table = off', so that at the next boot wg-quick would send all of the host's own traffic there"
+        else:
+            return
+        raise BadInput(f"Link {links[0].name!r} cannot be an exit on interface {name!r}: {why}. Leave the link's interface out, so that it gets its own.")
 
     # Rules
 
@@ -549,10 +543,9 @@ class Cell:
             interface = self.observed.wireguard.get(str(link.interface))
             if link.pending or interface is None or not (used or before.exit_relay_active):
                 continue
-            allowed = interface.peers.get(str(link.public_key), wireguard.Peer("")).allowed_ips
+            allowed = interface.peers.get(_peer_key(link), wireguard.Peer("")).allowed_ips
             if (before.exit_relay_active, before.exit_table, EVERYWHERE[0] in allowed) != (used, link.exit_table, used):
-                self._check_interfaces([{"name": name}])
-                tunnel = self._plan_link(link, self.identity, None)
+                tunnel = self._plan_tunnels(interface.name, [link], self.identity, {})
                 # All else of a link is for its own plan, and said there.
                 tunnel.before, tunnel.after = ([f"{link.interface}: cell {name} with {', '.join(n)}"] for n in (allowed, _allowed_ips(link)))
                 (opened if used else closed).extend(tunnel)
@@ -593,6 +586,11 @@ class Cell:
             overlay.lay_permissions(asked, item)
         overlay.lay_offers(asked, items)
         return asked
+
+
+def _peer_key(link: Link) -> str:
+    """Return what tells a link's peer from others; keys that nobody has made yet look all the same."""
+    return f"{link.public_key} {link.name}" if link.public_key == wireguard.GENERATED else str(link.public_key)
 
 
 def _allowed_ips(link: Link) -> list[str]:

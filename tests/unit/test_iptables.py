@@ -104,6 +104,18 @@ def test_tables_that_cannot_be_shown_are_an_error(host: FakeHost, monkeypatch: p
         iptables.read_rules(host, Backend(4, ""))
 
 
+def test_what_is_imagined_is_what_is_restored(host: FakeHost) -> None:
+    host.iptables(4, "filter", "-A INPUT -j ACCEPT", "-A PIC-OLD -j DROP", "-A FORWARD -j DROP", chains=["PIC-OLD"])
+    backend = Backend(4, "")
+    for rules in (wanted("-i wg0 -j RETURN", "-j DROP"), wanted("-j DROP"), {}):
+        before = iptables.read_rules(host, backend)
+        (step,) = iptables.plan_rules(rules, before, OURS, backend).steps
+        assert isinstance(step, Run) and step.stdin
+        host.run(step.argv, step.stdin)
+        after = iptables.read_rules(host, backend)
+        assert iptables.restored(before, step.stdin.splitlines())["filter"].rules == after["filter"].rules
+
+
 def restored(wanted: dict[str, Table], saved: str) -> list[str]:
     """Return the lines of the one restore."""
     steps = iptables.plan_rules(wanted, iptables.parse_save(saved), OURS, Backend(4, "")).steps

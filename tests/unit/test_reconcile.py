@@ -168,6 +168,11 @@ INVENTORY_CHANGES: dict[str, Callable[[dict[str, Any]], object]] = {
     "a link with a cell whose API has another port": lambda inv: inv["cellb"]["cell_links"].append(
         {"name": "cellx", "public_key": made_key("x"), "networks": ["10.9.0.0/24"], "address": "10.9.0.1", "api_url": "http://10.9.0.1:9000"}
     ),
+    "IPv6 alone for a cell with an exit": lambda inv: (
+        inv["cella"].update(cell_networks=["fd00:a::1/64"], cell_services=[]),
+        [peer.update(addresses=peer["addresses"][1:]) for peer in inv["cella"]["cell_peers"]],
+        [link.update(share=[]) for link in inv["cella"]["cell_links"]],
+    ),
     "a pending link": lambda inv: inv["cellb"]["cell_links"].append({"name": "celly"}),
     "a link to the devices' interface": lambda inv: inv["cella"]["cell_links"][0].update(interface="wg0"),
     "a link to another interface": lambda inv: inv["cella"]["cell_links"][0].update(interface="pic-other"),
@@ -185,6 +190,15 @@ def test_a_change_is_predicted_done_and_done_once(linked: World, name: str) -> N
     linked.reset()
     again = linked.site()
     assert (again.changed, linked.steps()) == ([], {})
+
+
+def test_two_keys_that_nobody_has_made_yet_are_two_peers(world: World) -> None:
+    for link in world.inventory["cella"]["cell_links"]:
+        link["interface"] = "wg0"
+    world.inventory["cella"]["cell_peers"][1]["route_via"] = "direct"
+    predicted, done = world.site(check=True), world.site()
+    assert (predicted.changed, predicted.diffs()) == (done.changed, done.diffs())
+    assert {world.public_key("cellb"), world.public_key("cellc")} < set(world["cella"].wg["wg0"].peers)
 
 
 def test_what_somebody_has_damaged_is_predicted(linked: World) -> None:
@@ -251,6 +265,16 @@ REFUSED_CHANGES: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
         "'cellc': that cell has not offered 'cellb' an exit",
     ),
     "a way through somebody else's cell without a link": (lambda inv: inv["cellb"]["cell_peers"][0].update(route_via="cellx"), "'cellb' has no link with it"),
+    "the port of another link": (lambda inv: inv["cella"]["cell_links"][0].update(listen_port=51822), "51822 of link 'cellc' is already that of link 'cellb'"),
+    "the port of the devices": (lambda inv: inv["cella"]["cell_links"][0].update(listen_port=51820), "51820 of link 'cellb' is already that of the devices"),
+    "ports that change places": (
+        lambda inv: [link.update(listen_port=port) for link, port in zip(inv["cella"]["cell_links"], (51822, 51821))],
+        "Port 51821 of interface 'pic-cellc' is still that of 'pic-cellb'",
+    ),
+    "two exits on one interface": (
+        lambda inv: [link.update(interface="wg0") for link in inv["cella"]["cell_links"]],
+        "link 'cellc' there has 0.0.0.0/0",
+    ),
 }
 
 
@@ -262,6 +286,14 @@ def test_a_change_that_cannot_be_is_refused_before_anything_changes(linked: Worl
         with pytest.raises(Refusal, match=words):
             linked.site(check=check)
         assert linked.steps() == {}
+
+
+def test_an_exit_on_an_interface_that_wg_quick_makes_routes_for_is_refused(world: World) -> None:
+    furnish(world["cella"])
+    world.inventory["cella"]["cell_links"][0]["interface"] = "wg0"
+    with pytest.raises(Refusal, match=r"wg0\.conf has no 'Table = off'"):
+        world.site()
+    assert world.steps() == {}
 
 
 def test_the_inventorys_silence_keeps_what_a_day_2_job_did(linked: World) -> None:
@@ -280,6 +312,39 @@ def test_a_change_of_a_link_neither_restarts_an_interface_nor_touches_another_pe
     assert vars(linked["cella"].wg["wg0"].peers[device_key("phone")]) == phone
     peer = linked["cella"].wg["pic-cellb"].peers[linked.public_key("cellb")]
     assert (peer.endpoint, peer.keepalive, linked["cella"].links["pic-cellb"].mtu) == ("198.51.100.7:51821", 7, 1300)
+
+
+def test_a_link_that_leaves_the_devices_interface_gets_a_port_of_its_own(linked: World) -> None:
+    link = linked.inventory["cella"]["cell_links"][0]
+    for interface, port in (("wg0", 51820), ("pic-b", 51821)):
+        link["interface"] = interface
+        linked.site()
+        assert (linked.link("cella", "cellb")["listen_port"], linked["cella"].wg[interface].port) == (port, port)
+        assert linked["cellb"].wg["pic-cella"].peers[linked.public_key("cella")].endpoint == f"192.0.2.11:{port}"
+
+
+def test_a_renumbered_cell_keeps_no_address_of_before(linked: World) -> None:
+    linked.inventory["cellc"].update(cell_networks=["10.0.12.1/24"])
+    linked.site()
+    assert (linked["cellc"].links["wg0"].addresses, linked["cellc"].links["pic-cella"].addresses) == (["10.0.12.1/24"], ["10.0.12.1/32"])
+
+
+def test_a_name_that_does_not_resolve_keeps_no_link_from_starting(world: World) -> None:
+    known = world["cella"].dns.pop("cellb.example.net")
+    run = world.site()
+    peer = world["cella"].wg["pic-cellb"].peers[world.public_key("cellb")]
+    assert peer.endpoint is None
+    assert "The endpoint 'cellb.example.net:51821' of cell cellb does not resolve; it is not used until it does." in run.warnings()
+    world.reset()
+    assert (world.site().changed, world.steps()) == ([], {})
+    world["cella"].dns["cellb.example.net"] = known
+    world.site()
+    assert peer.endpoint == "192.0.2.12:51821"
+    world.inventory["cellb"]["cell_endpoint"] = "nowhere.example.net"
+    world.site()
+    assert peer.endpoint == "192.0.2.12:51821", "a link keeps what it has"
+    world.reset()
+    assert (world.site().changed, world.steps()) == ([], {})
 
 
 # What is not ours
