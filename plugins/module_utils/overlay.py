@@ -35,7 +35,7 @@ def lay_cell(state: State, args: Args | None) -> None:
             setattr(cell, key, _port(given[key], f"{key} of cell {cell.name!r}"))
     if "endpoint" in given:
         cell.endpoint = given["endpoint"]
-    if (args or {}).get("admin_networks") is not None:  # an empty list lets nobody in any more
+    if "admin_networks" in given or (args or {}).get("admin_networks") == []:  # an empty list lets nobody in any more
         cell.admin_networks = [str(parse_network(n, f"admin_networks of cell {cell.name!r}")) for n in given.get("admin_networks", ())]
     before = cell.udp_services()
     for item in given.get("services", ()):

@@ -213,7 +213,7 @@ def test_the_inventorys_silence_keeps_what_a_day_2_job_did(linked: World) -> Non
     assert linked.text() == before
 
 
-@pytest.mark.parametrize(("stated", "left"), [(None, ["10.0.1.0/24"]), ([], [])])
+@pytest.mark.parametrize(("stated", "left"), [(None, ["10.0.1.0/24"]), ([""], ["10.0.1.0/24"]), ([], [])])
 def test_admin_networks_stay_in_silence_and_go_when_none_are_stated(linked: World, stated: list[str] | None, left: list[str]) -> None:
     linked.inventory["cella"]["cell_admin_networks"] = ["10.0.1.0/24"]
     linked.site()
