@@ -14,8 +14,7 @@ options:
   cell:
     description:
       - What this cell is. What is left out, or is an empty text, comes from the cell's record.
-      - The role C(pic.cells.cell) gives it to every module, so that check mode predicts
-        rightly even before the first run has written a record.
+      - The role C(pic.cells.cell) gives it to every module.
     type: dict
     suboptions:
       name:
@@ -94,6 +93,117 @@ requirements:
 notes:
   - One execution serves any number of items; it reads the kernel once and writes in one batch.
   - A missing record, interface, key or program means "not there yet" in check mode, so that C(--check) works before the first run.
+"""
+
+    RUN = r"""
+options:
+  run:
+    description:
+      - What the modules of a run are given, in which this one has its place. Their order is M(pic.cells.wg_cell), M(pic.cells.pic_peer_sync) (which tells,
+        hears and notes), M(pic.cells.pic_cell_rules), M(pic.cells.wg_cell_peer), M(pic.cells.pic_policy_route).
+      - Check mode takes for done what the modules before this one do with it, since none of them has done it then, and so predicts what is left to be
+        done here. Outside of check mode only M(pic.cells.pic_cell_info) looks at it.
+      - The role C(pic.cells.cell) gives it to every module. Without it check mode predicts a module that runs alone.
+    type: dict
+    suboptions:
+      peers:
+        description: The devices, as O(pic.cells.wg_cell#module:peers), without preshared keys.
+        type: list
+        elements: dict
+        default: []
+        suboptions:
+          name:
+            description: The device's name.
+            type: str
+            required: true
+          public_key:
+            description: The device's WireGuard public key.
+            type: str
+          addresses:
+            description: The device's own addresses.
+            type: list
+            elements: str
+          state:
+            description: Whether the device is there.
+            type: str
+            choices: [present, absent]
+            default: present
+      links:
+        description: All that is given of the links, without preshared keys.
+        type: list
+        elements: dict
+        default: []
+        suboptions:
+          name:
+            description: The other cell's name.
+            type: str
+            required: true
+          public_key:
+            description: The other cell's WireGuard public key.
+            type: str
+          networks:
+            description: The other cell's networks.
+            type: list
+            elements: str
+          address:
+            description: The other cell's own addresses inside the tunnel.
+            type: list
+            elements: str
+          interface:
+            description: The link's interface.
+            type: str
+          listen_port:
+            description: The link's UDP port.
+            type: int
+          endpoint:
+            description: C(host:port) that this cell dials.
+            type: str
+          keepalive:
+            description: Seconds between keepalives.
+            type: int
+          mtu:
+            description: The link's MTU in bytes.
+            type: int
+          api_url:
+            description: URL of the other cell's peer-sync API.
+            type: str
+          share:
+            description: The services that the other cell's devices may reach.
+            type: list
+            elements: str
+          offer_exit:
+            description: Whether the other cell may use this one as its exit.
+            type: bool
+          offered:
+            description: Whether the other cell offers this one an exit.
+            type: bool
+          state:
+            description: Whether the link is there.
+            type: str
+            choices: [present, absent]
+            default: present
+      routes:
+        description: The devices' ways, as O(pic.cells.pic_policy_route#module:routes).
+        type: list
+        elements: dict
+        default: []
+        suboptions:
+          peer:
+            description: The device's name.
+            type: str
+            required: true
+          via_cell:
+            description: The exit cell, or V(direct).
+            type: str
+      received:
+        description: The payloads of other cells, as O(pic.cells.pic_peer_sync#module:received).
+        type: list
+        elements: dict
+        default: []
+      answers:
+        description: The answers to this cell's own payloads, as O(pic.cells.pic_peer_sync#module:answers).
+        type: dict
+        default: {}
 """
 
     ATTRIBUTES = r"""

@@ -18,8 +18,8 @@ options:
   _terms:
     description:
       - The host whose cell is meant, or V(sides) for the hosts that this host works on, V(others) for linked hosts outside this batch of the play,
-        V(advertised) for [host, device] of uplinks known by router advertisements,
-        V(refusals) for what forbids the run.
+        V(told) for those of them that this host tells what the cells of the play say, V(advertised) for [host, device] of uplinks known by router
+        advertisements, V(refusals) for what forbids the run.
     required: true
   job:
     description: The day-2 change as M(pic.cells.pic_cells_check) returned it; empty for the whole site.
@@ -30,7 +30,7 @@ options:
 EXAMPLES = r"""
 - name: Show what the role would give its modules for oslo
   ansible.builtin.debug:
-    msg: "{{ (lookup('pic.cells.side', 'oslo')).known }}"
+    msg: "{{ (lookup('pic.cells.side', 'oslo')).run }}"
 """
 
 RETURN = r"""
@@ -60,6 +60,7 @@ class LookupModule(LookupBase):
             "sides": lambda: mesh.sides(own),
             "others": lambda: mesh.others(own),
             "advertised": lambda: [[host, device] for host in mesh.sides(own) for device in mesh.read(host).get("advertised", ())],
+            "told": lambda: mesh.told(own),
             "refusals": mesh.refusals,
         }
         return [words[term]() if term in words else mesh.side(term) for term in terms]

@@ -125,6 +125,45 @@ def writing(path: str) -> Iterator[None]:
         raise WriteFailed(f"{path} cannot be written: {error.strerror}. Make room, or make it writable, and run again.") from error
 
 
+class Draft(Host):
+    """A host on which nothing is written: its files change in memory only. What it is asked to run may only read."""
+
+    def __init__(self, host: Host) -> None:
+        """host: the machine that is read."""
+        super().__init__(host.root)
+        self._host = host
+        self._files: dict[str, str | None] = {}
+
+    def run(self, argv: Sequence[str], stdin: str | None = None, ok: Sequence[int] = (0,), timeout: float = 60) -> Result:
+        """Run a command on the machine."""
+        return self._host.run(argv, stdin, ok, timeout)
+
+    def has(self, tool: str) -> bool:
+        """Tell whether the machine has a command."""
+        return self._host.has(tool)
+
+    def read(self, path: str) -> str | None:
+        """Return the text of a file as drafted, or else as it is."""
+        return self._files[path] if path in self._files else self._host.read(path)
+
+    def exists(self, path: str) -> bool:
+        """Tell whether a path exists, or is drafted."""
+        return self._files[path] is not None if path in self._files else self._host.exists(path)
+
+    def list(self, path: str) -> list[str]:
+        """Return the sorted names in a folder, with those that are drafted."""
+        drafted = {os.path.basename(name) for name in self._files if os.path.dirname(name) == path}
+        return [name for name in sorted({*self._host.list(path), *drafted}) if self.exists(f"{path}/{name}")]
+
+    def write(self, path: str, text: str, mode: int = 0o600) -> None:
+        """Draft a file."""
+        self._files[path] = text
+
+    def remove(self, path: str) -> None:
+        """Count a file as removed."""
+        self._files[path] = None
+
+
 def missing_tool(tool: str) -> ToolMissing:
     """Build the error for a program that is not installed, with the package to install."""
     package = PACKAGES.get(tool.split("-", 1)[0], PACKAGES.get(tool, tool))

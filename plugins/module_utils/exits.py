@@ -16,16 +16,16 @@ from dataclasses import dataclass, field
 from .errors import BadInput
 from .networks import FAMILIES, WIDEST_DEFAULT_LIKE, of_family
 from .records import Cell, Link, State
-from .routing import MAIN, PRIORITIES, RESERVED_TABLES, TABLES, UNREACHABLE_DEFAULT_METRIC, UNREACHABLE_NETWORK_METRIC, Route, Routing, Rule
+from .routing import MAIN, PRIORITIES, RESERVED_TABLES, TABLES, UNREACHABLE_DEFAULT_METRIC, UNREACHABLE_NETWORK_METRIC, Change, Route, Routing, Rule
 
 
 @dataclass
 class Move:
-    """The ordered changes of one family's policy routing, as lines for ip -batch."""
+    """The ordered changes of one family's policy routing."""
 
-    prepare: list[str] = field(default_factory=list)  # closed tables, P and P+2; P+1 of an old way goes
-    enter: list[str] = field(default_factory=list)  # ways out of the tables, P+1 of the new way
-    leave: list[str] = field(default_factory=list)  # P+2 and P of peers that go direct, tables out of use
+    prepare: list[Change] = field(default_factory=list)  # closed tables, P and P+2; P+1 of an old way goes
+    enter: list[Change] = field(default_factory=list)  # ways out of the tables, P+1 of the new way
+    leave: list[Change] = field(default_factory=list)  # P+2 and P of peers that go direct, tables out of use
     flows: list[str] = field(default_factory=list)  # peers whose flows have to end in between
     before: list[str] = field(default_factory=list)
     after: list[str] = field(default_factory=list)
@@ -81,9 +81,16 @@ def exit_routes(state: State, family: int) -> list[Route]:
         link = state.links.get(name)
         if link is not None and link.exit_table:
             routes.append(Route(family, "default", None, link.exit_table, UNREACHABLE_DEFAULT_METRIC))
-            if state.exit_is_effective(name) and link.has_family(family) and state.cell.has_family(family) and link.interface:
-                routes.append(Route(family, "default", link.interface, link.exit_table))
+            if state.exit_is_effective(name):
+                routes += [route for route in ways_out(state.cell, link) if route.family == family]
     return routes
+
+
+def ways_out(cell: Cell, link: Link) -> list[Route]:
+    """Return the default routes of an exit's table; an exit or a cell without a family has none there."""
+    if not (link.exit_table and link.interface):
+        return []
+    return [Route(family, "default", link.interface, link.exit_table) for family in FAMILIES if link.has_family(family) and cell.has_family(family)]
 
 
 def link_routes(cell: Cell, link: Link) -> list[Route]:
@@ -119,11 +126,11 @@ def plan_move(state: State, routing: Routing, family: int, priority: int) -> Mov
             continue
         missing = [rule for rule in new if rule not in old]
         surplus = _surplus(old, new)
-        move.prepare += [f"rule del {rule.render()}" for rule in surplus if _is_way(rule)]
-        move.prepare += [f"rule add {rule.render()}" for rule in missing if not _is_way(rule)]
-        move.enter += [f"rule add {rule.render()}" for rule in missing if _is_way(rule)]
+        move.prepare += [("del", rule) for rule in surplus if _is_way(rule)]
+        move.prepare += [("add", rule) for rule in missing if not _is_way(rule)]
+        move.enter += [("add", rule) for rule in missing if _is_way(rule)]
         # P+2 goes before P: in between a packet finds main, as it does afterwards.
-        move.leave += [f"rule del {rule.render()}" for rule in sorted(surplus, key=lambda r: -r.priority) if not _is_way(rule)]
+        move.leave += [("del", rule) for rule in sorted(surplus, key=lambda r: -r.priority) if not _is_way(rule)]
         # Where a way is only closed, flows end when one opens again.
         if not new or (any(map(_is_way, new)) and any(map(_is_way, [*missing, *surplus]))):
             move.flows.append(source)
@@ -133,15 +140,15 @@ def plan_move(state: State, routing: Routing, family: int, priority: int) -> Mov
     present = [route for route in routing.routes if route.table != MAIN]
     missing_routes = [route for route in routes if route not in present]
     # The kernel takes "unreachable" always, a way out only while its interface is there: P and P+2 must not wait for that.
-    move.prepare = [f"route replace {route.render()}" for route in missing_routes if not route.device] + move.prepare
-    move.enter = [f"route replace {route.render()}" for route in missing_routes if route.device] + move.enter
+    move.prepare[:0] = [("replace", route) for route in missing_routes if not route.device]
+    move.enter[:0] = [("replace", route) for route in missing_routes if route.device]
     for route in routes:
         if route not in present:
             move.after.append(route.words())
     for route in present:
         if route not in routes:
             # A default of an exit that is no longer offered goes at once, the tables only when nobody looks there.
-            (move.prepare if route.device else move.leave).append(f"route del {route.render()}")
+            (move.prepare if route.device else move.leave).append(("del", route))
             move.before.append(route.words())
     return move
 

@@ -9,16 +9,18 @@ so that reading back never depends on how a version of iptables prints a rule.
 
 from __future__ import annotations
 
+import copy
+import functools
 import hashlib
 import re
 import shlex
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from .command import Host
 from .errors import CommandFailed
 from .names import GENERAL_TAG, is_own_tag
-from .plan import Run
+from .plan import Plan, Run
 
 CHAIN_PREFIX = "PIC-"
 _LOCK_WAIT = "10"  # seconds that iptables-restore waits for another one's lock
@@ -130,6 +132,7 @@ def parse_save(text: str) -> SavedRuleset:
     return saved
 
 
+@functools.lru_cache(maxsize=1 << 16)
 def comment_of(rule: str) -> str:
     """Return the comment of a rule as saved, or an empty string."""
     match = re.search(r'--comment ("(?:[^"\\]|\\.)*"|\S+)', rule)
@@ -143,10 +146,8 @@ def own_rules(saved: Saved) -> list[str]:
     return [f"{chain} {rule}" for chain, rules in saved.rules.items() for rule in rules if is_own_tag(comment_of(rule))]
 
 
-def plan_rules(
-    wanted: Ruleset, saved: SavedRuleset, ours: Collection[str], backend: Backend, only: Collection[str] | None = None
-) -> tuple[list[Run], list[str], list[str]]:
-    """Return the one restore that leads from saved to wanted, with the lines before and after; no step where all is right.
+def plan_rules(wanted: Ruleset, saved: SavedRuleset, ours: Collection[str], backend: Backend, only: Collection[str] | None = None) -> Plan:
+    """Plan the one restore that leads from saved to wanted; no step where all is right.
 
     Others write the same tables: afterwards it is read back, and what somebody has undone in between is written again.
 
@@ -154,21 +155,45 @@ def plan_rules(
     only: look at these own chains alone and leave every other rule and jump, but make a chain that they jump to;
     None means all that is ours.
     """
-    text, before, after = [], [], []
+    plan, text = Plan(), []
     for name in ("mangle", "nat", "filter"):
         lines = _plan_table(wanted.get(name, Table()), saved.get(name, Saved()), tuple(ours), None if only is None else set(only))
         if lines.commands:
             text += [f"*{name}", *lines.commands, "COMMIT"]
-            before += [f"IPv{backend.family} {name}: {line}" for line in lines.before]
-            after += [f"IPv{backend.family} {name}: {line}" for line in lines.after]
+            plan.describe((f"IPv{backend.family} {name}: {line}" for line in lines.before), (f"IPv{backend.family} {name}: {line}" for line in lines.after))
     if not text:
-        return [], [], []
+        return plan
 
     def rest(host: Host) -> Run | None:
-        left = plan_rules(wanted, read_rules(host, backend), ours, backend, only)[0]
-        return left[0] if left else None
+        left = plan_rules(wanted, read_rules(host, backend), ours, backend, only)
+        return next((step for step in left.steps if isinstance(step, Run)), None)
 
-    return [Run((backend.restore, "--noflush", "-w", _LOCK_WAIT), "\n".join(text) + "\n", rest=rest)], before, after
+    plan.steps.append(Run((backend.restore, "--noflush", "-w", _LOCK_WAIT), "\n".join(text) + "\n", rest=rest))
+    plan.effects.append(lambda seen: seen.iptables.update({backend.family: restored(seen.iptables[backend.family], text)}))
+    return plan
+
+
+def restored(saved: SavedRuleset, lines: Iterable[str]) -> SavedRuleset:
+    """Return what iptables-restore makes of the rules when it is given lines as plan_rules writes them."""
+    result = copy.deepcopy(saved)
+    table = Saved()
+    for line in lines:
+        if line.startswith("*"):
+            table = result.setdefault(line[1:], Saved())
+        elif line.startswith(":"):
+            chain = line[1:].split()[0]
+            table.policies[chain], table.rules[chain] = "-", []
+        elif line != "COMMIT":
+            command, chain, *rule = line.split(" ", 2)
+            if command == "-A":
+                table.rules[chain] += rule
+            elif command == "-D":
+                table.rules[chain].remove(*rule)
+            elif command == "-X":
+                del table.policies[chain], table.rules[chain]
+            else:  # -I <chain> 1 <rule>
+                table.rules.setdefault(chain, []).insert(0, rule[0].partition(" ")[2])
+    return result
 
 
 @dataclass

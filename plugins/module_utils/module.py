@@ -12,7 +12,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from .command import Host
+from .command import Draft, Host
 from .errors import CellError, CommandFailed
 from .plan import Plan
 from .reconcile import Cell
@@ -55,19 +55,68 @@ LINK_OPTIONS: dict[str, Any] = {
     "listen_port": {"type": "int"},
 }
 
+STATE: dict[str, Any] = {"type": "str", "choices": ["present", "absent"], "default": "present"}
+ROUTE: dict[str, Any] = {"peer": {"type": "str", "required": True}, "via_cell": {"type": "str"}}
+
+RUN_OPTIONS: dict[str, Any] = {
+    "run": {
+        "type": "dict",
+        "options": {
+            "peers": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {
+                    "name": {"type": "str", "required": True},
+                    "public_key": {"type": "str", "no_log": False},
+                    "addresses": {"type": "list", "elements": "str"},
+                    "state": STATE,
+                },
+            },
+            "links": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {
+                    "name": {"type": "str", "required": True},
+                    **LINK_OPTIONS,
+                    "endpoint": {"type": "str"},
+                    "keepalive": {"type": "int"},
+                    "mtu": {"type": "int"},
+                    "api_url": {"type": "str"},
+                    "share": {"type": "list", "elements": "str"},
+                    "offer_exit": {"type": "bool"},
+                    "offered": {"type": "bool"},
+                    "state": STATE,
+                },
+            },
+            "routes": {"type": "list", "elements": "dict", "default": [], "options": ROUTE},
+            "received": {"type": "list", "elements": "dict", "default": []},
+            "answers": {"type": "dict", "default": {}},
+        },
+    },
+}
+
 _INPUT_SHOWN_FOR = ("iptables", "ip6tables", "ip")
 
 
 @contextlib.contextmanager
-def opened(module: AnsibleModule) -> Iterator[Cell]:
-    """Lend the cell of this host, locked; an error of the engine ends the module with its sentence."""
+def opened(module: AnsibleModule, step: str | None = None) -> Iterator[Cell]:
+    """Lend the cell of this host, locked; an error of the engine ends the module with its sentence.
+
+    step: what the module does in a run; check mode lends the cell as the modules before it leave it. None for one that only reads.
+    """
     if os.geteuid() != 0:
         module.fail_json(msg=f"This needs root on the cell, and runs as user id {os.geteuid()}. Run it with become: true (ansible_become in the inventory).")
-    host = Host()
+    predict = module.check_mode or step is None
+    host = Draft(Host()) if predict else Host()
     store = Store(host, module.params["state_dir"])
     try:
-        with store.lock(create=not module.check_mode):
-            yield Cell(host, store, predict=module.check_mode)
+        with store.lock(create=not predict):
+            cell = Cell(host, store, predict)
+            if predict and step and module.params.get("run"):
+                cell.rehearse(module.params["cell"], module.params["run"], step)
+            yield cell
     except CommandFailed as error:
         shown = error.stdin if error.argv[0].split("-")[0] in _INPUT_SHOWN_FOR else None
         module.fail_json(msg=str(error), cmd=error.argv, rc=error.rc, stdin=shown)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 from collections.abc import Iterable, Mapping
 from typing import Union
@@ -47,6 +48,12 @@ HOME = {
 WIDEST_DEFAULT_LIKE = {4: 7, 6: 6}
 
 
+@functools.lru_cache(maxsize=4096)
+def interface_of(text: str) -> Interface:
+    """Read an address with or without prefix; the same few are asked for again and again. Raises ValueError."""
+    return ipaddress.ip_interface(text)
+
+
 def parse_address(value: object, what: str) -> Address:
     """Read one address, e.g. 10.0.0.2; raise BadInput naming what it was for."""
     try:
@@ -58,14 +65,15 @@ def parse_address(value: object, what: str) -> Address:
 def parse_network(value: object, what: str) -> Network:
     """Read one network, e.g. 10.0.1.0/24; raise BadInput for host bits, for /0 and for what is no network."""
     try:
-        network = ipaddress.ip_network(str(value).strip(), strict=False)
+        interface = interface_of(str(value).strip())
+        network = interface.network
     except ValueError:
         raise BadInput(f"{what}: {value!r} is no network. Give one like 10.0.1.0/24 or fd00:b::/64.") from None
     if network.prefixlen == 0:
         raise BadInput(
             f"{what}: {value!r} is the whole internet, not the network of a cell. State the cell's own networks; an exit is asked for with route_via."
         )
-    if ipaddress.ip_interface(str(value).strip()).ip != network.network_address:
+    if interface.ip != network.network_address:
         raise BadInput(f"{what}: {value!r} has host bits set. Did you mean {network}?")
     return network
 
@@ -73,7 +81,7 @@ def parse_network(value: object, what: str) -> Network:
 def parse_interface(value: object, what: str) -> Interface:
     """Read an own address with its prefix, e.g. 10.0.0.1/24; raise BadInput for a bare address, /0 and a network address."""
     try:
-        interface = ipaddress.ip_interface(str(value).strip())
+        interface = interface_of(str(value).strip())
     except ValueError:
         raise BadInput(f"{what}: {value!r} is no address with a prefix. Give one like 10.0.0.1/24 or fd00:a::1/64.") from None
     if "/" not in str(value) or interface.network.prefixlen == 0:
@@ -90,7 +98,7 @@ def of_family(family: int, values: Iterable[str]) -> list[str]:
 
 def sort_key(value: str) -> tuple[int, int, int]:
     """Order addresses and networks (text) by family, address and prefix."""
-    interface = ipaddress.ip_interface(value)
+    interface = interface_of(value)
     return interface.version, int(interface.ip), interface.network.prefixlen
 
 
@@ -105,9 +113,9 @@ def conflicts(wanted: Mapping[str, Iterable[str]], taken: Mapping[str, Iterable[
     wanted and taken map what a network is for ("link cellb") to networks as text (host bits allowed).
     """
     found = []
-    seen: list[tuple[str, Network]] = [(who, ipaddress.ip_interface(text).network) for who, texts in taken.items() for text in texts]
+    seen: list[tuple[str, Network]] = [(who, interface_of(text).network) for who, texts in taken.items() for text in texts]
     for who, texts in wanted.items():
-        mine = [ipaddress.ip_interface(text).network for text in texts]
+        mine = [interface_of(text).network for text in texts]
         for network in mine:
             for other_who, other in seen:
                 if network.version == other.version and network.overlaps(other):

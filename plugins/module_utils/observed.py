@@ -15,6 +15,7 @@ from .command import Host
 from .firewall import Surroundings
 from .networks import FAMILIES
 from .records import Cell, State, sorted_networks
+from .wireguard import Interface, loses_ipv4
 
 
 class Observed:
@@ -33,7 +34,7 @@ class Observed:
         return {item["ifname"]: item for item in json.loads(self.host.run(["ip", "-N", "-json", "addr", "show"]).out or "[]") if item}
 
     @cached_property
-    def wireguard(self) -> dict[str, wireguard.Interface]:
+    def wireguard(self) -> dict[str, Interface]:
         """All WireGuard interfaces, with their addresses."""
         interfaces = wireguard.read_interfaces(self.host)
         for name, interface in interfaces.items():
@@ -81,6 +82,28 @@ class Observed:
             for address in _addresses(item):
                 found.setdefault(f"interface {name} of this host", []).append(f"{address['local']}/{address['prefixlen']}")
         return {who: sorted(set(networks)) for who, networks in found.items()}
+
+    def take_up(self, interface: Interface) -> None:
+        """Count a WireGuard interface as there, with its routes; those of other tables come only when it is started."""
+        before = self.wireguard.get(interface.name)
+        self.wireguard[interface.name] = interface
+        self.links.setdefault(interface.name, {})
+        if before and loses_ipv4(before, interface):
+            self._lose_routes(interface.name, 4)
+        for family in FAMILIES:
+            mine = (route for route in interface.routes if route.family == family and (before is None or route.table == routing.MAIN))
+            self.routing[family] = routing.changed(self.routing[family], (("replace", route) for route in mine))
+
+    def take_down(self, name: str) -> None:
+        """Count an interface as gone, with its routes."""
+        self.wireguard.pop(name, None)
+        self.links.pop(name, None)
+        for family in FAMILIES:
+            self._lose_routes(name, family)
+
+    def _lose_routes(self, name: str, family: int) -> None:
+        gone = (("del", route) for route in self.routing[family].routes if route.device == name)
+        self.routing[family] = routing.changed(self.routing[family], gone)
 
     def used_ports(self) -> set[int]:
         """Return the UDP ports that somebody listens on."""

@@ -6,12 +6,12 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from . import names, wireguard
 from .errors import BadInput
-from .networks import conflicts, parse_address, parse_interface, parse_network
+from .networks import conflicts, interface_of, parse_address, parse_interface, parse_network
 from .records import DIRECT, Cell, Link, Peer, Service, State
 
 Args = Mapping[str, Any]
@@ -97,9 +97,6 @@ def lay_link(state: State, item: Args) -> Link:
             f"interface {link.interface!r} of {where} is neither the devices' interface {state.cell.interface!r} nor begins with 'pic-', "
             "which the rules match. Leave it out or rename it."
         )
-    for other in state.links.values():
-        if other is not link and other.interface == link.interface != state.cell.interface:
-            raise BadInput(f"Links {name!r} and {other.name!r} have the same interface {link.interface!r}. Give one of them another.")
     for address in link.address:
         if link.networks and not _inside(address, link.networks):
             raise BadInput(f"address {address} of {where} is in none of its networks {', '.join(link.networks)}. Correct one of them.")
@@ -179,29 +176,34 @@ def check_keys(state: State, own_key: str | None, kernel: Mapping[str, wireguard
                 )
 
 
-def check_ports(state: State) -> None:
-    """Refuse a port that two of the cell's own interfaces would listen on."""
-    holders = {state.cell.listen_port: f"the devices' interface {state.cell.interface!r}"}
+def check_links(state: State, kernel: Mapping[str, wireguard.Interface], leaving: Collection[str] = ()) -> None:
+    """Refuse an interface or a port that two links would have, and a port that another interface still has. leaving: links that go in this run."""
+    interfaces: dict[str | None, str] = {state.cell.interface: f"the devices' interface {state.cell.interface!r}"}
+    ports: dict[int | None, str] = {state.cell.listen_port: state.cell.interface}
     for name, link in sorted(state.links.items()):
-        if link.listen_port is None or link.interface == state.cell.interface:
+        if link.interface == state.cell.interface or name in leaving:
             continue
-        if link.listen_port in holders:
-            raise BadInput(f"listen_port {link.listen_port} of link {name!r} is already that of {holders[link.listen_port]}. Give one of them another.")
-        holders[link.listen_port] = f"link {name!r}"
+        if link.interface in interfaces:
+            raise BadInput(f"interface {link.interface!r} of link {name!r} is already that of {interfaces[link.interface]}. Give one of them another.")
+        if link.listen_port in ports:
+            holder = interfaces[ports[link.listen_port]]
+            raise BadInput(f"listen_port {link.listen_port} of link {name!r} is already that of {holder}. Give one of them another.")
+        interfaces[link.interface] = f"link {name!r}"
+        ports[link.listen_port] = str(link.interface)
+    for name, interface in kernel.items():
+        owner = ports.get(interface.listen_port, name)
+        # An interface that no link has any more goes first and takes its port along.
+        if owner != name and (name in interfaces or not name.startswith("pic-")):
+            raise BadInput(f"Port {interface.listen_port} of interface {owner!r} is still that of {name!r}. Give that one another port in a run of its own.")
 
 
 def check_networks(state: State, host_networks: Mapping[str, Iterable[str]]) -> None:
     """Refuse networks of the cell and its links that overlap each other or a network of the host."""
-    found = network_conflicts(state, host_networks)
-    if found:
-        raise BadInput("; ".join(f"The {sentence}" for sentence in found) + ". Nothing was changed. Give one of them another network.")
-
-
-def network_conflicts(state: State, host_networks: Mapping[str, Iterable[str]]) -> list[str]:
-    """List what check_networks refuses, a sentence each."""
     wanted: dict[str, Iterable[str]] = {f"this cell {state.cell.name!r}": state.cell.networks}
     wanted.update({f"link {name!r}": link.networks for name, link in sorted(state.links.items())})
-    return conflicts(wanted, host_networks)
+    found = conflicts(wanted, host_networks)
+    if found:
+        raise BadInput("; ".join(f"The {sentence}" for sentence in found) + ". Nothing was changed. Give one of them another network.")
 
 
 def _lay_service(cell: Cell, item: Args) -> None:
@@ -249,7 +251,7 @@ def _check_endpoint_outside(link: Link) -> None:
 
 
 def _inside(address: str, networks: Iterable[str]) -> bool:
-    return any(ipaddress.ip_address(address) in ipaddress.ip_network(n) for n in networks)
+    return any(interface_of(address).ip in interface_of(n).network for n in networks)
 
 
 def _api_url(cell: Cell, link: Link) -> str | None:

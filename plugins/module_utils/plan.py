@@ -8,10 +8,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Union
+from typing import TYPE_CHECKING, Union
 
 from .command import Host, missing_tool
 from .errors import CommandFailed
+
+if TYPE_CHECKING:
+    from .observed import Observed
 
 _ATTEMPTS = 4
 _PAUSE = 0.25  # seconds before the second attempt, doubled for each further one
@@ -51,12 +54,16 @@ Step = Union[Run, Write, Remove]
 
 @dataclass
 class Plan:
-    """Steps in their order, with sorted lines that say what was and what will be."""
+    """Steps in their order, with sorted lines that say what was and what will be.
+
+    effects: what the commands among the steps make of the host as it was observed.
+    """
 
     steps: list[Step] = field(default_factory=list)
     before: list[str] = field(default_factory=list)
     after: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    effects: list[Callable[[Observed], None]] = field(default_factory=list)
 
     def __bool__(self) -> bool:
         return bool(self.steps)
@@ -70,6 +77,7 @@ class Plan:
         """Append another plan."""
         self.steps.extend(other.steps)
         self.warnings.extend(other.warnings)
+        self.effects.extend(other.effects)
         self.describe(other.before, other.after)
 
     def diff(self) -> dict[str, str]:
@@ -91,6 +99,17 @@ def apply(host: Host, plan: Plan) -> None:
             host.write(step.path, step.text, step.mode)
         else:
             host.remove(step.path)
+
+
+def imagine(seen: Observed, plan: Plan) -> None:
+    """Change what was observed as applying a plan would change the host, whose files are a draft's."""
+    for step in plan.steps:
+        if isinstance(step, Write):
+            seen.host.write(step.path, step.text, step.mode)
+        elif isinstance(step, Remove):
+            seen.host.remove(step.path)
+    for effect in plan.effects:
+        effect(seen)
 
 
 def _run(host: Host, step: Run) -> None:

@@ -4,15 +4,15 @@
 """The parts of a cell, each as one plan: records laid over with what was asked for, compared with the kernel.
 
 A plan has three states of the records: as stored; before, which is stored laid over with what the caller says of parts
-that other modules own (in check mode those have not written it yet); and wanted, which has this module's own part changed
-as well. Only that own part is written and shown. Every plan writes it first, so that after a crash at any later step the
-next run knows what was meant.
+that other modules own; and wanted, which has this module's own part changed as well. Only that own part is written and
+shown. Every plan writes it first, so that after a crash at any later step the next run knows what was meant.
 """
 
 from __future__ import annotations
 
+import itertools
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -23,7 +23,7 @@ from .errors import BadInput, StoreError
 from .iptables import Ruleset, Table
 from .networks import FAMILIES, host_networks
 from .observed import Observed
-from .plan import Plan, Run, Write
+from .plan import Plan, Run, Write, imagine
 from .records import DIRECT, Leaving, Link, Peer, State, sorted_networks
 from .routing import MAIN, batch
 from .store import Store
@@ -36,6 +36,7 @@ NETWORKD_TEXT = """\
 ManageForeignRoutingPolicyRules=no
 ManageForeignRoutes=no
 """
+EVERYWHERE = ("0.0.0.0/0", "::/0")  # an exit's AllowedIPs
 DEFAULT_KEEPALIVE = 25  # seconds: keeps the mappings of common NATs and firewalls open (WireGuard quick start)
 
 
@@ -52,17 +53,35 @@ class Cell:
     """One cell while it is read, planned and changed: its host, its records before and as wanted, its kernel."""
 
     def __init__(self, host: Host, store: Store, predict: bool = False, now: float | None = None) -> None:
-        """host: the machine. store: its records. predict: no plan will be applied. now: seconds since the epoch."""
+        """host: the machine, a draft to predict. store: its records. predict: no plan will be applied. now: seconds since the epoch."""
         self.host = host
         self.store = store
         self.predict = predict
         self.now = time.time() if now is None else now
-        self.stored = store.load()
+        self.observed = Observed(host)
+        self._load()
+
+    def _load(self) -> None:
+        self.stored = self.store.load()
         self.before = self.stored.copy()
         self.wanted = self.stored.copy()
         self.leaving = self.stored.leaving
-        self.observed = Observed(host)
-        self.files: dict[str, str] = {}  # of WireGuard, as planned so far: links can share one
+
+    def rehearse(self, cell: Args | None, run: Args, until: str | None = None) -> None:
+        """Take for done what the modules of a run do before one step: in check mode nobody has done it."""
+        links = run["links"]
+        plans: dict[str, Callable[[], tuple[Plan, Any]]] = {
+            "cell": lambda: self.plan_cell(cell or {}, run["peers"], links),
+            "tell": lambda: self.plan_messages(cell, links, run["routes"]),
+            "hear": lambda: self.plan_receipt(cell, links, run["received"]),
+            "note": lambda: self.plan_answers(cell, run["answers"]),
+            "rules": lambda: self.plan_rules(cell, links),
+            "links": lambda: self.plan_links(cell, links),
+            "routes": lambda: self.plan_routes(cell, [{**link, "expected": True} for link in links], run["routes"]),
+        }
+        for _step, plan in itertools.takewhile(lambda item: item[0] != until, plans.items()):
+            imagine(self.observed, plan()[0])
+            self._load()
 
     @cached_property
     def identity(self) -> Identity:
@@ -88,12 +107,13 @@ class Cell:
         overlay.lay_cell(self.wanted, cell)
         if not self.wanted.cell.networks:
             raise BadInput(f"Cell {self.wanted.cell.name!r} has no networks. Give its own address with prefix, like 10.0.0.1/24, in cell_networks.")
-        peers = list(peers)
+        peers, links = list(peers), list(links)
         overlay.lay_peers(self.wanted, peers)
         if self.stored.peers_lost:
             self._recover_ways()
+        leaving = {item["name"] for item in links if item.get("state") == "absent"}
         for item in links:
-            if item.get("state") != "absent":
+            if item["name"] not in leaving:
                 overlay.lay_link(self.wanted, {key: item.get(key) for key in ("name", "interface", "listen_port")})
         name = self.wanted.cell.interface
         if name in self.observed.links and name not in self.observed.wireguard:
@@ -101,15 +121,13 @@ class Cell:
         identity = self.identity
         overlay.check_networks(self.wanted, self.observed.host_networks(self.wanted))
         overlay.check_keys(self.wanted, None if identity.new else identity.public, self.observed.wireguard)
-        overlay.check_ports(self.wanted)
         self._allocate_ports(self.wanted)
+        overlay.check_links(self.wanted, self.observed.wireguard, leaving)
         plan = self._plan_records(records.CELL_PART)
         plan.extend(self._plan_networkd())
         plan.extend(self._plan_identity(identity))
         for family in FAMILIES:  # before WireGuard lets a routed device in with a new address
-            steps, before, after = self._layer_steps(self.wanted, family)
-            plan.steps += steps
-            plan.describe(before, after)
+            plan.extend(self._plan_layer(self.wanted, family))
         plan.extend(self._plan_devices(identity, {str(item["name"]): item.get("preshared_key") or None for item in peers}))
         self._strike_out(plan, devices=[])
         facts = {
@@ -127,28 +145,34 @@ class Cell:
         self._know(cell)
         identity = self.identity
         items = list(items)
-        removed = [item["name"] for item in items if item.get("state") == "absent"]
-        for name in removed:
-            self.wanted.links.pop(name, None)
+        for item in items:
+            if item.get("state") == "absent":
+                self.wanted.links.pop(item["name"], None)
         present = [item for item in items if item.get("state") != "absent"]
         for item in present:
-            overlay.lay_link(self.before, {"name": item["name"]})
             overlay.lay_link(self.wanted, item)
-        self._allocate_ports(self.before)
         overlay.check_keys(self.wanted, None if identity.new else identity.public, self.observed.wireguard)
-        overlay.check_ports(self.wanted)
         overlay.check_networks(self.wanted, self.observed.host_networks(self.wanted))
         self._allocate_ports(self.wanted)
+        overlay.check_links(self.wanted, self.observed.wireguard)
         self._check_interfaces(present)
+        self._check_shared_exits({item["name"] for item in present if item.get("exit")})
         pending = [item["name"] for item in present if self.wanted.links[item["name"]].pending]
         plan = self._plan_records(records.LINK_PART)
         plan.steps += self._plan_identity(identity).steps
-        plan.extend(self._plan_left_tunnels())
-        plan.extend(self._plan_stale_routes())  # before others replace them
+        plan.extend(self._plan_room())
+        by_interface: dict[str, list[Link]] = {}
         for item in present:
             link = self.wanted.links[item["name"]]
             if not link.pending:
-                plan.extend(self._plan_link(link, identity, item.get("preshared_key") or None, item.get("exit")))
+                # Whether it is an exit is for the plan of the routes, which has its order, unless somebody says otherwise.
+                exit_wanted = link.exit_relay_active if item.get("exit") is None else item["exit"]
+                by_interface.setdefault(str(link.interface), []).append(replace(link, exit_relay_active=exit_wanted))
+        if self._left_keys(self.wanted.cell.interface):
+            by_interface.setdefault(self.wanted.cell.interface, [])
+        secrets = {str(item["name"]): item.get("preshared_key") or None for item in present}
+        for interface, links in by_interface.items():
+            plan.extend(self._plan_tunnels(interface, links, identity, secrets))
         # Those of a link that stays end when its rules have changed.
         networks = {network for link in self.wanted.links.values() for network in link.networks}
         over = [flows for flows in self.leaving.flows if networks.isdisjoint(flows.split())]
@@ -174,9 +198,7 @@ class Cell:
         plan = self._plan_records(records.RIGHTS_PART)
         for family in FAMILIES:
             wanted = firewall.build(self.wanted, family, self.observed.surroundings(self.wanted.cell, family))
-            steps, before, after = self._plan_iptables(family, wanted)
-            plan.steps += steps
-            plan.describe(before, after)
+            plan.extend(self._plan_iptables(family, wanted))
         if self.leaving.flows and not plan:
             plan.describe(["flows of what is no longer allowed: alive"], [])
         plan.steps += [conntrack.end(flows) for flows in self.leaving.flows]
@@ -197,6 +219,7 @@ class Cell:
         for item in routes:
             overlay.lay_route(self.before, {**item, "via_cell": None})
             self._check_route(overlay.lay_route(self.wanted, item), expected)
+        self._check_shared_exits()
         exits.allocate_tables(self.wanted, self.observed.routing.values())
         for name, link in self.wanted.links.items():
             link.exit_relay_active = self.wanted.exit_in_use(name)
@@ -208,36 +231,62 @@ class Cell:
         ]
         return plan, {"pending": sorted(waiting)}
 
-    def plan_sync(
-        self, cell: Args | None, items: Iterable[Args], routes: Iterable[Args], received: Iterable[Args] | None, answers: Mapping[str, Args | None] | None
-    ) -> tuple[Plan, dict[str, Any]]:
-        """Plan one step of peer-sync: take over what others sent, note how pushes ended, or build what to send."""
+    def plan_messages(self, cell: Args | None, items: Iterable[Args], routes: Iterable[Args]) -> tuple[Plan, dict[str, Any]]:
+        """Plan what the other cells are to be told. Returns plan and payloads."""
         self._know(cell)
-        items = [item for item in items if item.get("state") != "absent"]
-        facts: dict[str, Any] = {"payloads": {}, "answers": {}}
-        plan = Plan()
-        asked = self._asked(items, routes)
-        if received is not None:
-            self._take_over(asked, received, facts["answers"], plan)
-        elif answers is not None:
-            self._build(asked, facts["payloads"])
-            self.before = self.wanted.copy()
-            for name, answer in sorted(answers.items()):
-                if name in self.wanted.links:
-                    peer_sync.acknowledge(self.wanted.links[name], answer or None, self._timestamp())
-                    told = "told" if not self.wanted.links[name].pending_push else "not told yet"
-                    plan.describe([f"cell {name}: to be told"], [f"cell {name}: {told}"])
-            facts["payloads"] = {}
-        else:
-            self._build(asked, facts["payloads"])
-            for name, message in facts["payloads"].items():
-                if self.wanted.links[name] != self.before.links.get(name):
-                    plan.describe([], [f"cell {name} is to be told: {_payload_words(message)}"])
-        plan.extend(self._plan_records(records.SYNC_PART))
-        return plan, facts
+        asked = self._asked(items)
+        for item in routes:
+            overlay.lay_route(asked, item)
+        payloads = {}
+        lines = []
+        for name, link in sorted(asked.links.items()):
+            if link.pending:
+                continue
+            record = self.wanted.links.setdefault(name, Link(name))
+            payloads[name] = peer_sync.payload(asked, name, self.identity.public)
+            peer_sync.mint(record, payloads[name])
+            if record != self.before.links.get(name):
+                lines.append(f"cell {name} is to be told: {_payload_words(payloads[name])}")
+        plan = self._plan_records(records.SYNC_PART)
+        plan.describe([], lines)
+        return plan, {"payloads": payloads}
 
-    def info(self, cell: Args | None, items: Iterable[Args]) -> dict[str, Any]:
-        """Read back the cell; with what is wanted given, also say what would be refused and which packages are missing."""
+    def plan_receipt(self, cell: Args | None, items: Iterable[Args], received: Iterable[Args]) -> tuple[Plan, dict[str, Any]]:
+        """Plan to take over what other cells say. Returns plan and the answers to them."""
+        self._know(cell)
+        asked = self._asked(items)
+        plan, answers = Plan(), {}
+        for message in received:
+            message = peer_sync.check_payload(dict(message))
+            name = message["from_cell"]
+            verdict = peer_sync.judge(asked.links.get(name), message, peer_sync.Evidence("delegate"))
+            if verdict.accepted:
+                record = self.wanted.links.setdefault(name, Link(name))
+                before = _view_words(record)
+                peer_sync.take_over(record, message, verdict, self._timestamp())
+                plan.describe(before, _view_words(record))
+            generation = self.wanted.links[name].remote_generation if name in self.wanted.links else 0
+            answers[name] = {"status": verdict.status, "applied": verdict.accepted, "generation": generation, "reason": verdict.reason}
+            if verdict.status != peer_sync.OK:
+                plan.warnings.append(f"A push of cell {name!r} was answered {verdict.status}: {verdict.reason}.")
+        plan.extend(self._plan_records(records.SYNC_PART))
+        return plan, {"answers": answers}
+
+    def plan_answers(self, cell: Args | None, answers: Mapping[str, Args | None]) -> tuple[Plan, dict[str, Any]]:
+        """Plan to note how pushes ended, by the name of the cell that was told."""
+        self._know(cell)
+        plan = Plan()
+        for name, answer in sorted(answers.items()):
+            if name in self.wanted.links:
+                link = self.wanted.links[name]
+                before = _push_words(link)
+                peer_sync.acknowledge(link, answer or None, self._timestamp())
+                plan.describe(before, _push_words(link))
+        plan.extend(self._plan_records(records.SYNC_PART))
+        return plan, {}
+
+    def info(self, cell: Args | None, run: Args | None) -> dict[str, Any]:
+        """Read back the cell; say what differs from the records, or with a run given what would be refused in it."""
         state, seen = self.stored, self.observed
         public = None if self.identity.new else self.identity.public
         tunnels = {key: peer for interface in seen.wireguard.values() for key, peer in interface.peers.items()}
@@ -255,22 +304,28 @@ class Cell:
             "routes": {f"ipv{family}": sorted(route.render() for route in seen.routing[family].routes) for family in FAMILIES},
             "missing": self._missing_packages(),
             "advertised": self._advertised_uplinks(),
-            "drift": self._drift() if state.cell.name else [],
+            "drift": self._drift() if state.cell.name and run is None else [],
+            "refusals": [],
         }
-        overlay.lay_cell(self.wanted, cell)
-        for item in items:
-            overlay.lay_link(self.wanted, item)
-        facts["conflicts"] = overlay.network_conflicts(self.wanted, seen.host_networks(self.wanted))
+        if run:
+            try:
+                self.rehearse(cell, run)
+            except (BadInput, StoreError) as error:
+                facts["refusals"].append(str(error))
         return facts
 
     def _drift(self) -> list[str]:
         lines = []
-        for plan in (
-            self.plan_cell({}, [], [])[0],
-            self.plan_links(None, [{"name": name} for name in sorted(self.before.links)])[0],
-            self.plan_rules(None, [])[0],
-            self.plan_routes(None, [], [])[0],
-        ):
+        try:
+            plans = [
+                self.plan_cell({}, [], [])[0],
+                self.plan_links(None, [{"name": name} for name in sorted(self.before.links)])[0],
+                self.plan_rules(None, [])[0],
+                self.plan_routes(None, [], [])[0],
+            ]
+        except BadInput as error:
+            return [f"refused: {error}"]
+        for plan in plans:
             if plan:
                 lines += [f"missing: {line}" for line in sorted(set(plan.after) - set(plan.before))]
                 lines += [f"surplus: {line}" for line in sorted(set(plan.before) - set(plan.after))]
@@ -338,11 +393,11 @@ class Cell:
 
     def _plan_identity(self, identity: Identity) -> Plan:
         plan = Plan()
-        if (self.host.read(self._identity_path) or "").strip() == (identity.private or "-"):
+        if (self.host.read(self._identity_path) or "").strip() == (identity.private or wireguard.GENERATED):
             return plan
         if identity.private is None:
             plan.steps.append(Run(("wg", "genkey")))  # ends a run without wg with the name of the missing package
-        plan.steps.append(Write(self._identity_path, f"{identity.private or ''}\n"))
+        plan.steps.append(Write(self._identity_path, f"{identity.private or wireguard.GENERATED}\n"))
         plan.describe([], [f"identity: public key {wireguard.GENERATED if identity.new else identity.public}"])
         return plan
 
@@ -367,72 +422,56 @@ class Cell:
                 wireguard.check_preshared_key(f"peer {name!r}", given[name] or "")
             peers[key] = wireguard.Peer(key, host_networks(peer.addresses), preshared_key=given.get(name) or written.get(key))
             labels[key] = f"device {name}"
-        removed = set(self.leaving.devices) - set(peers)
+        removed = {*self.leaving.devices, *self.before.cell.networks} - set(peers)
         wanted = wireguard.Interface(cell.interface, identity.private, None, cell.listen_port, peers, self._device_addresses())
-        return wireguard.plan_interface(self.host, wanted, self.observed.wireguard.get(cell.interface), labels, sorted(removed), self.now, files=self.files)
+        return wireguard.plan_interface(self.host, wanted, self.observed.wireguard.get(cell.interface), labels, removed, self.now)
 
     def _device_addresses(self) -> list[str]:
         """Return the addresses of the devices' interface: the cell's, and what somebody else has put into its file."""
         cell = self.wanted.cell
-        text = self.files.get(wireguard.config_path(cell.interface)) or self.host.read(wireguard.config_path(cell.interface))
+        text = self.host.read(wireguard.config_path(cell.interface))
         ours = {*cell.networks, *self.stored.cell.networks}
         return [*cell.networks, *(address for address in wireguard.addresses_of(text) if address not in ours)]
 
-    def _plan_link(self, link: Link, identity: Identity, preshared_key: str | None, exit_wanted: bool | None = None) -> Plan:
-        """Plan one link's interface and peer; exit_wanted None follows the records."""
-        cell, key, interface = self.wanted.cell, str(link.public_key), str(link.interface)
-        if preshared_key:
-            wireguard.check_preshared_key(f"link {link.name!r}", preshared_key)
-        in_use = self.wanted.exit_in_use(link.name) if exit_wanted is None else exit_wanted
-        peer = wireguard.Peer(
-            key,
-            [*link.networks, *(["0.0.0.0/0", "::/0"] if in_use else [])],
-            link.endpoint,
-            DEFAULT_KEEPALIVE if link.keepalive is None else link.keepalive,
-            preshared_key or _preshared_keys(self.host, interface).get(key),
-        )
-        shared = interface == cell.interface
-        observed = self.observed.wireguard.get(interface)
-        if shared:
-            removed: list[str] = []
-            wanted = wireguard.Interface(interface, identity.private, None, cell.listen_port, {key: peer}, self._device_addresses())
-        else:
-            removed = [other for other in (observed.peers if observed else ()) if other != key]
-            addresses = sorted_networks(host_networks(cell.own_addresses()))
-            wanted = wireguard.Interface(interface, identity.private, None, link.listen_port, {key: peer}, addresses, link.mtu)
-        wanted.routes = exits.link_routes(cell, link)
-        if in_use and not shared:
-            wanted.routes += [r for family in FAMILIES for r in exits.exit_routes(self.wanted, family) if r.device == interface]
+    def _plan_tunnels(self, interface: str, links: Collection[Link], identity: Identity, given: Mapping[str, str | None]) -> Plan:
+        """Plan one interface with the links on it, of which that of the devices can hold several. given: new preshared keys by name."""
+        cell, observed = self.wanted.cell, self.observed.wireguard.get(interface)
+        written = _preshared_keys(self.host, interface)
+        wanted = wireguard.Interface(interface, identity.private, None, cell.listen_port, {}, self._device_addresses())
+        removed = self._left_keys(interface)
+        for link in links:
+            key = _peer_key(link)
+            if given.get(link.name):
+                wireguard.check_preshared_key(f"link {link.name!r}", given[link.name] or "")
+            keepalive = DEFAULT_KEEPALIVE if link.keepalive is None else link.keepalive
+            wanted.peers[key] = wireguard.Peer(str(link.public_key), _allowed_ips(link), link.endpoint, keepalive, given.get(link.name) or written.get(key))
+            wanted.routes += exits.link_routes(cell, link)
+            if interface != cell.interface:
+                wanted.listen_port, wanted.mtu = link.listen_port, link.mtu
+                wanted.addresses = sorted_networks(host_networks(cell.own_addresses()))
+                wanted.routes += exits.ways_out(cell, link) if link.exit_relay_active else []
+                removed |= set(observed.peers if observed else ())
+        labels = {_peer_key(link): f"cell {link.name}" for link in links}
         present = [route for family in FAMILIES for route in self.observed.routing[family].routes]
-        return wireguard.plan_interface(self.host, wanted, observed, {key: f"cell {link.name}"}, removed, self.now, present, self.files)
+        return wireguard.plan_interface(self.host, wanted, observed, labels, removed, self.now, present)
 
-    def _plan_left_tunnels(self) -> Plan:
-        """Plan the end of the tunnels of links that are gone, on another interface, or have another key."""
-        plan = Plan()
-        standing = self.wanted.tunnels()
-        for interface, key in (entry.split() for entry in self.leaving.links if entry not in standing):
-            if interface == self.wanted.cell.interface:
-                plan.extend(self._plan_without_peer(key))
-            elif interface.startswith("pic-") and interface not in self.wanted.link_interface_names():
-                plan.extend(wireguard.plan_removal(self.host, interface, self.observed.wireguard.get(interface)))
-        return plan
+    def _left_keys(self, interface: str) -> set[str]:
+        """Return the keys of links that have been on an interface and are not any more."""
+        left = {key for name, key in (entry.split() for entry in self.leaving.links) if name == interface}
+        return left - {link.public_key for link in self.wanted.links.values() if link.interface == interface} - self.wanted.device_keys()
 
-    def _plan_without_peer(self, key: str) -> Plan:
-        """Plan the end of a link on the devices' interface."""
-        cell = self.wanted.cell
-        wanted = wireguard.Interface(cell.interface, self.identity.private, None, cell.listen_port, {}, self._device_addresses())
-        return wireguard.plan_interface(self.host, wanted, self.observed.wireguard.get(cell.interface), {}, [key], self.now, files=self.files)
-
-    def _plan_stale_routes(self) -> Plan:
-        """Plan the end of the routes to networks of links that are gone, renumbered, or on another interface."""
+    def _plan_room(self) -> Plan:
+        """Plan the end of what links leave behind that are gone, renumbered, or on another interface; their ports are free then."""
         plan = Plan()
         standing = {route for link in self.wanted.links.values() for route in exits.link_routes(self.wanted.cell, link)}
-        # An interface that goes takes its own routes along.
-        falling = {name for name in self.observed.wireguard if name.startswith("pic-")} - {link.interface for link in self.wanted.links.values()}
         for family in FAMILIES:
-            stale = [r for r in self.observed.routing[family].routes if r.table == MAIN and r not in standing and (r.device is None or r.device not in falling)]
-            plan.steps += batch(family, (f"route del {route.render()}" for route in stale))
+            stale = [route for route in self.observed.routing[family].routes if route.table == MAIN and route not in standing]
+            plan.extend(batch(family, (("del", route) for route in stale)))
             plan.describe((route.words() for route in stale), ())
+        left = {entry.split()[0] for entry in self.leaving.links}
+        for name in sorted(left - {link.interface for link in self.wanted.links.values()}):
+            if name.startswith("pic-"):
+                plan.extend(wireguard.plan_removal(self.host, name, self.observed.wireguard.get(name)))
         return plan
 
     def _allocate_ports(self, state: State) -> None:
@@ -454,22 +493,30 @@ class Cell:
             link = self.wanted.links[item["name"]]
             if link.interface in self.observed.links and link.interface not in self.observed.wireguard:
                 raise BadInput(f"Interface {link.interface!r} of link {link.name!r} is there but is not WireGuard. Set the link's interface to another name.")
-            if link.interface == self.wanted.cell.interface and (item.get("exit") or self.wanted.exit_in_use(link.name)):
-                self._check_shared_exit(link)
 
-    def _check_shared_exit(self, link: Link) -> None:
-        """On one interface a prefix belongs to one peer: a second exit would silently steal the first's."""
-        observed = self.observed.wireguard.get(str(link.interface))
+    def _check_shared_exits(self, more: Collection[str] = ()) -> None:
+        """Refuse an exit that the devices' interface cannot be. more: names of links that are exits though no device is routed there."""
+        name = self.wanted.cell.interface
+        used = {*more, *(peer.route_via for peer in self.wanted.peers.values())}
+        links = [link for _name, link in sorted(self.wanted.links.items()) if link.name in used and link.interface == name]
+        if not links:
+            return
+        # On one interface a prefix belongs to one peer: a second exit would silently steal the first's.
+        others = [f"link {link.name!r}" for link in links[1:]]
+        observed = self.observed.wireguard.get(name)
+        ours = self._left_keys(name) | {link.public_key for link in self.wanted.links.values()}
         for key, peer in (observed.peers if observed else {}).items():
-            if key != link.public_key and {"0.0.0.0/0", "::/0"} & set(peer.allowed_ips):
-                raise BadInput(
-                    f"Link {link.name!r} cannot be an exit on interface {link.interface!r}: the peer {key} there already has 0.0.0.0/0, "
-                    "which WireGuard gives to one peer only. Leave the link's interface out, so that it gets its own."
-                )
+            if key not in ours and set(EVERYWHERE) & set(peer.allowed_ips):
+                others.append(f"the peer {key}")
+        if others:
+            raise BadInput(
+                f"Link {links[0].name!r} cannot be an exit on interface {name!r}: {others[0]} there has 0.0.0.0/0, which WireGuard gives to one peer only. "
+                "Leave the link's interface out, so that it gets its own."
+            )
 
     # Rules
 
-    def _plan_iptables(self, family: int, wanted: Ruleset, only: Collection[str] | None = None) -> tuple[list[Run], list[str], list[str]]:
+    def _plan_iptables(self, family: int, wanted: Ruleset, only: Collection[str] | None = None) -> Plan:
         ours = firewall.own_interfaces(self.wanted.cell)
         return iptables.plan_rules(wanted, self.observed.iptables[family], ours, self.observed.backends[family], only)
 
@@ -508,15 +555,15 @@ class Cell:
         opened, closed = self._plan_exit_peers()
         plan.extend(opened)
         for family in FAMILIES:
-            plan.steps += batch(family, moves[family].prepare)
+            plan.extend(batch(family, moves[family].prepare))
         early, late = self._plan_second_layer()
         plan.extend(early)
         for family in FAMILIES:
             plan.steps += [conntrack.end(conntrack.of_address(source)) for source in moves[family].flows]
         for family in FAMILIES:
-            plan.steps += batch(family, moves[family].enter)
+            plan.extend(batch(family, moves[family].enter))
         for family in FAMILIES:
-            plan.steps += batch(family, moves[family].leave)
+            plan.extend(batch(family, moves[family].leave))
             plan.describe(moves[family].before, moves[family].after)
         plan.extend(late)
         plan.extend(closed)
@@ -526,26 +573,24 @@ class Cell:
     def _plan_exit_peers(self) -> tuple[Plan, Plan]:
         """Plan the links' AllowedIPs: those that become exits first, those that are none any more last."""
         opened, closed = Plan(), Plan()
+        changed: dict[str, list[Link]] = {}
+        lines: dict[str, Plan] = {}
         for name, link in sorted(self.wanted.links.items()):
-            before = self.before.links.get(name)
-            used = self.wanted.exit_in_use(name)
-            if not link.pending and (used or name in self.leaving.exits) and self._exit_differs(link, before, used):
-                self._check_interfaces([{"name": name, "exit": used}])
-                tunnel = self._plan_link(link, self.identity, None, used)
-                if before is not None and before.exit_relay_active != used:
-                    # The records' own line says it; in check mode before the first run there is no interface to speak of.
-                    tunnel.before, tunnel.after = [], []
-                (opened if used else closed).extend(tunnel)
+            before, used = self.before.links[name], link.exit_relay_active
+            interface = self.observed.wireguard.get(str(link.interface))
+            if link.pending or interface is None or not (used or name in self.leaving.exits):
+                continue
+            allowed = interface.peers.get(_peer_key(link), wireguard.Peer("")).allowed_ips
+            if (before.exit_relay_active, before.exit_table, EVERYWHERE[0] in allowed) != (used, link.exit_table, used):
+                changed.setdefault(interface.name, []).append(link)
+                said = ([f"{link.interface}: cell {name} with {', '.join(n)}"] for n in (allowed, _allowed_ips(link)))
+                lines.setdefault(interface.name, Plan()).describe(*said)
+        for name, links in changed.items():
+            tunnel = self._plan_tunnels(name, links, self.identity, {})
+            # All else of a link is for its own plan, and said there.
+            tunnel.before, tunnel.after = lines[name].before, lines[name].after
+            (opened if any(link.exit_relay_active for link in links) else closed).extend(tunnel)
         return opened, closed
-
-    def _exit_differs(self, link: Link, before: Link | None, used: bool) -> bool:
-        """Tell whether a link is an exit otherwise than wanted; all else of it is for the links' own plan."""
-        interface = self.observed.wireguard.get(str(link.interface))
-        if interface is None:
-            return False
-        peer = interface.peers.get(str(link.public_key))
-        other_table = before is not None and (before.exit_relay_active, before.exit_table) != (used, link.exit_table)
-        return other_table or (peer is not None and ("0.0.0.0/0" in peer.allowed_ips) != used)
 
     def _plan_second_layer(self) -> tuple[Plan, Plan]:
         """Plan the chain that drops routed peers at the uplink: who becomes routed is in it early, who goes direct leaves it late."""
@@ -555,17 +600,16 @@ class Cell:
             if peer.route_via and not (name in union.peers and union.peers[name].route_via):
                 union.peers[name] = peer
         for family in FAMILIES:
-            final = self._layer_steps(self.wanted, family)
+            final = self._plan_layer(self.wanted, family)
             if union.routed_addresses(family) == self.wanted.routed_addresses(family):
-                early.steps += final[0]
+                early.extend(final)
             else:
                 if set(self.wanted.routed_addresses(family)) - set(self.before.routed_addresses(family)):
-                    early.steps += self._layer_steps(union, family)[0]
-                late.steps += final[0]
-            late.describe(final[1], final[2])
+                    early.steps += self._plan_layer(union, family).steps
+                late.extend(final)
         return early, late
 
-    def _layer_steps(self, state: State, family: int) -> tuple[list[Run], list[str], list[str]]:
+    def _plan_layer(self, state: State, family: int) -> Plan:
         chains = firewall.routed_chains(state, family)
         present = self.observed.iptables[family].get("filter", iptables.Saved()).rules
         stale = [chain for chain in present if chain.startswith("PIC-R-") and chain not in chains]
@@ -574,47 +618,29 @@ class Cell:
 
     # Peer-sync
 
-    def _asked(self, items: Iterable[Args], routes: Iterable[Args]) -> State:
+    def _asked(self, items: Iterable[Args]) -> State:
         """Return the state that this run leads to, for judging and telling; what it lays over is written by other modules."""
         asked = self.wanted.copy()
+        items = [item for item in items if item.get("state") != "absent"]
         for item in items:
             overlay.lay_link(asked, item)
             overlay.lay_permissions(asked, item)
         overlay.lay_offers(asked, items)
-        for item in routes:
-            overlay.lay_route(asked, item)
         return asked
 
-    def _build(self, asked: State, payloads: dict[str, Any]) -> None:
-        for name, link in sorted(asked.links.items()):
-            if link.pending:
-                continue
-            record = self.wanted.links.setdefault(name, Link(name))
-            message = peer_sync.payload(asked, name, self.identity.public)
-            peer_sync.mint(record, message)
-            payloads[name] = message
 
-    def _take_over(self, asked: State, received: Iterable[Args], answers: dict[str, Any], plan: Plan) -> None:
-        for message in received:
-            message = peer_sync.check_payload(dict(message))
-            name = message["from_cell"]
-            judged = asked.links.get(name)
-            verdict = peer_sync.judge(judged, message, peer_sync.Evidence("delegate"))
-            if verdict.accepted:
-                record = self.wanted.links.setdefault(name, Link(name))
-                before = _view_words(record)
-                peer_sync.take_over(record, message, verdict, self._timestamp())
-                plan.describe(before, _view_words(record))
-            generation = self.wanted.links[name].remote_generation if name in self.wanted.links else 0
-            answers[name] = {"status": verdict.status, "applied": verdict.accepted, "generation": generation, "reason": verdict.reason}
-            if verdict.status != peer_sync.OK:
-                plan.warnings.append(f"A push of cell {name!r} was answered {verdict.status}: {verdict.reason}.")
+def _peer_key(link: Link) -> str:
+    """Return what tells a link's peer from others; keys that nobody has made yet look all the same."""
+    return f"{link.public_key} {link.name}" if link.public_key == wireguard.GENERATED else str(link.public_key)
 
 
-def _preshared_keys(host: Host, interface: str) -> dict[str, str]:
+def _allowed_ips(link: Link) -> list[str]:
+    return wireguard.sorted_networks([*link.networks, *(EVERYWHERE if link.exit_relay_active else ())])
+
+
+def _preshared_keys(host: Host, interface: str) -> dict[str, str | None]:
     """Read the preshared keys that an interface's file already holds, by public key: silence keeps them."""
-    sections = wireguard.parse_config(host.read(wireguard.config_path(interface)) or "")
-    return {str(s.get("publickey")): str(s.get("presharedkey")) for s in sections if s.header == "peer" and s.get("presharedkey")}
+    return {peer.public_key: peer.preshared_key for peer in wireguard.config_peers(host.read(wireguard.config_path(interface)) or "")}
 
 
 def _counters(peer: wireguard.Peer | None) -> dict[str, int]:
@@ -628,6 +654,10 @@ def _payload_words(message: Mapping[str, Any]) -> str:
     offer = "an exit is offered" if message["exit_offered"] else "no exit is offered"
     wish = "its exit is used" if message["use_as_exit_relay"] else "its exit is not used"
     return f"shared are {shares}; {offer}; {wish}"
+
+
+def _push_words(link: Link) -> list[str]:
+    return [f"cell {link.name}: {'not told yet' if link.pending_push else 'told'}"]
 
 
 def _view_words(link: Link) -> list[str]:

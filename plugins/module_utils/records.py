@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields
-from ipaddress import ip_interface
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, TypeVar
 
-from .networks import of_family, sort_key
+from .networks import interface_of, of_family, sort_key
 
 Record = TypeVar("Record", "Cell", "Service", "Link", "Peer", "Leaving")
 
@@ -48,9 +47,13 @@ class Cell:
         """Return where UDP services answer, as "address port"."""
         return {f"{address} {service.port}" for service in self.services.values() if service.protocol == "udp" for address in service.addresses}
 
+    def copy(self) -> Cell:
+        """Return a copy with services of its own."""
+        return replace(self, services={name: copy.copy(service) for name, service in self.services.items()})
+
     def own_addresses(self, family: int | None = None) -> list[str]:
         """Return the cell's own addresses, without prefix."""
-        return [str(ip_interface(n).ip) for n in self.networks if family in (None, ip_interface(n).version)]
+        return [str(interface_of(n).ip) for n in self.networks if family in (None, interface_of(n).version)]
 
     def has_family(self, family: int) -> bool:
         """Tell whether the cell has a network of this family; while none is known it may have both."""
@@ -58,7 +61,7 @@ class Cell:
 
     def own_networks(self, family: int | None = None) -> list[str]:
         """Return the cell's own networks."""
-        return [str(ip_interface(n).network) for n in self.networks if family in (None, ip_interface(n).version)]
+        return [str(interface_of(n).network) for n in self.networks if family in (None, interface_of(n).version)]
 
 
 @dataclass
@@ -145,8 +148,9 @@ class State:
     leaving: Leaving = field(default_factory=Leaving)
 
     def copy(self) -> State:
-        """Return a deep copy, to be overlaid with what was asked for."""
-        return copy.deepcopy(self)
+        """Return a copy to be overlaid with what was asked for. A field that is a list or a dictionary is replaced, never changed in place."""
+        links = {name: copy.copy(link) for name, link in self.links.items()}
+        return State(self.cell.copy(), links, {name: copy.copy(peer) for name, peer in self.peers.items()}, self.peers_lost, self.leaving)
 
     def link_interface_names(self) -> list[str]:
         """Return the interfaces of all links, sorted."""
@@ -245,7 +249,7 @@ def replace_part(stored: State, wanted: State, part: Part) -> State:
     """Return the stored records with one module's own fields as wanted."""
     result = stored.copy()
     if part.cell:
-        result.cell = copy.deepcopy(wanted.cell)
+        result.cell = wanted.cell.copy()
     for name, link in wanted.links.items():
         target = result.links.get(name, Link(name))
         for key in part.links:
@@ -276,7 +280,7 @@ def leaving(before: State, after: State) -> Leaving:
 
 def _copy_field(source: object, target: object, key: str) -> None:
     name, _dot, inner = key.partition(".")
-    value = copy.deepcopy(getattr(source, name))
+    value = getattr(source, name)
     setattr(target, name, {**getattr(target, name), inner: value[inner]} if inner else value)
 
 

@@ -5,15 +5,14 @@
 
 from __future__ import annotations
 
-import ipaddress
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Union
 
 from .command import Host
-from .networks import WIDEST_DEFAULT_LIKE
-from .plan import Run, Step
+from .networks import WIDEST_DEFAULT_LIKE, interface_of
+from .plan import Plan, Run
 
 PROTOCOL = 201  # marks what is ours; clear of the protocols that the kernel, DHCP and routing daemons use
 MAIN, LOCAL = 254, 255
@@ -83,6 +82,9 @@ class Routing:
     advertised: tuple[str, ...] = ()  # devices by which routers have made themselves known as a way out (IPv6)
 
 
+Change = tuple[str, Union[Rule, Route]]  # "add", "replace" or "del", and what
+
+
 def read_routing(host: Host, family: int) -> Routing:
     """Read rules and routes of one family; nothing where ip is not installed yet. Raises CommandFailed."""
     if not host.has("ip"):
@@ -122,7 +124,7 @@ def parse_routing(family: int, rules: list[dict[str, Any]], routes: list[dict[st
         if destination == "default":
             defaults += [(metric or 0, device)] if table == MAIN else []
             advertised += [device] if _number(item.get("protocol")) == _ADVERTISED else []
-        elif not destination.startswith("fe80:") and ipaddress.ip_network(_network(destination)).prefixlen > WIDEST_DEFAULT_LIKE[family]:
+        elif not destination.startswith("fe80:") and interface_of(_network(destination)).network.prefixlen > WIDEST_DEFAULT_LIKE[family]:
             networks.append((device, _network(destination)))
             if table == MAIN and "gateway" not in item and "via" not in item:
                 connected.append(networks[-1])
@@ -138,14 +140,29 @@ def parse_routing(family: int, rules: list[dict[str, Any]], routes: list[dict[st
     )
 
 
-def batch(family: int, lines: Iterable[str]) -> list[Step]:
-    """Return one call of ip for all lines, none where there is no line."""
-    text = "".join(f"{line}\n" for line in lines)
-    return [Run(("ip", f"-{family}", "-batch", "-"), text)] if text else []
+def batch(family: int, changes: Iterable[Change]) -> Plan:
+    """Plan one call of ip for all changes, none where there is no change."""
+    changes = tuple(changes)
+    text = "".join(f"{'rule' if isinstance(item, Rule) else 'route'} {verb} {item.render()}\n" for verb, item in changes)
+    if not changes:
+        return Plan()
+    return Plan([Run(("ip", f"-{family}", "-batch", "-"), text)], effects=[lambda seen: seen.routing.update({family: changed(seen.routing[family], changes)})])
+
+
+def changed(routing: Routing, changes: Iterable[Change]) -> Routing:
+    """Return what changes make of our rules and routes."""
+    rules, routes = list(routing.rules), list(routing.routes)
+    for verb, item in changes:
+        if isinstance(item, Rule):
+            (rules.remove if verb == "del" else rules.append)(item)
+        else:
+            key = (item.destination, item.table, item.metric)
+            routes = [route for route in routes if (route.destination, route.table, route.metric) != key] + ([] if verb == "del" else [item])
+    return replace(routing, rules=tuple(rules), routes=tuple(routes))
 
 
 def _network(destination: str) -> str:
-    return destination if destination == "default" else str(ipaddress.ip_network(destination))
+    return destination if destination == "default" else str(interface_of(destination).network)
 
 
 def _number(value: Any) -> int | None:

@@ -74,6 +74,7 @@ class Store:
     def load(self) -> State:
         """Read all records. A file that cannot be read counts as empty (permissions fail closed) and is reported in warnings."""
         state = State()
+        self.warnings = []
         for name, (part, load, _dump) in FILES.items():
             text = self.host.read(f"{self.path}/{name}")
             if text is None:

@@ -11,7 +11,7 @@ import contextlib
 import ipaddress
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from .command import Host
 from .errors import BadInput, CommandFailed
@@ -223,43 +223,48 @@ def plan_interface(
     removed: Iterable[str],
     now: float,
     present_routes: Iterable[Route] = (),
-    files: dict[str, str] | None = None,
 ) -> Plan:
     """Plan one interface: file, unit, and the kernel without a restart; peers that are not ours stay.
 
     observed: the kernel's, None where there is none. labels: names of the wanted peers by key.
-    removed: keys of ours that go. now: seconds since the epoch, to tell a live session.
-    present_routes: our routes that the kernel has. files: what earlier plans of this run write, and now this one.
+    removed: keys and addresses of ours that go. now: seconds since the epoch, to tell a live session.
+    present_routes: our routes that the kernel has.
     """
     plan = Plan()
     link = wanted.name.startswith("pic-")
     path = config_path(wanted.name)
-    files = {} if files is None else files
-    text = files.get(path) or host.read(path)
-    gone = sorted(set(removed) - set(wanted.peers))
-    known = {} if observed is None else _endpoints(text)
+    text = host.read(path)
+    written = {peer.public_key: peer.endpoint for peer in config_peers(text or "")}
+    gone = set(removed) - set(wanted.peers) - set(wanted.addresses)
+    # With a name that does not resolve wg-quick would not start.
+    wanted = replace(wanted, peers=wanted.peers.copy())
     for key, peer in wanted.peers.items():
-        if peer.endpoint and known.get(key) != peer.endpoint and resolve(host, peer.endpoint) is None:
-            # wg-quick would take the whole interface down for it; the other side can still dial.
-            plan.warnings.append(f"Endpoint {peer.endpoint!r} of {labels[key]} does not resolve now; it is left out until a run finds it.")
-            peer.endpoint = None
+        if peer.endpoint and (observed is None or written.get(key) != peer.endpoint) and resolve(host, peer.endpoint) is None:
+            wanted.peers[key] = replace(peer, endpoint=written.get(key) if observed else None)
+            plan.warnings.append(f"The endpoint {peer.endpoint!r} of {labels[key]} does not resolve; it is not used until it does.")
     new_text = merge_config(text, wanted, labels, gone, link)
     if new_text != text:
         plan.steps.append(Write(path, new_text))
-        files[path] = new_text
         plan.describe([] if text is None else [f"{path}: as before"], [f"{path}: as wanted"])
     systemd = host.exists("/run/systemd/system")
     unit = f"wg-quick@{wanted.name}"
-    if systemd and not host.exists(f"{WANTS_DIR}/{unit}.service"):
+    if systemd and not host.exists(_wants(unit)):
         plan.steps.append(Run(("systemctl", "enable", unit)))
+        plan.effects.append(lambda seen: seen.host.write(_wants(unit), ""))
         plan.describe([f"{wanted.name}: not started at boot"], [f"{wanted.name}: started at boot"])
+    start = observed or Interface(wanted.name, peers={peer.public_key: _settled(host, peer, None, None, now) for peer in config_peers(new_text)})
+    peers = {key: peer for key, peer in start.peers.items() if key not in gone}
+    peers.update({key: _settled(host, peer, start.peers.get(key), written.get(key), now) for key, peer in wanted.peers.items()})
+    kept = [address for address in start.addresses if not (link or address in wanted.addresses or address in gone)]
+    final = replace(wanted, peers=peers, addresses=[*wanted.addresses, *kept], mtu=wanted.mtu or start.mtu)
     if observed is None:
         # "start" would do nothing for a unit whose interface somebody has deleted.
         plan.steps.append(Run(("systemctl", "restart", unit) if systemd else ("wg-quick", "up", wanted.name)))
     else:
-        _plan_live(host, plan, wanted, observed, text, gone, now, present_routes)
+        plan.extend(_plan_live(observed, final, present_routes))
     if plan:
-        plan.describe([] if observed is None else describe(observed, labels, gone), describe(wanted, labels, ()))
+        plan.effects.append(lambda seen: seen.take_up(final))
+        plan.describe([] if observed is None else describe(observed, labels, gone), describe(final, labels, ()))
     return plan
 
 
@@ -267,7 +272,7 @@ def plan_removal(host: Host, name: str, observed: Interface | None) -> Plan:
     """Plan the end of a link's interface: unit, kernel, file."""
     plan = Plan()
     unit = f"wg-quick@{name}"
-    if host.exists("/run/systemd/system") and (observed is not None or host.exists(f"{WANTS_DIR}/{unit}.service")):
+    if host.exists("/run/systemd/system") and (observed is not None or host.exists(_wants(unit))):
         plan.steps.append(Run(("systemctl", "disable", "--now", unit)))
         if observed is not None:  # it goes with its unit (1: no such device), unless somebody has brought it up by hand
             plan.steps.append(Run(("ip", "link", "del", "dev", name), ok=(0, 1)))
@@ -276,6 +281,7 @@ def plan_removal(host: Host, name: str, observed: Interface | None) -> Plan:
     if host.exists(config_path(name)):
         plan.steps.append(Remove(config_path(name)))
     if plan:
+        plan.effects += [lambda seen: seen.take_down(name), lambda seen: seen.host.remove(_wants(unit))]
         plan.describe([f"{name}: there"], [])
     return plan
 
@@ -293,7 +299,7 @@ def describe(interface: Interface, labels: Mapping[str, str], removed: Iterable[
             endpoint = f", endpoint {peer.endpoint}" if peer.endpoint else ""
             keepalive = f", keepalive {peer.keepalive} s" if peer.keepalive else ""
             secret = ", preshared key" if peer.preshared_key else ""
-            lines.append(f"{name}: peer {labels.get(key, 'no longer ours')} {key} with {', '.join(peer.allowed_ips)}{endpoint}{keepalive}{secret}")
+            lines.append(f"{name}: peer {labels.get(key, 'no longer ours')} {peer.public_key} with {', '.join(peer.allowed_ips)}{endpoint}{keepalive}{secret}")
     return lines
 
 
@@ -313,69 +319,80 @@ def resolve(host: Host, endpoint: str) -> str | None:
     return f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"
 
 
-def _plan_live(
-    host: Host, plan: Plan, wanted: Interface, observed: Interface, text: str | None, gone: list[str], now: float, present_routes: Iterable[Route]
-) -> None:
-    if wanted.private_key and observed.private_key != wanted.private_key:
-        plan.steps.append(Run(("wg", "set", wanted.name, "private-key", "/dev/stdin"), wanted.private_key + "\n"))
-    if wanted.listen_port and observed.listen_port != wanted.listen_port:
-        plan.steps.append(Run(("wg", "set", wanted.name, "listen-port", str(wanted.listen_port))))
-    stale = [key for key in gone if key in observed.peers]
+def _plan_live(observed: Interface, final: Interface, present_routes: Iterable[Route]) -> Plan:
+    """Plan the way from an interface as it is to what it shall be, both with all their peers and addresses."""
+    plan, name = Plan(), final.name
+    if final.private_key and observed.private_key != final.private_key:
+        plan.steps.append(Run(("wg", "set", name, "private-key", "/dev/stdin"), f"{final.private_key}\n"))
+    if final.listen_port and observed.listen_port != final.listen_port:
+        plan.steps.append(Run(("wg", "set", name, "listen-port", str(final.listen_port))))
+    stale = sorted(set(observed.peers) - set(final.peers))
     if stale:
-        plan.steps.append(Run(("wg", "set", wanted.name, *(word for key in stale for word in ("peer", key, "remove")))))
-    written = _endpoints(text)
+        plan.steps.append(Run(("wg", "set", name, *(word for key in stale for word in ("peer", key, "remove")))))
     blocks = []
-    for key, peer in wanted.peers.items():
+    for key, peer in final.peers.items():
         current = observed.peers.get(key)
-        endpoint = _endpoint_to_set(host, peer, current, written.get(key), now)
-        if current is not None and endpoint is None and _same_peer(peer, current):
+        if peer == current:
             continue
         blocks += ["[Peer]", f"PublicKey = {key}", f"AllowedIPs = {', '.join(peer.allowed_ips)}"]
         blocks += [f"PersistentKeepalive = {peer.keepalive or 'off'}", f"PresharedKey = {peer.preshared_key or _NO_KEY}"]
-        blocks += [f"Endpoint = {endpoint}"] if endpoint else []
+        blocks += [f"Endpoint = {peer.endpoint}"] if peer.endpoint and (current is None or peer.endpoint != current.endpoint) else []
     if blocks:
-        plan.steps.append(Run(("wg", "addconf", wanted.name, "/dev/stdin"), "".join(f"{line}\n" for line in blocks)))
-    lines = [f"addr add {address} dev {wanted.name}" for address in wanted.addresses if address not in observed.addresses]
-    if wanted.name.startswith("pic-"):
-        lines += [f"addr del {address} dev {wanted.name}" for address in observed.addresses if address not in wanted.addresses]
-    if wanted.mtu and wanted.mtu != observed.mtu:
-        lines.append(f"link set dev {wanted.name} mtu {wanted.mtu}")
-        plan.describe([f"{wanted.name}: mtu {observed.mtu}"], [f"{wanted.name}: mtu {wanted.mtu}"])
+        plan.steps.append(Run(("wg", "addconf", name, "/dev/stdin"), "".join(f"{line}\n" for line in blocks)))
+    lines = [f"addr add {address} dev {name}" for address in final.addresses if address not in observed.addresses]
+    lines += [f"addr del {address} dev {name}" for address in observed.addresses if address not in final.addresses]
+    if final.mtu != observed.mtu:
+        lines.append(f"link set dev {name} mtu {final.mtu}")
+        plan.describe([f"{name}: mtu {observed.mtu}"], [f"{name}: mtu {final.mtu}"])
     if not observed.up:
-        lines.append(f"link set dev {wanted.name} up")
+        lines.append(f"link set dev {name} up")
     if lines:
         plan.steps.append(Run(("ip", "-batch", "-"), "".join(f"{line}\n" for line in lines)))
     present = set(present_routes)
+    if loses_ipv4(observed, final):
+        present -= {route for route in present if route.family == 4 and route.device == name}
     for family in (4, 6):
-        mine = {route for route in wanted.routes if route.family == family and route.table == MAIN}
+        mine = {route for route in final.routes if route.family == family and route.table == MAIN}
         missing = sorted(mine - present, key=str)
-        plan.steps += batch(family, (f"route replace {route.render()}" for route in missing))
+        plan.extend(batch(family, (("replace", route) for route in missing)))
         plan.describe((), (route.words() for route in missing))
+    return plan
 
 
-def _endpoints(text: str | None) -> dict[str | None, str | None]:
-    """Return the endpoints that a file has, by public key."""
-    return {section.get("publickey"): section.get("endpoint") for section in parse_config(text or "") if section.header == "peer"}
+def loses_ipv4(before: Interface, after: Interface) -> bool:
+    """Tell whether an interface's last IPv4 address goes, with which the kernel deletes its IPv4 routes."""
+    return any("." in address for address in before.addresses) and not any("." in address for address in after.addresses)
 
 
-def _endpoint_to_set(host: Host, peer: Peer, current: Peer | None, written: str | None, now: float) -> str | None:
-    """Return the endpoint that the kernel has to be told, None where it is right or a live session has roamed."""
-    if peer.endpoint is None:
-        return None
-    if current is not None and written == peer.endpoint and current.endpoint and now - current.handshake < FRESH_HANDSHAKE:
-        return None
-    resolved = resolve(host, peer.endpoint)
-    if resolved is None or (current is not None and current.endpoint == resolved):
-        return None
-    return resolved
-
-
-def _same_peer(wanted: Peer, current: Peer) -> bool:
-    return (sorted_networks(wanted.allowed_ips), wanted.keepalive or None, wanted.preshared_key) == (
-        sorted_networks(current.allowed_ips),
-        current.keepalive,
-        current.preshared_key,
+def _settled(host: Host, wanted: Peer, current: Peer | None, written: str | None, now: float) -> Peer:
+    """Return a wanted peer as the kernel shall have it; a live session may have roamed from the endpoint that is written."""
+    current = current or Peer(wanted.public_key)
+    live = current.endpoint and written == wanted.endpoint and now - current.handshake < FRESH_HANDSHAKE
+    endpoint = None if live or wanted.endpoint is None else resolve(host, wanted.endpoint)
+    return replace(
+        current,
+        allowed_ips=sorted_networks(wanted.allowed_ips),
+        endpoint=endpoint or current.endpoint,
+        keepalive=wanted.keepalive or None,
+        preshared_key=wanted.preshared_key,
     )
+
+
+def config_peers(text: str) -> list[Peer]:
+    """Return the peers that a file names."""
+    peers = []
+    for section in parse_config(text):
+        if section.header == "peer":
+            allowed = (section.get("allowedips") or "").replace(" ", "").split(",")
+            keepalive = section.get("persistentkeepalive") or "off"
+            seconds = int(keepalive) if keepalive.isdigit() else None
+            peers.append(Peer(str(section.get("publickey")), allowed, section.get("endpoint"), seconds, section.get("presharedkey")))
+    return peers
+
+
+def _wants(unit: str) -> str:
+    """Return the link by which systemd starts a unit at boot."""
+    return f"{WANTS_DIR}/{unit}.service"
 
 
 def _setting(line: str) -> tuple[str, str]:

@@ -12,29 +12,14 @@ short_description: Read back a cell
 description:
   - Returns what a cell is and does; its identity, links with handshakes and counters, devices, rules, policy routing and records, and where the kernel
     differs from the records (drift). Returns no private and no preshared key.
-  - With O(cell) and O(cells), also says which networks that are wanted would overlap each other or a network of the host, and which
-    programs are missing, so that a run can be refused before it changes anything.
+  - With O(run), says instead what the modules of that run would refuse, so that it can be ended before any of them changes anything.
 version_added: 0.1.0
 author:
   - pic.cells contributors (@pic-cells)
 extends_documentation_fragment:
   - pic.cells.cell
+  - pic.cells.cell.run
   - pic.cells.cell.info_attributes
-options:
-  cells:
-    description: The links that are wanted.
-    type: list
-    elements: dict
-    default: []
-    suboptions:
-      name:
-        description: The other cell's name.
-        type: str
-        required: true
-      networks:
-        description: The other cell's networks.
-        type: list
-        elements: str
 """
 
 EXAMPLES = r"""
@@ -84,12 +69,14 @@ routes:
   returned: success
   type: dict
 drift:
-  description: What the next run would change because the kernel differs from the records, a line each; empty where all is right.
+  description:
+    - What the next run would change because the kernel differs from the records, a line each.
+    - Empty where all is right, or where O(run) is given.
   returned: success
   type: list
   elements: str
-conflicts:
-  description: A sentence for each wanted network that overlaps another one, naming both.
+refusals:
+  description: What the modules of O(run) would refuse, in sentences; empty where nothing.
   returned: success
   type: list
   elements: str
@@ -107,18 +94,13 @@ missing:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.module import CELL_OPTIONS, opened
-
-LINK = {"name": {"type": "str", "required": True}, "networks": {"type": "list", "elements": "str"}}
+from ..module_utils.module import CELL_OPTIONS, RUN_OPTIONS, opened
 
 
 def main() -> None:
-    module = AnsibleModule(
-        argument_spec={**CELL_OPTIONS, "cells": {"type": "list", "elements": "dict", "options": LINK, "default": []}},
-        supports_check_mode=True,
-    )
+    module = AnsibleModule(argument_spec={**CELL_OPTIONS, **RUN_OPTIONS}, supports_check_mode=True)
     with opened(module) as cell:
-        module.exit_json(changed=False, **cell.info(module.params["cell"], module.params["cells"]))
+        module.exit_json(changed=False, **cell.info(module.params["cell"], module.params["run"]))
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ author:
   - pic.cells contributors (@pic-cells)
 extends_documentation_fragment:
   - pic.cells.cell
+  - pic.cells.cell.run
   - pic.cells.cell.attributes
 options:
   cells:
@@ -51,6 +52,9 @@ options:
       listen_port:
         description: The link's own UDP port. Left out, the record's, or the next free one from O(cell.link_port_base).
         type: int
+      api_url:
+        description: URL of the other cell's peer-sync API, whose port devices do not reach. Left out, the record's, or built from its address.
+        type: str
       share:
         description:
           - The complete set of services that the other cell's devices may reach. An empty list revokes all; left out, all stays as it is.
@@ -92,6 +96,9 @@ options:
   listen_port:
     description: The link's own UDP port. Left out, the record's, or the next free one from O(cell.link_port_base).
     type: int
+  api_url:
+    description: URL of the other cell's peer-sync API, whose port devices do not reach. Left out, the record's, or built from its address.
+    type: str
   share:
     description:
       - The complete set of services that the other cell's devices may reach. An empty list revokes all; left out, all stays as it is.
@@ -139,15 +146,16 @@ shares:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.module import CELL_OPTIONS, LINK_OPTIONS, items, opened, report
+from ..module_utils.module import CELL_OPTIONS, LINK_OPTIONS, RUN_OPTIONS, STATE, items, opened, report
 from ..module_utils.plan import apply
 
 RULES = {
     **LINK_OPTIONS,
+    "api_url": {"type": "str"},
     "share": {"type": "list", "elements": "str"},
     "offer_exit": {"type": "bool"},
     "exit_relay": {"type": "bool"},
-    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+    "state": STATE,
 }
 
 
@@ -155,6 +163,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             **CELL_OPTIONS,
+            **RUN_OPTIONS,
             "cells": {"type": "list", "elements": "dict", "options": {"name": {"type": "str", "required": True}, **RULES}},
             "name": {"type": "str"},
             **RULES,
@@ -162,7 +171,7 @@ def main() -> None:
         mutually_exclusive=[("cells", "name")],
         supports_check_mode=True,
     )
-    with opened(module) as cell:
+    with opened(module, "rules") as cell:
         plan, facts = cell.plan_rules(module.params["cell"], items(module, "cells"))
         if plan and not module.check_mode:
             apply(cell.host, plan)

@@ -19,6 +19,7 @@ author:
   - pic.cells contributors (@pic-cells)
 extends_documentation_fragment:
   - pic.cells.cell
+  - pic.cells.cell.run
   - pic.cells.cell.attributes
 options:
   cells:
@@ -75,10 +76,6 @@ options:
         description: The device's name.
         type: str
         required: true
-      addresses:
-        description: The device's addresses. Left out, the record's.
-        type: list
-        elements: str
       via_cell:
         description: The exit cell, or V(direct).
         type: str
@@ -128,7 +125,7 @@ answers:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.module import CELL_OPTIONS, LINK_OPTIONS, opened, report
+from ..module_utils.module import CELL_OPTIONS, LINK_OPTIONS, ROUTE, RUN_OPTIONS, STATE, opened, report
 from ..module_utils.plan import apply
 
 CELL = {
@@ -137,12 +134,7 @@ CELL = {
     "share": {"type": "list", "elements": "str"},
     "offer_exit": {"type": "bool"},
     "offered": {"type": "bool"},
-    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-}
-ROUTE = {
-    "peer": {"type": "str", "required": True},
-    "addresses": {"type": "list", "elements": "str"},
-    "via_cell": {"type": "str"},
+    "state": STATE,
 }
 
 
@@ -150,6 +142,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             **CELL_OPTIONS,
+            **RUN_OPTIONS,
             "cells": {"type": "list", "elements": "dict", "options": CELL, "default": []},
             "routes": {"type": "list", "elements": "dict", "options": ROUTE, "default": []},
             "received": {"type": "list", "elements": "dict"},
@@ -159,11 +152,16 @@ def main() -> None:
         supports_check_mode=True,
     )
     given = module.params
-    with opened(module) as cell:
-        plan, facts = cell.plan_sync(given["cell"], given["cells"], given["routes"], given["received"], given["answers"])
+    with opened(module, "hear" if given["received"] is not None else "note" if given["answers"] is not None else "tell") as cell:
+        if given["received"] is not None:
+            plan, facts = cell.plan_receipt(given["cell"], given["cells"], given["received"])
+        elif given["answers"] is not None:
+            plan, facts = cell.plan_answers(given["cell"], given["answers"])
+        else:
+            plan, facts = cell.plan_messages(given["cell"], given["cells"], given["routes"])
         if plan and not module.check_mode:
             apply(cell.host, plan)
-        report(module, plan, **facts)
+        report(module, plan, **{"payloads": {}, "answers": {}, **facts})
 
 
 if __name__ == "__main__":

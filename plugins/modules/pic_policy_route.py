@@ -21,6 +21,7 @@ author:
   - pic.cells contributors (@pic-cells)
 extends_documentation_fragment:
   - pic.cells.cell
+  - pic.cells.cell.run
   - pic.cells.cell.attributes
 options:
   routes:
@@ -54,25 +55,6 @@ options:
         description: The other cell's name.
         type: str
         required: true
-      public_key:
-        description: The other cell's WireGuard public key. Left out, the record's.
-        type: str
-      networks:
-        description: The other cell's networks. Left out, the record's.
-        type: list
-        elements: str
-      address:
-        description: The other cell's own addresses inside the tunnel. Left out, the record's.
-        type: list
-        elements: str
-      interface:
-        description:
-          - The link's interface, beginning with C(pic-). Left out, the record's, or C(pic-<name>), hashed past 15 characters.
-          - The devices' interface (O(cell.interface)) is possible for a remote that needs it; there only one link can be an exit.
-        type: str
-      listen_port:
-        description: The link's own UDP port. Left out, the record's, or the next free one from O(cell.link_port_base).
-        type: int
       offered:
         description: Whether that cell offers this one an exit. Left out, the record's.
         type: bool
@@ -109,13 +91,12 @@ pending:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.module import CELL_OPTIONS, LINK_OPTIONS, items, opened, report
+from ..module_utils.module import CELL_OPTIONS, RUN_OPTIONS, items, opened, report
 from ..module_utils.plan import apply
 
 ROUTE = {"addresses": {"type": "list", "elements": "str"}, "via_cell": {"type": "str"}}
 CELL = {
     "name": {"type": "str", "required": True},
-    **LINK_OPTIONS,
     "offered": {"type": "bool"},
     "expected": {"type": "bool", "default": False},
 }
@@ -125,6 +106,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             **CELL_OPTIONS,
+            **RUN_OPTIONS,
             "routes": {"type": "list", "elements": "dict", "options": {"peer": {"type": "str", "required": True}, **ROUTE}},
             "peer": {"type": "str"},
             **ROUTE,
@@ -133,7 +115,7 @@ def main() -> None:
         mutually_exclusive=[("routes", "peer")],
         supports_check_mode=True,
     )
-    with opened(module) as cell:
+    with opened(module, "routes") as cell:
         plan, facts = cell.plan_routes(module.params["cell"], module.params["cells"], items(module, "routes", "peer"))
         if plan and not module.check_mode:
             apply(cell.host, plan)

@@ -109,22 +109,21 @@ links:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.module import CELL_OPTIONS, opened, report
+from ..module_utils.module import CELL_OPTIONS, STATE, opened, report
 from ..module_utils.plan import apply
 
-_STATE = {"type": "str", "choices": ["present", "absent"], "default": "present"}
 PEER = {
     "name": {"type": "str", "required": True},
     "public_key": {"type": "str", "no_log": False},
     "preshared_key": {"type": "str", "no_log": True},
     "addresses": {"type": "list", "elements": "str"},
-    "state": _STATE,
+    "state": STATE,
 }
 LINK = {
     "name": {"type": "str", "required": True},
     "interface": {"type": "str"},
     "listen_port": {"type": "int"},
-    "state": _STATE,
+    "state": STATE,
 }
 
 
@@ -137,7 +136,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    with opened(module) as cell:
+    with opened(module, "cell") as cell:
         plan, facts = cell.plan_cell(module.params["cell"], module.params["peers"], module.params["links"])
         if plan and not module.check_mode:
             apply(cell.host, plan)

@@ -22,6 +22,7 @@ author:
   - pic.cells contributors (@pic-cells)
 extends_documentation_fragment:
   - pic.cells.cell
+  - pic.cells.cell.run
   - pic.cells.cell.attributes
 options:
   peers:
@@ -77,7 +78,7 @@ options:
       exit:
         description:
           - Whether the link carries traffic to everywhere (C(0.0.0.0/0, ::/0) in AllowedIPs).
-          - Left out, it does while a device is routed via this cell and the offer stands.
+          - Left out, it stays as M(pic.cells.pic_policy_route) keeps it, which is so while a device is routed via this cell and the offer stands.
         type: bool
       state:
         description: V(absent) removes the link's interface, file, routes and record.
@@ -131,7 +132,7 @@ options:
   exit:
     description:
       - Whether the link carries traffic to everywhere (C(0.0.0.0/0, ::/0) in AllowedIPs).
-      - Left out, it does while a device is routed via this cell and the offer stands.
+      - Left out, it stays as M(pic.cells.pic_policy_route) keeps it, which is so while a device is routed via this cell and the offer stands.
     type: bool
   state:
     description: V(absent) removes the link's interface, file, routes and record.
@@ -172,7 +173,7 @@ pending:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.module import CELL_OPTIONS, LINK_OPTIONS, items, opened, report
+from ..module_utils.module import CELL_OPTIONS, LINK_OPTIONS, RUN_OPTIONS, STATE, items, opened, report
 from ..module_utils.plan import apply
 
 LINK = {
@@ -184,7 +185,7 @@ LINK = {
     "preshared_key": {"type": "str", "no_log": True},
     "api_url": {"type": "str"},
     "exit": {"type": "bool"},
-    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+    "state": STATE,
 }
 
 
@@ -192,6 +193,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             **CELL_OPTIONS,
+            **RUN_OPTIONS,
             "peers": {"type": "list", "elements": "dict", "options": {"name": {"type": "str", "required": True}, **LINK}},
             "name": {"type": "str"},
             **LINK,
@@ -200,7 +202,7 @@ def main() -> None:
         required_one_of=[("peers", "name")],
         supports_check_mode=True,
     )
-    with opened(module) as cell:
+    with opened(module, "links") as cell:
         plan, facts = cell.plan_links(module.params["cell"], items(module, "peers"))
         if plan and not module.check_mode:
             apply(cell.host, plan)

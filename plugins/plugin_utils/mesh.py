@@ -114,6 +114,11 @@ class Mesh:
         """Return the hosts that a host of the play works on: in a day-2 job the other cells too, exits first."""
         return [*self.others(host), host] if self.job else [host]
 
+    def told(self, host: str) -> list[str]:
+        """Return the hosts outside the play that a host hands what the play's cells say; each is told once, by the first that is linked with it."""
+        outside = set(self.others(host)) - set(self.sides(host))
+        return sorted(other for other in outside if host == next(own for own in self.play_hosts if other in self.others(own)))
+
     def _partners(self) -> list[str]:
         return [name for name in (self.job.get("remote_cell"), self.job.get("via_cell")) if name and name != DIRECT]
 
@@ -122,7 +127,8 @@ class Mesh:
     def side(self, host: str) -> dict[str, Any]:
         """Return the arguments of all modules for the cell on a host."""
         links = [self._link(host, item) for item in self._chosen_links(host)]
-        routes = self._routes(host)
+        devices = [] if self.job else self.var(host, "cell_peers") or []
+        routes, received, answers = self._routes(host), self._received(host), self._answers(host)
         return {
             "state_dir": self.var(host, "cell_state_dir") or "/var/lib/pic",
             "missing": self.read(host).get("missing", []),
@@ -134,11 +140,8 @@ class Mesh:
                 },
                 "services": [{**service, "address": _as_list(service.get("address"))} for service in self.var(host, "cell_services") or ()],
             },
-            "devices": [_only(peer, "name", "public_key", "preshared_key", "addresses", "state") for peer in self.var(host, "cell_peers") or ()]
-            if not self.job
-            else [],
+            "devices": [_only(peer, "name", "public_key", "preshared_key", "addresses", "state") for peer in devices],
             "reserve": [_only(link, "name", "interface", "listen_port", "state") for link in links],
-            "known": [_only(link, "name", "networks") for link in links if link.get("state") != "absent"],
             "links": [
                 _only(
                     link,
@@ -148,24 +151,32 @@ class Mesh:
                 for link in links
             ],
             "rules": [
-                {
-                    **_only(link, "name", "public_key", "networks", "address", "interface", "listen_port", "share", "offer_exit", "state"),
-                    **self._wish(host, link),
-                }
+                _only(link, "name", "public_key", "networks", "address", "interface", "listen_port", "api_url", "share", "offer_exit", "state")
                 for link in links
             ],
             "sync": [
                 _only(link, "name", "public_key", "networks", "address", "interface", "listen_port", "share", "offer_exit", "offered", "state")
                 for link in links
             ],
-            "offers": [
-                _only(link, "name", "public_key", "networks", "address", "interface", "listen_port", "offered", "expected")
-                for link in links
-                if link.get("state") != "absent"
-            ],
+            "offers": [_only(link, "name", "offered", "expected") for link in links if link.get("state") != "absent"],
             "routes": routes,
-            "received": self._received(host),
-            "answers": self._answers(host),
+            "received": received,
+            "answers": answers,
+            # What all of them are given: the preflight looks for what they would refuse, and check mode takes for done what comes before a module.
+            "run": {
+                "peers": [_only(peer, "name", "public_key", "addresses", "state") for peer in devices],
+                "links": [
+                    _only(
+                        link,
+                        *("name", "public_key", "networks", "address", "endpoint", "interface", "listen_port", "keepalive", "mtu", "api_url"),
+                        *("share", "offer_exit", "offered", "state"),
+                    )
+                    for link in links
+                ],
+                "routes": routes,
+                "received": received,
+                "answers": answers,
+            },
         }
 
     def refusals(self) -> list[str]:
@@ -180,13 +191,13 @@ class Mesh:
                     "plain value: where it is made from inventory_hostname, a delegated task goes to the wrong host."
                 )
             else:
-                found += [f"{host}: {sentence}." for sentence in self.read(host).get("conflicts", ())]
-        for host in self.play_hosts if self.job else ():
-            found += self._unfit(host)
+                found += [f"{host}: {sentence}" for sentence in self.read(host).get("refusals", ())]
+        for host in self.play_hosts:
+            found += (self._unfit(host) if self.job else []) or self._unfit_routes(host)
         return found
 
     def _unfit(self, host: str) -> list[str]:
-        """Return why a day-2 change cannot be, judged by inventory and records."""
+        """Return why a day-2 change cannot be: it names what neither inventory nor records know."""
         read, own = self.results("__cell_read", host), self.name(host)
         items = self.link_items(host)
         found = [
@@ -194,19 +205,27 @@ class Mesh:
             for name in self._partners()
             if name not in self.host_of and name not in items and name not in read.get("links", {})
         ]
-        peer, via = self.job.get("peer"), self.job.get("via_cell")
-        if not peer:
-            return found
+        peer = self.job.get("peer")
         peers = {item["name"] for item in self.var(host, "cell_peers") or ()} | set(read.get("peers", {}))
-        if peer not in peers:
+        if peer and peer not in peers:
             found.append(f"Cell {own!r} has no peer {peer!r}. Its peers: {', '.join(sorted(peers)) or 'none'}. Correct the name, or add it to cell_peers.")
-        elif via != DIRECT and not found and read.get("peers", {}).get(peer, {}).get("route_via") != via:
-            link = next((self._link(host, item) for item in self._chosen_links(host) if item["name"] == via), {})
-            record = read.get("links", {}).get(via, {})
-            if not (record.get("remote_exit_offered") if link.get("offered") is None else link["offered"]):
+        return found
+
+    def _unfit_routes(self, host: str) -> list[str]:
+        """Return which ways of devices cannot be: new ones through a cell that is not linked, or that neither inventory nor records know to offer."""
+        read, own, found = self.results("__cell_read", host), self.name(host), []
+        links = {item["name"]: self._link(host, item) for item in self._chosen_links(host)}
+        for route in self._routes(host) if read else ():
+            peer, via = route["peer"], route["via_cell"]
+            if not via or via == DIRECT or read["peers"].get(peer, {}).get("route_via") == via:
+                continue
+            link = {**read["links"].get(via, {}), **links.get(via, {})}
+            if not link or link.get("state") == "absent":
+                found.append(f"Peer {peer!r} cannot be routed via {via!r}: cell {own!r} has no link with it. Link the cells first, or send the peer direct.")
+            elif not (link.get("expected") or (link.get("remote_exit_offered") if link.get("offered") is None else link["offered"])):
                 found.append(
                     f"Peer {peer!r} cannot be routed via {via!r}: that cell has not offered {own!r} an exit. Let it offer one (pic.cells.offer_exit), "
-                    f"or use via_cell={DIRECT}."
+                    "or send the peer direct."
                 )
         return found
 
@@ -251,23 +270,11 @@ class Mesh:
         link["offered"] = stated if stated is not None else told.get("exit_offered")
         return link
 
-    def _wish(self, host: str, link: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what the other cell has asked for in this run, where it was heard: in check mode no record tells."""
-        answer = self.results("__cell_taken", host).get("answers", {}).get(link["name"])
-        if not answer or not answer.get("applied") or link.get("state") == "absent":
-            return {}
-        message = next((m for m in self._received(host) if m["from_cell"] == link["name"]), {})
-        return {"exit_relay": bool(message.get("use_as_exit_relay")) and answer["status"] == 200}
-
     def _routes(self, host: str) -> list[dict[str, Any]]:
         if not self.job:
-            return [
-                {"peer": peer["name"], "addresses": _as_list(peer.get("addresses")), "via_cell": peer.get("route_via")}
-                for peer in self.var(host, "cell_peers") or ()
-                if peer.get("state") != "absent"
-            ]
+            return [{"peer": peer["name"], "via_cell": peer.get("route_via")} for peer in self.var(host, "cell_peers") or () if peer.get("state") != "absent"]
         if self.job.get("peer") and self.name(host) == self.job["cell"]:
-            return [{"peer": self.job["peer"], "addresses": None, "via_cell": self.job["via_cell"]}]
+            return [{"peer": self.job["peer"], "via_cell": self.job["via_cell"]}]
         return []
 
     def _received(self, host: str) -> list[dict[str, Any]]:

@@ -51,6 +51,7 @@ def check_inventory(mesh: Mesh) -> None:
     _check_unique(_public_keys(mesh), "public_key", "Every cell and device needs a key of its own.")
     _check_unique(_endpoints(mesh), "endpoint", "Two cells cannot answer at one address and port. Correct one of them.")
     for host in mesh.hosts:
+        _check_unique(_addresses(mesh, host), "address", "Every device needs one of its own.")
         _check_unique(_interfaces(mesh, host), "interface", "Give one of the links another.")
     _check_overlaps(mesh)
     _check_routes(mesh)
@@ -230,6 +231,15 @@ def _endpoints(mesh: Mesh) -> Iterator[tuple[str, str]]:
             if item.get("endpoint") and seen.setdefault((host, item["endpoint"]), item["name"]) != item["name"]:
                 yield item["endpoint"], f"link {seen[host, item['endpoint']]!r} on host {host!r}"
                 yield item["endpoint"], f"link {item['name']!r} on host {host!r}"
+
+
+def _addresses(mesh: Mesh, host: str) -> Iterator[tuple[str, str]]:
+    """Yield the addresses of a host's cell and devices."""
+    for address in mesh.addresses(host):
+        yield address, f"cell {mesh.name(host)!r} itself"
+    for item in mesh.var(host, "cell_peers") or ():
+        for address in _listed(item.get("addresses")) if item.get("state") != "absent" else ():
+            yield str(netaddr.IPAddress(str(address))), f"peer {item['name']!r} on host {host!r}"
 
 
 def _interfaces(mesh: Mesh, host: str) -> Iterator[tuple[str, str]]:

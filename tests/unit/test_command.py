@@ -12,7 +12,7 @@ from unittest import mock
 
 import pytest
 
-from ansible_collections.pic.cells.plugins.module_utils.command import Host
+from ansible_collections.pic.cells.plugins.module_utils.command import Draft, Host
 from ansible_collections.pic.cells.plugins.module_utils.errors import CommandFailed, ToolMissing, WriteFailed
 from ansible_collections.pic.cells.plugins.module_utils.store import Store
 
@@ -40,6 +40,17 @@ def test_a_command_that_is_not_there_is_named_with_its_package(real: Host, monke
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(ToolMissing, match=r"'wg-quick' is not installed.*'wireguard-tools'"):
         real.run(["wg-quick", "up", "wg0"])
+
+
+def test_a_draft_is_read_back_and_nothing_is_written(real: Host) -> None:
+    real.write("/etc/a", "old")
+    real.write("/etc/b", "old")
+    draft = Draft(real)
+    draft.write("/etc/a", "new")
+    draft.write("/etc/c", "new")
+    draft.remove("/etc/b")
+    assert (draft.read("/etc/a"), draft.read("/etc/b"), draft.exists("/etc/b"), draft.list("/etc")) == ("new", None, False, ["a", "c"])
+    assert (real.read("/etc/a"), real.read("/etc/b"), real.list("/etc")) == ("old", "old", ["a", "b"])
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o077])

@@ -109,9 +109,21 @@ def test_a_rule_may_speak_of_what_is_incompatible(host: FakeHost) -> None:
     assert len(iptables.read_rules(host, Backend(4, ""))["filter"].rules["INPUT"]) == 1
 
 
+def test_what_is_imagined_is_what_is_restored(host: FakeHost) -> None:
+    host.iptables(4, "filter", "-A INPUT -j ACCEPT", "-A PIC-OLD -j DROP", "-A FORWARD -j DROP", chains=["PIC-OLD"])
+    backend = Backend(4, "")
+    for rules in (wanted("-i wg0 -j RETURN", "-j DROP"), wanted("-j DROP"), {}):
+        before = iptables.read_rules(host, backend)
+        (step,) = iptables.plan_rules(rules, before, OURS, backend).steps
+        assert isinstance(step, Run) and step.stdin
+        host.run(step.argv, step.stdin)
+        after = iptables.read_rules(host, backend)
+        assert iptables.restored(before, step.stdin.splitlines())["filter"].rules == after["filter"].rules
+
+
 def restored(wanted: dict[str, Table], saved: str) -> list[str]:
     """Return the lines of the one restore."""
-    steps, _before, _after = iptables.plan_rules(wanted, iptables.parse_save(saved), OURS, Backend(4, ""))
+    steps = iptables.plan_rules(wanted, iptables.parse_save(saved), OURS, Backend(4, "")).steps
     assert len(steps) <= 1
     assert all(isinstance(step, Run) and step.stdin for step in steps)
     return [line for step in steps if isinstance(step, Run) for line in (step.stdin or "").splitlines()]

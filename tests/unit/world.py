@@ -194,7 +194,7 @@ class World:
             "[inventory_hostname]": lambda: [host],
             "__cell_outside": lambda: mesh.others(host),
             "__cell_sides": lambda: mesh.sides(host),
-            "__cell_outside | difference(__cell_sides)": lambda: [name for name in mesh.others(host) if name not in mesh.sides(host)],
+            "lookup('pic.cells.side', 'told', job=__cell_job)": lambda: mesh.told(host),
         }
         return known[task.loop.strip("{} ")]()
 
