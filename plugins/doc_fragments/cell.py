@@ -123,6 +123,9 @@ options:
             description: The device's own addresses.
             type: list
             elements: str
+          route_via:
+            description: The exit cell, or V(direct).
+            type: str
           state:
             description: Whether the device is there.
             type: str

@@ -10,13 +10,14 @@ P+2  from <peer> unreachable                             holds even if the table
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from .errors import BadInput
-from .networks import FAMILIES, WIDEST_DEFAULT_LIKE, of_family
+from .networks import FAMILIES, WIDEST_DEFAULT_LIKE, host_networks, of_family
+from .plan import Plan
 from .records import Cell, Link, State
-from .routing import MAIN, PRIORITIES, RESERVED_TABLES, TABLES, UNREACHABLE_DEFAULT_METRIC, UNREACHABLE_NETWORK_METRIC, Change, Route, Routing, Rule
+from .routing import MAIN, PRIORITIES, RESERVED_TABLES, TABLES, UNREACHABLE_DEFAULT_METRIC, UNREACHABLE_NETWORK_METRIC, Change, Route, Routing, Rule, batch
 
 
 @dataclass
@@ -67,11 +68,32 @@ def wanted_rules(state: State, family: int, priority: int) -> dict[str, list[Rul
             continue
         link = state.links.get(peer.route_via)
         for address in of_family(family, peer.addresses):
-            own = [Rule(family, priority, address, MAIN, WIDEST_DEFAULT_LIKE[family])]
+            rules[address] = closing_rules(family, priority, address)
             if link is not None and link.exit_table:
-                own.append(Rule(family, priority + 1, address, link.exit_table))
-            rules[address] = [*own, Rule(family, priority + 2, address)]
+                rules[address].append(Rule(family, priority + 1, address, link.exit_table))
     return rules
+
+
+def closing_rules(family: int, priority: int, address: str) -> list[Rule]:
+    """Return P and P+2 of a routed peer's address: with no more than these it reaches no internet."""
+    return [Rule(family, priority, address, MAIN, WIDEST_DEFAULT_LIKE[family]), Rule(family, priority + 2, address)]
+
+
+def close_in(state: State, let_in: set[str], seen: Mapping[int, Routing]) -> Plan:
+    """Plan P and P+2 for the addresses of routed peers that are not let in yet, for when they are. let_in: networks."""
+    plan = Plan()
+    priority = base_priority(seen.values())
+    for family, routing in seen.items():
+        changes: list[Change] = []
+        for address in state.routed_addresses(family):
+            wanted = [] if let_in.intersection(host_networks([address])) else closing_rules(family, priority, address)
+            present = [rule for rule in routing.rules if rule.source == address]
+            missing = [rule for rule in wanted if rule not in present]
+            if missing:
+                changes += [("add", rule) for rule in missing]
+                plan.describe([f"{address}: {_words(present)}"] if present else [], [f"{address}: {_words([*present, *missing])}"])
+        plan.extend(batch(family, changes))
+    return plan
 
 
 def exit_routes(state: State, family: int) -> list[Route]:

@@ -4,6 +4,7 @@
 """From records to rules: what each own chain holds. Pure; the order of the rules is the policy.
 
 filter FORWARD -> PIC-FWD -> PIC-PATH -> PIC-ROUTED -> PIC-HOME     routed peers, before everything else
+                                      -> PIC-SENDER                 from the devices' interface while a link is on it
                                       -> PIC-GUARD                  out to a link: no revoked flow comes back
                                       -> PIC-L-<cell> -> PIC-S-<cell>   in from a link: shares, exit relay
 filter INPUT   -> PIC-IN  -> PIC-I-<cell> -> PIC-S-<cell>           to the cell itself
@@ -20,7 +21,7 @@ from dataclasses import dataclass, field
 from . import names
 from .iptables import Rule, Ruleset, Table
 from .networks import HOME, PRIVATE, host_networks, is_private, of_family
-from .records import Cell, Link, Service, State
+from .records import Cell, Link, Service, State, sorted_networks
 
 LINKS = "pic-+"
 ROUTED = "PIC-ROUTED"
@@ -33,10 +34,14 @@ _FAN_OUT_BITS = 4  # 16 rules a level: a packet passes some 16 rules per level, 
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What the rules have to know of the host: the uplink and the connected networks of one family."""
+    """What the rules have to know of the host in one family.
+
+    connected: its networks. senders: AllowedIPs of all peers on the devices' interface but links and defaults.
+    """
 
     uplink: str | None = None
     connected: tuple[str, ...] = field(default=())
+    senders: tuple[str, ...] = field(default=())
 
 
 def build(state: State, family: int, around: Surroundings) -> Ruleset:
@@ -51,6 +56,8 @@ def build(state: State, family: int, around: Surroundings) -> Ruleset:
         "PIC-IN": _input(state, links, family),
         "PIC-OUT": [Rule(f"{match} -j PIC-GUARD", tag) for match, tag in _towards(state.cell, links, family)],
     }
+    if _on_devices_interface(state.cell, links):
+        filters["PIC-SENDER"] = _senders(state.cell, links, family, around)
     for link in links:
         filters[names.chain("L", link.name)] = _from_link(link, family, around)
         filters[names.chain("I", link.name)] = _to_cell(state.cell, link, family)
@@ -108,6 +115,8 @@ def _path(cell: Cell, links: list[Link], family: int, around: Surroundings) -> l
         Rule(_INVALID),
         Rule(_KNOWN),
     ]
+    if _on_devices_interface(cell, links):
+        rules.append(Rule(f"-i {devices} -j PIC-SENDER"))
     rules += [Rule(f"{match} -j PIC-GUARD", tag) for match, tag in _towards(cell, links, family)]
     for link in links:
         rules += [Rule(f"{match} -j {names.chain('L', link.name)}", names.tag(link.name)) for match in _arriving(link, family)]
@@ -151,11 +160,19 @@ def _input(state: State, links: list[Link], family: int) -> list[Rule]:
     from_links += [(match, names.tag(link.name)) for link in _on_devices_interface(cell, links) for match in _arriving(link, family)]
     for match, tag in from_links:
         rules += [Rule(f"{match} {_INVALID}", tag), Rule(f"{match} {_KNOWN}", tag)]
+    if _on_devices_interface(cell, links):
+        rules.append(Rule(f"-i {cell.interface} {_NEW} -j PIC-SENDER"))
     for link in links:
         rules += [Rule(f"{match} -j {names.chain('I', link.name)}", names.tag(link.name)) for match in _arriving(link, family)]
     rules.append(Rule(f"-i {LINKS} -j DROP"))
     rules += [Rule(f"! -i lo -d {address} -p tcp --dport {cell.sync_port} -j DROP") for address in cell.own_addresses(family)]
     return rules
+
+
+def _senders(cell: Cell, links: list[Link], family: int, around: Surroundings) -> list[Rule]:
+    """Return who may send from the devices' interface: WireGuard lets an exit there send with any address that no other peer has."""
+    networks = [network for link in _on_devices_interface(cell, links) for network in of_family(family, link.networks)]
+    return [*(Rule(f"-s {network} -j RETURN") for network in sorted_networks([*networks, *around.senders])), Rule("-j DROP")]
 
 
 def _from_link(link: Link, family: int, around: Surroundings) -> list[Rule]:

@@ -70,6 +70,7 @@ RUN_OPTIONS: dict[str, Any] = {
                     "name": {"type": "str", "required": True},
                     "public_key": {"type": "str", "no_log": False},
                     "addresses": {"type": "list", "elements": "str"},
+                    "route_via": {"type": "str"},
                     "state": STATE,
                 },
             },

@@ -17,6 +17,7 @@ Network = Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
 Interface = Union[ipaddress.IPv4Interface, ipaddress.IPv6Interface]
 
 FAMILIES = (4, 6)
+EVERYWHERE = ("0.0.0.0/0", "::/0")  # an exit's AllowedIPs
 
 # Never ipaddress.is_private: it counts the documentation ranges, and misses others that no exit should forward.
 PRIVATE = {

@@ -13,7 +13,7 @@ from typing import Any
 from . import iptables, routing, wireguard
 from .command import Host
 from .firewall import Surroundings
-from .networks import FAMILIES
+from .networks import EVERYWHERE, FAMILIES, of_family
 from .records import Cell, State, sorted_networks
 from .wireguard import Interface, loses_ipv4
 
@@ -63,11 +63,14 @@ class Observed:
         """All rules by family."""
         return {family: iptables.read_rules(self.host, self.backends[family]) for family in FAMILIES}
 
-    def surroundings(self, cell: Cell, family: int) -> Surroundings:
+    def surroundings(self, state: State, family: int) -> Surroundings:
         """Return what the firewall has to know of the host."""
-        seen = self.routing[family]
+        seen, cell = self.routing[family], state.cell
         connected = {network for device, network in seen.connected if not is_ours(device, cell)}
-        return Surroundings(cell.uplink or seen.uplink, tuple(sorted_networks(connected)))
+        devices = self.wireguard.get(cell.interface, Interface(cell.interface))
+        links = {link.public_key for link in state.links.values()} | {entry.split()[1] for entry in state.leaving.links}
+        senders = {network for key, peer in devices.peers.items() if key not in links for network in peer.allowed_ips}
+        return Surroundings(cell.uplink or seen.uplink, tuple(sorted_networks(connected)), tuple(sorted_networks(of_family(family, senders - set(EVERYWHERE)))))
 
     def host_networks(self, state: State) -> dict[str, list[str]]:
         """Return the networks that the host is in or has a route to, by device, without those of the cell and its links."""

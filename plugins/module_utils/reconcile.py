@@ -21,7 +21,7 @@ from . import conntrack, exits, firewall, iptables, overlay, peer_sync, records,
 from .command import PACKAGES, Host
 from .errors import BadInput, StoreError
 from .iptables import Ruleset, Table
-from .networks import FAMILIES, host_networks
+from .networks import EVERYWHERE, FAMILIES, host_networks
 from .observed import Observed
 from .plan import Plan, Run, Write, imagine
 from .records import DIRECT, Leaving, Link, Peer, State, sorted_networks
@@ -36,7 +36,7 @@ NETWORKD_TEXT = """\
 ManageForeignRoutingPolicyRules=no
 ManageForeignRoutes=no
 """
-EVERYWHERE = ("0.0.0.0/0", "::/0")  # an exit's AllowedIPs
+NOWHERE = "(nowhere)"  # the way of a device that is closed in, and has none yet
 DEFAULT_KEEPALIVE = 25  # seconds: keeps the mappings of common NATs and firewalls open (WireGuard quick start)
 
 
@@ -126,8 +126,7 @@ class Cell:
         plan = self._plan_records(records.CELL_PART)
         plan.extend(self._plan_networkd())
         plan.extend(self._plan_identity(identity))
-        for family in FAMILIES:  # before WireGuard lets a routed device in with a new address
-            plan.extend(self._plan_layer(self.wanted, family))
+        plan.extend(self._plan_closing_in(peers))
         plan.extend(self._plan_devices(identity, {str(item["name"]): item.get("preshared_key") or None for item in peers}))
         self._strike_out(plan, devices=[])
         facts = {
@@ -196,8 +195,9 @@ class Cell:
                 gone.permissions = {"inbound": {}, "outbound": gone.permissions["outbound"]}
         self._allocate_ports(self.wanted)
         plan = self._plan_records(records.RIGHTS_PART)
+        state = self._with_closed_in()
         for family in FAMILIES:
-            wanted = firewall.build(self.wanted, family, self.observed.surroundings(self.wanted.cell, family))
+            wanted = firewall.build(state, family, self.observed.surroundings(self.wanted, family))
             plan.extend(self._plan_iptables(family, wanted))
         if self.leaving.flows and not plan:
             plan.describe(["flows of what is no longer allowed: alive"], [])
@@ -425,6 +425,30 @@ class Cell:
         removed = {*self.leaving.devices, *self.before.cell.networks} - set(peers)
         wanted = wireguard.Interface(cell.interface, identity.private, None, cell.listen_port, peers, self._device_addresses())
         return wireguard.plan_interface(self.host, wanted, self.observed.wireguard.get(cell.interface), labels, removed, self.now)
+
+    def _plan_closing_in(self, items: Iterable[Args]) -> Plan:
+        """Plan what keeps a device that is routed, or is going to be, from going direct when WireGuard lets it in with a new address."""
+        devices = self.observed.wireguard.get(self.wanted.cell.interface, wireguard.Interface(""))
+        let_in = {network for peer in devices.peers.values() for network in peer.allowed_ips}
+        state = self._with_closed_in()
+        for item in items:
+            peer, via = state.peers.get(item["name"]), item.get("route_via")
+            # One that goes direct now keeps its way until the plan of the routes has the new one.
+            if peer and not peer.route_via and via not in (None, "", DIRECT) and not let_in.issuperset(host_networks(peer.addresses)):
+                peer.route_via = via
+        plan = exits.close_in(state, let_in, self.observed.routing)
+        for family in FAMILIES:
+            plan.extend(self._plan_layer(state, family))
+        return plan
+
+    def _with_closed_in(self) -> State:
+        """Return what is wanted, where a device counts as routed while the kernel closes it in: only the plan of the routes lets it out."""
+        state = self.wanted.copy()
+        closed = {rule.source for seen in self.observed.routing.values() for rule in seen.rules if rule.table is None}
+        for peer in state.peers.values():
+            if not peer.route_via and closed.intersection(peer.addresses):
+                peer.route_via = NOWHERE
+        return state
 
     def _device_addresses(self) -> list[str]:
         """Return the addresses of the devices' interface: the cell's, and what somebody else has put into its file."""

@@ -42,6 +42,12 @@ options:
         description: The device's own addresses, in the cell's networks.
         type: list
         elements: str
+      route_via:
+        description:
+          - The exit cell that M(pic.cells.pic_policy_route) is going to send the device through, or V(direct).
+          - That module makes and records the way.
+          - A device that WireGuard does not let in yet is closed in (it reaches no internet) before it does, so that it never goes direct in between.
+        type: str
       state:
         description: V(absent) removes the device from the interface and the record.
         type: str
@@ -117,6 +123,7 @@ PEER = {
     "public_key": {"type": "str", "no_log": False},
     "preshared_key": {"type": "str", "no_log": True},
     "addresses": {"type": "list", "elements": "str"},
+    "route_via": {"type": "str"},
     "state": STATE,
 }
 LINK = {

@@ -140,7 +140,7 @@ class Mesh:
                 },
                 "services": [{**service, "address": _as_list(service.get("address"))} for service in self.var(host, "cell_services") or ()],
             },
-            "devices": [_only(peer, "name", "public_key", "preshared_key", "addresses", "state") for peer in devices],
+            "devices": [_only(peer, "name", "public_key", "preshared_key", "addresses", "route_via", "state") for peer in devices],
             "reserve": [_only(link, "name", "interface", "listen_port", "state") for link in links],
             "links": [
                 _only(
@@ -164,7 +164,7 @@ class Mesh:
             "answers": answers,
             # What all of them are given: the preflight looks for what they would refuse, and check mode takes for done what comes before a module.
             "run": {
-                "peers": [_only(peer, "name", "public_key", "addresses", "state") for peer in devices],
+                "peers": [_only(peer, "name", "public_key", "addresses", "route_via", "state") for peer in devices],
                 "links": [
                     _only(
                         link,

@@ -741,6 +741,45 @@ def test_a_routed_devices_new_address_does_not_work_before_it_is_closed_in(linke
     assert all(seen)
 
 
+@pytest.mark.parametrize("first_day", [False, True])
+def test_a_new_device_that_is_to_be_routed_is_closed_in_before_it_is_let_in(world: World, first_day: bool) -> None:
+    host, seen = world["cella"], []
+    laptop = world.inventory["cella"]["cell_peers"].pop()
+    if not first_day:
+        world.site()
+    world.inventory["cella"]["cell_peers"].append({**laptop, "route_via": "cellc"})
+
+    def watch(_step: str) -> None:
+        if "wg0" in host.wg and device_key("laptop") in host.wg["wg0"].peers:
+            found = {address: {rule.priority for family in (4, 6) for rule in host.rules[family] if rule.src == address} for address in laptop["addresses"]}
+            seen.append(all({4000, 4002} <= rules for rules in found.values()) and "-s 10.0.0.4/32 -j PIC-HOME" in host.chain(4, "PIC-ROUTED"))
+
+    host.watch = watch
+    world.site()
+    assert seen
+    assert all(seen)
+    assert {rule.priority for rule in host.rules[4] if rule.src == "10.0.0.4"} == {4000, 4001, 4002}
+
+
+def test_a_new_device_stays_closed_in_when_the_run_ends_before_its_way_is_there(world: World) -> None:
+    host = world["cella"]
+    laptop = {**world.inventory["cella"]["cell_peers"].pop(), "route_via": "cellc"}
+    world.site()
+    for _attempt in range(2):
+        result = call("wg_cell", host, {"peers": [laptop]})
+        assert "-s 10.0.0.4/32 -j PIC-HOME" in host.chain(4, "PIC-ROUTED"), result
+        assert {rule.priority for rule in host.rules[4] if rule.src == "10.0.0.4"} == {4000, 4002}
+    assert not result["changed"]
+    call("pic_policy_route", host, {"peer": "laptop", "via_cell": "direct"})
+    assert [rule for rule in host.rules[4] if rule.src == "10.0.0.4"] == []
+
+
+def test_a_device_that_goes_direct_now_is_not_closed_in_before_its_way_is_there(linked: World) -> None:
+    host = linked["cella"]
+    assert not call("wg_cell", host, {"peers": [{"name": "laptop", "route_via": "cellc"}]})["changed"]
+    assert [rule for rule in host.rules[4] if rule.src == "10.0.0.4"] == []
+
+
 def test_a_withdrawn_offer_leaves_only_unreachable(linked: World) -> None:
     run = linked.job("offer_exit", cell="cellb", remote_cell="cella", offered="false")
     host = linked["cella"]
@@ -819,6 +858,26 @@ def test_the_cell_hears_the_answers_to_what_it_asks_over_a_link_on_the_devices_i
     rules = linked["cella"].chain(4, "PIC-IN")
     answers = rules.index("-i wg0 -s 10.0.1.0/24 -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT")
     assert answers < rules.index("-i wg0 -s 10.0.1.0/24 -j PIC-I-cellb")
+
+
+def test_over_the_devices_interface_a_linked_cell_cannot_send_in_the_name_of_others(world: World) -> None:
+    """As its exit it has 0.0.0.0/0 there: WireGuard takes any address from it that no other peer has."""
+    host = world["cella"]
+    furnish(host)
+    world.inventory["cella"]["cell_links"][0].update(interface="wg0")
+    world.site()
+    assert "0.0.0.0/0" in host.wg["wg0"].peers[world.public_key("cellb")].allowed
+    others = sorted(network for key, peer in host.wg["wg0"].peers.items() if key != world.public_key("cellb") for network in peer.allowed if ":" not in network)
+    assert len(others) > 1, "somebody else's peer is on it too"
+    senders = host.chain(4, "PIC-SENDER")
+    assert sorted(senders[:-1]) == sorted(f"-s {network} -j RETURN" for network in [*others, "10.0.1.0/24"])
+    assert senders[-1] == "-j DROP"
+    path, to_cell = host.chain(4, "PIC-PATH"), host.chain(4, "PIC-IN")
+    assert path.index("-i wg0 -j PIC-SENDER") == path.index("-m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT") + 1
+    assert to_cell.index("-i wg0 -m conntrack --ctstate NEW -j PIC-SENDER") < to_cell.index("-i wg0 -s 10.0.1.0/24 -j PIC-I-cellb")
+    world.inventory["cella"]["cell_links"][0]["interface"] = "pic-cellb"
+    world.site()
+    assert "PIC-SENDER" not in host.text()
 
 
 def test_an_uplink_known_by_router_advertisements_is_named(linked: World) -> None:
