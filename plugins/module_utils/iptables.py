@@ -82,25 +82,29 @@ class Backend:
         return f"{_base(self.family)}{self.variant}-restore"
 
 
-def choose_backend(host: Host, family: int) -> tuple[Backend, list[str]]:
-    """Return the backend whose tables are in use, and a warning where both are.
+def choose_backend(host: Host, family: int) -> tuple[Backend, Backend | None, list[str]]:
+    """Return the backend whose tables are in use, the other one where it holds rules as well, and a warning where they are foreign.
 
-    The host's own choice of iptables is used, unless it holds no rule while the other one does.
+    The host's own choice of iptables is used, unless it holds no rule while the other one holds foreign ones.
     The legacy one is not even asked unless the kernel lists its tables: asking would load them.
     """
-    default = Backend(family, "")
+    default, base = Backend(family, ""), _base(family)
+    if not all(host.has(tool) for tool in (base, f"{base}-nft-save", f"{base}-legacy-save")):
+        return default, None, []
     legacy_loaded = bool((host.read(f"/proc/net/{'ip6' if family == 6 else 'ip'}_tables_names") or "").strip())
-    if not legacy_loaded or not host.has(f"{_base(family)}-legacy-save") or not host.has(f"{_base(family)}-nft-save"):
-        return default, []
-    counts = {variant: _count_rules(host, Backend(family, variant)) for variant in ("-nft", "-legacy")}
-    version = host.run([_base(family), "-V"]).out
-    own, other = ("-legacy", "-nft") if "legacy" in version else ("-nft", "-legacy")
-    if counts[other] and not counts[own]:
-        return Backend(family, other), []
-    if counts[other]:
-        found = f"{_base(family)}{other} holds {counts[other]} rules beside those of {_base(family)}{own}, which is used."
-        return default, [f"{found} Rules in both decide packets; move them into one."]
-    return default, []
+    own, other = ("-legacy", "-nft") if "legacy" in host.run([base, "-V"]).out else ("-nft", "-legacy")
+    if not legacy_loaded and other == "-legacy":
+        return default, None, []
+    try:
+        rules = _all_rules(read_rules(host, Backend(family, other)))
+    except CommandFailed:
+        return default, None, [f"{base}{other} cannot show its rules, which decide packets beside those of {base}{own}, which is used. Move them into one."]
+    foreign = [rule for rule in rules if not is_own_tag(comment_of(rule))]
+    asked = own == "-nft" or legacy_loaded
+    if foreign and not (asked and _all_rules(read_rules(host, Backend(family, own)))):
+        return Backend(family, other), None, []
+    warning = f"{base}{other} holds {len(foreign)} rules beside those of {base}{own}, which is used. Rules in both decide packets; move them into one."
+    return default, Backend(family, other) if rules else None, [warning] if foreign else []
 
 
 def read_rules(host: Host, backend: Backend) -> SavedRuleset:
@@ -160,7 +164,8 @@ def plan_rules(wanted: Ruleset, saved: SavedRuleset, ours: Collection[str], back
         lines = _plan_table(wanted.get(name, Table()), saved.get(name, Saved()), tuple(ours), None if only is None else set(only))
         if lines.commands:
             text += [f"*{name}", *lines.commands, "COMMIT"]
-            plan.describe((f"IPv{backend.family} {name}: {line}" for line in lines.before), (f"IPv{backend.family} {name}: {line}" for line in lines.after))
+            where = f"IPv{backend.family}{backend.variant.replace('-', ' ')} {name}"
+            plan.describe((f"{where}: {line}" for line in lines.before), (f"{where}: {line}" for line in lines.after))
     if not text:
         return plan
 
@@ -169,7 +174,7 @@ def plan_rules(wanted: Ruleset, saved: SavedRuleset, ours: Collection[str], back
         return next((step for step in left.steps if isinstance(step, Run)), None)
 
     plan.steps.append(Run((backend.restore, "--noflush", "-w", _LOCK_WAIT), "\n".join(text) + "\n", rest=rest))
-    plan.effects.append(lambda seen: seen.iptables.update({backend.family: restored(seen.iptables[backend.family], text)}))
+    plan.effects.append(lambda seen: seen.take_rules(backend, text))
     return plan
 
 
@@ -300,8 +305,8 @@ def _without_comment(rule: str) -> str:
     return re.sub(r'-m comment --comment ("(?:[^"\\]|\\.)*"|\S+) ?', "", rule).strip()
 
 
-def _count_rules(host: Host, backend: Backend) -> int:
-    return sum(len(rules) for table in read_rules(host, backend).values() for rules in table.rules.values())
+def _all_rules(saved: SavedRuleset) -> list[str]:
+    return [rule for table in saved.values() for rules in table.rules.values() for rule in rules]
 
 
 def _base(family: int) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 from . import iptables, routing, wireguard
 from .command import Host
 from .firewall import Surroundings
+from .iptables import Backend, SavedRuleset
 from .networks import EVERYWHERE, FAMILIES, of_family
 from .records import Cell, State, sorted_networks
 from .wireguard import Interface, loses_ipv4
@@ -50,18 +51,29 @@ class Observed:
         return {family: routing.read_routing(self.host, family) for family in FAMILIES}
 
     @cached_property
-    def backends(self) -> dict[int, iptables.Backend]:
-        """The iptables variant in use, by family."""
+    def backends(self) -> dict[int, tuple[Backend, Backend | None]]:
+        """The iptables variant in use, and the other one where it holds rules as well, by family."""
         chosen = {}
         for family in FAMILIES:
-            chosen[family], warnings = iptables.choose_backend(self.host, family)
+            backend, other, warnings = iptables.choose_backend(self.host, family)
+            chosen[family] = backend, other
             self.warnings += warnings
         return chosen
 
     @cached_property
-    def iptables(self) -> dict[int, iptables.SavedRuleset]:
+    def iptables(self) -> dict[int, SavedRuleset]:
         """All rules by family."""
-        return {family: iptables.read_rules(self.host, self.backends[family]) for family in FAMILIES}
+        return {family: iptables.read_rules(self.host, self.backends[family][0]) for family in FAMILIES}
+
+    @cached_property
+    def other_iptables(self) -> dict[int, SavedRuleset]:
+        """All rules of the variant that is not in use, by family."""
+        return {family: iptables.read_rules(self.host, other) for family, (_used, other) in self.backends.items() if other}
+
+    def take_rules(self, backend: Backend, lines: list[str]) -> None:
+        """Count lines as restored."""
+        rules = self.iptables if backend == self.backends[backend.family][0] else self.other_iptables
+        rules[backend.family] = iptables.restored(rules[backend.family], lines)
 
     def surroundings(self, state: State, family: int) -> Surroundings:
         """Return what the firewall has to know of the host."""

@@ -199,6 +199,7 @@ class Cell:
         for family in FAMILIES:
             wanted = firewall.build(state, family, self.observed.surroundings(self.wanted, family))
             plan.extend(self._plan_iptables(family, wanted))
+            plan.extend(self._plan_other_iptables(family))
         if self.leaving.flows and not plan:
             plan.describe(["flows of what is no longer allowed: alive"], [])
         plan.steps += [conntrack.end(flows) for flows in self.leaving.flows]
@@ -542,7 +543,12 @@ class Cell:
 
     def _plan_iptables(self, family: int, wanted: Ruleset, only: Collection[str] | None = None) -> Plan:
         ours = firewall.own_interfaces(self.wanted.cell)
-        return iptables.plan_rules(wanted, self.observed.iptables[family], ours, self.observed.backends[family], only)
+        return iptables.plan_rules(wanted, self.observed.iptables[family], ours, self.observed.backends[family][0], only)
+
+    def _plan_other_iptables(self, family: int) -> Plan:
+        """Plan the end of our rules in the iptables variant that the host no longer uses: they would go on deciding."""
+        other = self.observed.backends[family][1]
+        return iptables.plan_rules({}, self.observed.other_iptables[family], (), other) if other else Plan()
 
     # Ways of devices
 

@@ -85,8 +85,8 @@ def test_the_backend_that_is_in_use_is_used_and_the_other_one_is_named(
     for variant, count in (("-nft", nft), ("-legacy", legacy)):
         if count or variant == host.default:
             host.by_hand(f"iptables{variant}-restore --noflush -w 10", "\n".join(["*filter", *RULES[:count], "COMMIT"]) + "\n")
-    backend, warnings = iptables.choose_backend(host, 4)
-    assert backend == Backend(4, chosen)
+    backend, other, warnings = iptables.choose_backend(host, 4)
+    assert (backend, other is not None) == (Backend(4, chosen), warned)
     assert ["rules beside those of" in warning for warning in warnings] == [True] * warned
 
 
@@ -95,6 +95,16 @@ def test_the_legacy_backend_is_not_asked_where_it_is_not_loaded(host: FakeHost) 
     host.reset()
     iptables.choose_backend(host, 4)
     assert not [argv for argv in host.log if "legacy" in argv[0]]
+
+
+def test_another_backend_that_cannot_be_shown_is_named_and_does_not_matter(host: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    host.write("/proc/net/ip_tables_names", "filter\n")
+    run = host.run
+    text = "# Table `filter' is incompatible, use 'nft' tool.\n"
+    monkeypatch.setattr(host, "run", lambda argv, *more, **named: Result(0, text, "") if "legacy" in argv[0] else run(argv, *more, **named))
+    backend, other, warnings = iptables.choose_backend(host, 4)
+    assert (backend, other) == (Backend(4, ""), None)
+    assert "iptables-legacy cannot show its rules" in warnings[0]
 
 
 def test_tables_that_cannot_be_shown_are_an_error(host: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -761,6 +761,25 @@ def test_a_new_device_that_is_to_be_routed_is_closed_in_before_it_is_let_in(worl
     assert {rule.priority for rule in host.rules[4] if rule.src == "10.0.0.4"} == {4000, 4001, 4002}
 
 
+@pytest.mark.parametrize("legacy", [False, True])
+def test_after_a_switch_of_the_iptables_variant_our_rules_are_in_the_new_one_alone(linked: World, legacy: bool) -> None:
+    host = linked["cella"]
+    if legacy:
+        host.default = "-legacy"
+        linked.site()
+        host.default = "-nft"
+    else:
+        host.default = "-legacy"
+    host.iptables(4, "filter", "-A INPUT -i lo -j ACCEPT")
+    predicted, done = linked.site(check=True), linked.site()
+    assert (predicted.changed, predicted.diffs()) == (done.changed, done.diffs())
+    for family in (4, 6):
+        for variant, used in (("-nft", legacy), ("-legacy", not legacy)):
+            chains = {chain for table in host.tables[variant, family].values() for chain in table.rules}
+            assert any(chain.startswith("PIC-") for chain in chains) == used, (family, variant)
+    assert linked.site().changed == []
+
+
 def test_a_new_device_stays_closed_in_when_the_run_ends_before_its_way_is_there(world: World) -> None:
     host = world["cella"]
     laptop = {**world.inventory["cella"]["cell_peers"].pop(), "route_via": "cellc"}
