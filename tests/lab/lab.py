@@ -19,8 +19,9 @@ import subprocess
 import sys
 import tarfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -419,6 +420,19 @@ def renew(cell: str) -> None:
     for name, phone in PHONES.items():
         if phone.cell == cell:
             disconnect_phone(name)
+
+
+@contextmanager
+def read_only(cell: str, folder: str) -> Iterator[None]:
+    """Lets nothing be written into a folder of a host while the block runs; the host itself may not mount."""
+    pid = podman("inspect", "--format", "{{.State.Pid}}", PREFIX + cell).stdout.strip()
+    inner = ["nsenter", "--target", pid, "--mount", "--pid"]
+    run([*inner, "mount", "--bind", folder, folder])
+    try:
+        run([*inner, "mount", "--options", "remount,ro,bind", folder])
+        yield
+    finally:
+        run([*inner, "umount", folder])
 
 
 def down() -> None:

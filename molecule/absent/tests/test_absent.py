@@ -39,6 +39,11 @@ def play_with_one_off(name: str, **more: Any) -> Outcome:
     return play(name, ansible_ssh_retries="0", ansible_ssh_timeout="3", **more)
 
 
+def times_not_reached(outcome: Outcome) -> int:
+    """Returns how often a run has waited for a cell that is off."""
+    return sum(bool(result.get("unreachable")) for _host, _task, result in outcome.results)
+
+
 def link_record(cell: str, other: str) -> dict[str, object]:
     """Returns what a cell remembers of another."""
     return next(link for link in json.loads(inside(cell, "cat", "/var/lib/pic/cell_links.json").stdout)["links"] if link["name"] == other)
@@ -75,6 +80,34 @@ def test_one_cell_at_a_time_shrinks_nothing(tmp_path):
     assert state() == before
 
 
+def endpoint() -> str:
+    """Returns where cella sends what is for cellb."""
+    return inside("cella", "wg", "show", "pic-cellb", "endpoints").stdout.split()[1]
+
+
+def test_an_endpoint_that_does_not_resolve_is_named_and_the_link_goes_on():
+    before = endpoint()
+    outcome = play("site", overlay={"cellb": {"cell_endpoint": "nowhere.invalid"}})
+    assert outcome.rc == 0, outcome.message
+    assert "'nowhere.invalid:51821' of cell cellb does not resolve" in outcome.text
+    assert endpoint() == before
+    assert reaches("phone-b1", "10.0.0.1", FILES)
+
+
+def test_another_endpoint_in_the_inventory_reaches_the_kernel_and_one_that_has_roamed_is_left_alone():
+    address, port = endpoint().split(":")
+    other = {"cellb": {"cell_endpoint": lab.NETWORKS["inet"].addresses(lab.HOSTS["cellb"].at["inet"])[1]}}
+    assert play("site", overlay=other).rc == 0
+    assert endpoint() == f"[{other['cellb']['cell_endpoint']}]:{port}"
+    roamed = ["endpoint", f"{address}:{port}"]
+    inside("cella", "wg", "set", "pic-cellb", "peer", str(link_record("cella", "cellb")["public_key"]), *roamed)
+    assert reaches("phone-b1", "10.0.0.1", FILES)
+    again = play("site", overlay=other)
+    assert (again.rc, again.changed["cella"]) == (0, 0), again.message
+    assert endpoint() == f"{address}:{port}"
+    assert play("site").rc == 0
+
+
 def test_with_a_cell_switched_off_the_others_converge_and_the_next_run_completes_it():
     with Sniffer("cella", "eth0", f"dst host {INTERNET[0]} or dst host {INTERNET[1]}", seconds=240) as uplink, switched_off("cellb"):
         outcome = play_with_one_off("site", overlay={"cella": {"cell_links": [{"name": "cellb", "share": ["voice"]}, {"name": "cellc"}]}})
@@ -82,6 +115,7 @@ def test_with_a_cell_switched_off_the_others_converge_and_the_next_run_completes
         for cell in ("cella", "cellc"):
             assert (outcome.stats[cell]["failures"], outcome.stats[cell]["unreachable"]) == (0, 0), outcome.message
         assert outcome.changed["cella"] > 0
+        assert times_not_reached(outcome) == 1
         assert link_record("cella", "cellb")["pending_push"] is True
         assert seen_address("phone-a1", 4) is None
         assert seen_address("phone-a1", 6) is None
@@ -90,6 +124,7 @@ def test_with_a_cell_switched_off_the_others_converge_and_the_next_run_completes
         assert again.changed["cella"] == 0
         day2 = play_with_one_off("share", cell="cella", remote_cell="cellb", services="files,voice")
         assert day2.rc == 0, day2.message
+        assert times_not_reached(day2) == 1
         assert link_record("cella", "cellb")["pending_push"] is True
     assert uplink.lines == []
     outcome = play("site")

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import pytest
 
+import lab
 from lab import CELLS
-from packets import snapshot
+from packets import reaches, snapshot
 from playbooks import call, play
 
 
@@ -78,6 +79,18 @@ def test_a_cell_outside_limit_is_named_rather_than_skipped():
     outcome = play("share", "--limit", "cellb", cell="cella", remote_cell="cellb", services="files")
     assert outcome.rc != 0
     assert "--limit leaves out" in outcome.message
+
+
+def test_a_state_directory_that_takes_nothing_ends_the_run_and_keeps_all():
+    before = snapshot("cella")
+    with lab.read_only("cella", "/var/lib/pic"):
+        outcome = play("share", cell="cella", remote_cell="cellb", services="none")
+        assert outcome.rc != 0
+        assert "/var/lib/pic" in outcome.message
+        assert "cannot be written: Read-only file system. Make room, or make it writable, and run again." in outcome.message
+        assert snapshot("cella") == before
+        assert reaches("phone-b1", "10.0.0.1", 8443)
+    assert not any(play("site").changed.values())
 
 
 def test_two_hosts_that_are_one_machine_are_refused():

@@ -193,6 +193,20 @@ def test_the_other_iptables_is_named_and_left_alone():
     assert "pic-cell" not in inside("cellc", f"iptables{other}-save").stdout
 
 
+def test_a_table_and_priorities_that_somebody_else_takes_are_left_to_them():
+    before = snapshot("cella")
+    table = inside("cella", "sh", "-c", "ip rule show pref 4001 from 10.0.0.2").stdout.split("lookup ")[1].split()[0]
+    taken = (f"route {{}} 192.0.2.0/24 dev eth0 table {table}", "rule {} from 192.0.2.1 lookup 7 pref 4001")
+    begin, end = (" && ".join(f"ip {command.format(verb)}" for command in taken) for verb in ("add", "del"))
+    with by_hand("cella", begin, end):
+        assert play("site", "--limit", "cella").changed == {"cella": 1}
+        assert inside("cella", "ip", "route", "show", "table", table).stdout.split() == ["192.0.2.0/24", "dev", "eth0", "scope", "link"]
+        assert inside("cella", "ip", "rule", "show", "pref", "4001").stdout.split() == ["4001:", "from", "192.0.2.1", "lookup", "7"]
+        assert all_phones_leave_by_their_exits()
+    assert not any(play("site").changed.values())
+    assert neighbours.foreign(snapshot("cella")) == neighbours.foreign(before)
+
+
 def test_reloading_ufw_ends_no_flow_and_takes_nothing_of_ours_away():
     with Stream("phone-a1", INTERNET[0], 9000, "udp") as relayed, Stream("phone-b1", "10.0.0.1", 8443) as share:
         inside("cellb", "ufw", "reload")

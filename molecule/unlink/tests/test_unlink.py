@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from contextlib import ExitStack
 
@@ -13,6 +14,7 @@ from lab import INTERNET, inside
 from packets import Sniffer, Stream, reaches, seen_address, snapshot
 from playbooks import play
 
+FAR = {"far": "fmIu6M0TSBWqGpm5u5ndM3qkpDsGRGBrVdpBYp3tbCM=", "farther": "5Hd4mOPLbmHPLRTIsiVNLYJ0d1+RkRlvrfrHSXXkrRo="}
 CELL_A = ("10.0.0.1", "fd00:a::1")
 FLOWS = ((80, "tcp"), (9000, "udp"))
 # silence keeps: the phones stay routed, and have no way out
@@ -58,6 +60,27 @@ def test_the_neighbours_are_byte_identical():
         planted = neighbours.foreign_before(cell)
         assert any("pic-peer-tablet" in line for line in planted["iptables"]), "nothing was planted"
         assert neighbours.foreign(snapshot(cell)) == planted
+
+
+def test_a_cell_whose_name_begins_anothers_goes_alone():
+    far = {name: {"public_key": key, "networks": [f"10.9.{number}.0/24"], "address": f"10.9.{number}.1"} for number, (name, key) in enumerate(FAR.items())}
+    overlay = {"cella": {"cell_links": [{"name": "cellc"}, *({"name": name, "share": ["files"], **facts} for name, facts in far.items())], "cell_peers": []}}
+    assert play("site", "--limit", "cella", overlay=overlay).rc == 0
+    before = snapshot("cella")
+    assert all(f"PIC-L-{name} " in before["iptables"] and f"wg pic-{name}" in before for name in FAR)
+    outcome = play("unlink", cell="cella", remote_cell="far", overlay=overlay)
+    assert outcome.rc == 0, outcome.message
+    after = snapshot("cella")
+
+    def of(name: str, state: dict[str, str]) -> list[str]:
+        whose = re.compile(rf"\b(pic(-cell)?-|PIC-[A-Z]-){name}(?![\w-])|{far[name]['networks'][0]}")
+        return [line for text in state.values() for line in text.splitlines() if whose.search(line)]
+
+    assert of("far", before) != []
+    assert of("far", after) == []
+    assert of("farther", after) == of("farther", before) != []
+    assert play("unlink", cell="cella", remote_cell="farther", overlay=overlay).rc == 0
+    assert "farther" not in str(snapshot("cella"))
 
 
 def test_linking_again_by_playbook_brings_it_back():
