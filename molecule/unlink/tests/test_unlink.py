@@ -64,7 +64,8 @@ def test_the_neighbours_are_byte_identical():
 
 def test_a_cell_whose_name_begins_anothers_goes_alone():
     far = {name: {"public_key": key, "networks": [f"10.9.{number}.0/24"], "address": f"10.9.{number}.1"} for number, (name, key) in enumerate(FAR.items())}
-    overlay = {"cella": {"cell_links": [{"name": "cellc"}, *({"name": name, "share": ["files"], **facts} for name, facts in far.items())], "cell_peers": []}}
+    links = [{"name": "cellc"}, *({"name": name, "share": ["files"], **facts} for name, facts in far.items())]
+    overlay = {**UNSTATED, "cella": {"cell_links": links, "cell_peers": []}}
     assert play("site", "--limit", "cella", overlay=overlay).rc == 0
     before = snapshot("cella")
     assert all(f"PIC-L-{name} " in before["iptables"] and f"wg pic-{name}" in before for name in FAR)
