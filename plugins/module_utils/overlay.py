@@ -15,6 +15,7 @@ from .networks import conflicts, interface_of, parse_address, parse_interface, p
 from .records import DIRECT, Cell, Link, Peer, Service, State
 
 Args = Mapping[str, Any]
+MIN_MTU = {4: 576, 6: 1280}  # bytes that every host has to take (RFC 791, RFC 8200)
 
 
 def lay_cell(state: State, args: Args | None) -> None:
@@ -80,9 +81,11 @@ def lay_link(state: State, item: Args) -> Link:
         link.address = [str(parse_address(a, f"address of {where}")) for a in given["address"]]
     if "endpoint" in given:
         link.endpoint = wireguard.check_endpoint(where, given["endpoint"])
-    for key in ("keepalive", "mtu"):
-        if key in given:
-            setattr(link, key, int(given[key]))
+    if "keepalive" in given:
+        link.keepalive = _within(given["keepalive"], 0, 65535, f"keepalive of {where}", "seconds")
+    if "mtu" in given:
+        least = max([MIN_MTU[interface_of(network).version] for network in link.networks] or [MIN_MTU[4]])
+        link.mtu = _within(given["mtu"], least, 65535, f"mtu of {where}", "bytes")
     if "api_url" in given:
         link.remote_api_url = given["api_url"]
     if "interface" in given or link.interface is None:
@@ -265,6 +268,12 @@ def _api_url(cell: Cell, link: Link) -> str | None:
 def _port(value: Any, what: str) -> int:
     if not 0 < int(value) < 65536:
         raise BadInput(f"{what}: {value!r} is no port. Give a number from 1 to 65535.")
+    return int(value)
+
+
+def _within(value: Any, least: int, most: int, what: str, unit: str) -> int:
+    if not least <= int(value) <= most:
+        raise BadInput(f"{what}: {value!r} is out of range. Give {least} to {most} {unit}.")
     return int(value)
 
 

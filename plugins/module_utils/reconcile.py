@@ -473,7 +473,8 @@ class Cell:
             wanted.routes += exits.link_routes(cell, link)
             if interface != cell.interface:
                 wanted.listen_port, wanted.mtu = link.listen_port, link.mtu
-                wanted.addresses = sorted_networks(host_networks(cell.own_addresses()))
+                # Without its last address an interface has no routes: none of the cell's being known is no reason to take it away.
+                wanted.addresses = sorted_networks(host_networks(cell.own_addresses())) or (observed.addresses if observed else [])
                 wanted.routes += exits.ways_out(cell, link) if link.exit_relay_active else []
                 removed |= set(observed.peers if observed else ())
         labels = {_peer_key(link): f"cell {link.name}" for link in links}

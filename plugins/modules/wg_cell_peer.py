@@ -64,10 +64,10 @@ options:
           - An address within the link's own networks is refused, and a name that does not resolve leaves the link waiting.
         type: str
       keepalive:
-        description: Seconds between keepalives, V(0) for none. Left out, the record's, or 25.
+        description: Seconds between keepalives, up to 65535, V(0) for none. Left out, the record's, or 25.
         type: int
       mtu:
-        description: The link's MTU in bytes. Left out, the record's, or what C(wg-quick) derives.
+        description: The link's MTU in bytes, at least 1280 with IPv6 networks, 576 otherwise. Left out, the record's, or what C(wg-quick) derives.
         type: int
       preshared_key:
         description: The preshared key of the link. Left out, the one in the link's file stays.
@@ -118,10 +118,10 @@ options:
       - An address within the link's own networks is refused, and a name that does not resolve leaves the link waiting.
     type: str
   keepalive:
-    description: Seconds between keepalives, V(0) for none. Left out, the record's, or 25.
+    description: Seconds between keepalives, up to 65535, V(0) for none. Left out, the record's, or 25.
     type: int
   mtu:
-    description: The link's MTU in bytes. Left out, the record's, or what C(wg-quick) derives.
+    description: The link's MTU in bytes, at least 1280 with IPv6 networks, 576 otherwise. Left out, the record's, or what C(wg-quick) derives.
     type: int
   preshared_key:
     description: The preshared key of the link. Left out, the one in the link's file stays.

@@ -780,6 +780,15 @@ def test_after_a_switch_of_the_iptables_variant_our_rules_are_in_the_new_one_alo
     assert linked.site().changed == []
 
 
+def test_a_link_keeps_its_addresses_while_the_cells_own_record_cannot_be_read(linked: World) -> None:
+    host = linked["cella"]
+    before = (host.links["pic-cellb"].addresses, host.routes)
+    host.write("/var/lib/pic/cell.json", "{")
+    result = call("wg_cell_peer", host, {"name": "cellb"})
+    assert "cell.json cannot be read" in " ".join(result["warnings"])
+    assert (host.links["pic-cellb"].addresses, host.routes) == before
+
+
 def test_a_new_device_stays_closed_in_when_the_run_ends_before_its_way_is_there(world: World) -> None:
     host = world["cella"]
     laptop = {**world.inventory["cella"]["cell_peers"].pop(), "route_via": "cellc"}
