@@ -38,39 +38,10 @@ _value:
   elements: str
 """
 
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
-
-def status_report(info: Mapping[str, Any], now: float | None = None) -> list[str]:
-    """Return the lines of the report; now is in seconds since the epoch."""
-    now = time.time() if now is None else now
-    if not info["name"]:
-        return ["This host is no cell yet."]
-    lines = [f"cell {info['name']}: {', '.join(info['networks'])}"]
-    for name, link in sorted(info["links"].items()):
-        shares = ", ".join(sorted(service for service, allowed in link["permissions"].get("inbound", {}).items() if allowed)) or "nothing"
-        notes = [
-            _tunnel(link, now),
-            f"shares {shares}",
-            "offers it an exit" if link["exit_offered"] else "",
-            "is offered an exit" if link["remote_exit_offered"] else "",
-            "relays its devices" if link["exit_offered"] and link["remote_exit_relay_active"] else "",
-            f"has not told it the latest ({link['last_push_error']})" if link["pending_push"] else "",
-        ]
-        lines.append(f"link {name}: {'; '.join(note for note in notes if note)}")
-    for name, peer in sorted(info["peers"].items()):
-        via = peer["route_via"]
-        way = "direct" if via is None else f"via {via}" if peer["exit_effective"] else f"refused, since {via} offers no exit now"
-        lines.append(f"peer {name}: {_tunnel(peer, now)}; internet {way}")
-    return [*lines, *(f"differs from the records: {line}" for line in info["drift"])]
-
-
-def _tunnel(peer: Mapping[str, Any], now: float) -> str:
-    if not peer["last_handshake"]:
-        return "no handshake yet"
-    return f"last handshake {max(0, int(now - peer['last_handshake']))} s ago, {peer['received']} bytes in, {peer['sent']} bytes out"
+from ansible_collections.pic.cells.plugins.module_utils.status import report
 
 
 class FilterModule:
@@ -78,4 +49,4 @@ class FilterModule:
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Return the filters."""
-        return {"status_report": status_report}
+        return {"status_report": report}

@@ -10,7 +10,7 @@ P+2  from <peer> unreachable                             holds even if the table
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from .errors import BadInput
@@ -129,8 +129,10 @@ def link_routes(cell: Cell, link: Link) -> list[Route]:
     return routes
 
 
-def plan_move(state: State, routing: Routing, family: int, priority: int) -> Move:
+def plan_move(state: State, routing: Routing, family: int, priority: int, devices: Collection[str] | None = None) -> Move:
     """Compare policy routing with what the records call for, and order the changes so that no packet finds a gap.
+
+    devices: the interfaces that can be a way out now, None where all can; the others' tables stay closed.
 
     A peer's way changes with P+2 standing throughout and P+1 absent while its flows are ended: the other way round UDP
     left un-NATed for as long as the flow lived, and TCP hung.
@@ -158,7 +160,7 @@ def plan_move(state: State, routing: Routing, family: int, priority: int) -> Mov
             move.flows.append(source)
         move.before.append(f"{source}: {_words(old)}")
         move.after.append(f"{source}: {_words(new)}")
-    routes = exit_routes(state, family)
+    routes = [route for route in exit_routes(state, family) if devices is None or route.device is None or route.device in devices]
     present = [route for route in routing.routes if route.table != MAIN]
     missing_routes = [route for route in routes if route not in present]
     # The kernel takes "unreachable" always, a way out only while its interface is there: P and P+2 must not wait for that.

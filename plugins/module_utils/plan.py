@@ -80,6 +80,14 @@ class Plan:
         self.effects.extend(other.effects)
         self.describe(other.before, other.after)
 
+    def differences(self) -> list[str]:
+        """Return what the host lacks and what it has too much, a line each; none where nothing changes."""
+        if not self:
+            return []
+        lines = [f"missing: {line}" for line in sorted(set(self.after) - set(self.before))]
+        lines += [f"surplus: {line}" for line in sorted(set(self.before) - set(self.after))]
+        return lines
+
     def diff(self) -> dict[str, str]:
         """Return the difference as Ansible prints it; no lines where nothing changes."""
         if not self:

@@ -221,10 +221,7 @@ class Cell:
             overlay.lay_route(self.before, {**item, "via_cell": None})
             self._check_route(overlay.lay_route(self.wanted, item), expected)
         self._check_shared_exits()
-        exits.allocate_tables(self.wanted, self.observed.routing.values())
-        for name, link in self.wanted.links.items():
-            link.exit_relay_active = self.wanted.exit_in_use(name)
-        plan = self._plan_ways()
+        plan = self._settle_ways()
         waiting = {p.name: p.route_via for p in self.wanted.peers.values() if p.route_via and not self.wanted.exit_is_effective(p.route_via)}
         plan.warnings += [
             f"Peer {peer!r} is routed via {via!r}, which does not offer an exit now: its internet traffic is refused until it does."
@@ -315,21 +312,75 @@ class Cell:
                 facts["refusals"].append(str(error))
         return facts
 
+    def repairs(self, guard: bool = False) -> dict[str, Callable[[], Plan]]:
+        """Return the plans that bring the whole cell back from its records alone, in an order that leaks nothing; one is made when those before it are done.
+
+        guard: only what the kernel takes while the WireGuard interfaces are not there; with it no routed device goes direct.
+        Raises StoreError where the records do not say what the cell is.
+        """
+        if not self.stored.cell.name:
+            lost = " ".join(self.store.warnings) or f"This host is no cell: there is no record of it in {self.store.path}."
+            raise StoreError(f"{lost} Put it back from a backup, or run pic.cells.site.")
+        closed: dict[str, Callable[[], Plan]] = {
+            "rules": lambda: self.plan_rules(None, [])[0],
+            "closed ways": self._plan_closed_ways,
+            "walls": self._plan_walls,
+        }
+        return closed if guard else {**closed, "cell": self._repair_cell, "links": self.repair_links, "ways": lambda: self.plan_routes(None, [], [])[0]}
+
+    def take_for_done(self, plan: Plan) -> None:
+        """Go on from a plan that was carried out, or is taken to be; the host is a draft."""
+        if plan:
+            imagine(self.observed, plan)
+            self._load()
+
+    def repair_links(self, *only: str) -> Plan:
+        """Plan to bring the tunnels of all links back, or only those of some."""
+        if self.stored.links_lost:
+            return Plan()  # the kernel alone still knows of them
+        self._check_identity()
+        return self.plan_links(None, [{"name": name} for name in only or sorted(self.stored.links)])[0]
+
+    def _repair_cell(self) -> Plan:
+        self._check_identity()
+        return self.plan_cell({}, [], [])[0]
+
+    def _check_identity(self) -> None:
+        if self.identity.new:
+            raise StoreError(
+                f"The cell's key {self._identity_path} is gone, and no interface has it. Put it back from a backup, or run pic.cells.site for a new one."
+            )
+
+    def _plan_closed_ways(self) -> Plan:
+        """Plan the ways of devices as far as interfaces are there for them; the rest stays closed."""
+        up = {name for name, interface in self.observed.wireguard.items() if interface.up}
+        return self._settle_ways(up)
+
+    def _plan_walls(self) -> Plan:
+        """Plan the routes that keep traffic to linked cells from the uplink while their tunnels are not there."""
+        plan = Plan()
+        for family in FAMILIES:
+            walls = [
+                route
+                for link in self.stored.links.values()
+                for route in exits.link_routes(self.stored.cell, link)
+                if not route.device and route.family == family
+            ]
+            missing = [route for route in walls if route not in self.observed.routing[family].routes]
+            plan.extend(batch(family, (("replace", route) for route in missing)))
+            plan.describe((), (route.words() for route in missing))
+        return plan
+
     def _drift(self) -> list[str]:
         lines = []
-        try:
-            plans = [
-                self.plan_cell({}, [], [])[0],
-                self.plan_links(None, [{"name": name} for name in sorted(self.before.links)])[0],
-                self.plan_rules(None, [])[0],
-                self.plan_routes(None, [], [])[0],
-            ]
-        except BadInput as error:
-            return [f"refused: {error}"]
-        for plan in plans:
-            if plan:
-                lines += [f"missing: {line}" for line in sorted(set(plan.after) - set(plan.before))]
-                lines += [f"surplus: {line}" for line in sorted(set(plan.before) - set(plan.after))]
+        for make in self.repairs().values():
+            try:
+                plan = make()
+            except (BadInput, StoreError) as error:
+                lines.append(f"refused: {error}")
+                continue
+            lines += plan.differences()
+            self.take_for_done(plan)
         return list(dict.fromkeys(lines))
 
     def _advertised_uplinks(self) -> list[str]:
@@ -577,11 +628,18 @@ class Cell:
                 f"Let it offer one (offer_exit), or use via_cell={DIRECT}."
             )
 
-    def _plan_ways(self) -> Plan:
+    def _settle_ways(self, devices: Collection[str] | None = None) -> Plan:
+        """Give each exit in use its table, and plan all ways. devices: as for exits.plan_move."""
+        exits.allocate_tables(self.wanted, self.observed.routing.values())
+        for name, link in self.wanted.links.items():
+            link.exit_relay_active = self.wanted.exit_in_use(name)
+        return self._plan_ways(devices)
+
+    def _plan_ways(self, devices: Collection[str] | None) -> Plan:
         """Order all changes: the new way is prepared whole, flows end while only 'unreachable' stands, the old way goes last."""
         seen = self.observed.routing
         priority = exits.base_priority(seen.values())
-        moves = {family: exits.plan_move(self.wanted, seen[family], family, priority) for family in FAMILIES}
+        moves = {family: exits.plan_move(self.wanted, seen[family], family, priority, devices) for family in FAMILIES}
         plan = self._plan_records(records.WAYS_PART)
         opened, closed = self._plan_exit_peers()
         plan.extend(opened)

@@ -146,11 +146,12 @@ class State:
     peers: dict[str, Peer] = field(default_factory=dict)
     peers_lost: bool = False  # the registry is there but cannot be read: nobody knows which devices are routed
     leaving: Leaving = field(default_factory=Leaving)
+    links_lost: bool = False  # the link records are there but cannot be read: nobody knows what belongs to a link
 
     def copy(self) -> State:
         """Return a copy to be overlaid with what was asked for. A field that is a list or a dictionary is replaced, never changed in place."""
         links = {name: copy.copy(link) for name, link in self.links.items()}
-        return State(self.cell.copy(), links, {name: copy.copy(peer) for name, peer in self.peers.items()}, self.peers_lost, self.leaving)
+        return State(self.cell.copy(), links, {name: copy.copy(peer) for name, peer in self.peers.items()}, self.peers_lost, self.leaving, self.links_lost)
 
     def link_interface_names(self) -> list[str]:
         """Return the interfaces of all links, sorted."""

@@ -83,6 +83,7 @@ class Store:
                 setattr(state, part, load(json.loads(text)))
             except (ValueError, TypeError, KeyError, AttributeError) as error:
                 state.peers_lost = state.peers_lost or part == "peers"
+                state.links_lost = state.links_lost or part == "links"
                 self.warnings.append(
                     f"{self.path}/{name} cannot be read ({error}); it is kept as {name}.corrupt on the next write, and everything in it counts as not allowed."
                 )

@@ -23,6 +23,7 @@ from unittest import mock
 import yaml
 from ansible.module_utils import basic
 
+from ansible_collections.pic.cells.plugins.module_utils import cli
 from ansible_collections.pic.cells.plugins.module_utils import module as shared
 from ansible_collections.pic.cells.plugins.plugin_utils import statement
 from ansible_collections.pic.cells.plugins.plugin_utils.mesh import Mesh
@@ -48,6 +49,23 @@ def call(name: str, host: FakeHost, args: Mapping[str, Any], check: bool = False
         stack.enter_context(contextlib.suppress(SystemExit))
         module.main()
     return {**json.loads(out.getvalue()), "warnings": warnings}
+
+
+def program(host: FakeHost, *words: str, uid: int = 0) -> tuple[int, str, str]:
+    """Run the on-cell program on a fake host; return exit code, standard output and standard error."""
+    out, err, rc = io.StringIO(), io.StringIO(), 0
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(mock.patch.object(cli, "Host", lambda: host))
+        stack.enter_context(mock.patch.object(os, "geteuid", lambda: uid))
+        stack.enter_context(mock.patch.object(time, "time", lambda: host.now))
+        stack.enter_context(mock.patch.object(time, "sleep", lambda _seconds: None))
+        stack.enter_context(contextlib.redirect_stdout(out))
+        stack.enter_context(contextlib.redirect_stderr(err))
+        try:
+            rc = cli.main(words)
+        except SystemExit as end:  # argparse
+            rc = int(end.code or 0)
+    return rc, out.getvalue(), err.getvalue()
 
 
 @dataclass

@@ -1,0 +1,143 @@
+# Copyright (c) the pic.cells contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The on-cell program pic-cell: its subcommands, their arguments, and what they print."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from . import status
+from .command import Draft, Host
+from .errors import CellError
+from .reconcile import Cell
+from .restore import restore
+from .store import STATE_DIR, Store
+
+OK, FAILED, USAGE, DIFFERS = 0, 1, 2, 3
+
+_EPILOG = """\
+exit codes:
+  0  all is right, or has been put right
+  1  an error; standard error says which, and what to do
+  2  the arguments cannot be understood
+  3  check: the kernel differs from the records
+
+The records are those that Ansible's playbooks write (pic.cells). Nothing but them and this program is needed.
+"""
+
+
+def _nothing(_parser: argparse.ArgumentParser) -> None:
+    """Add no arguments."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """One subcommand: what it is called, what it says of itself, and what it does.
+
+    run: called with host, records and parsed arguments; returns the exit code. Errors of the engine are for main().
+    arguments: adds what it takes beyond --json. reports: whether it has --json. root: whether it needs to be root.
+    """
+
+    name: str
+    help: str
+    run: Callable[[Host, Store, argparse.Namespace], int]
+    arguments: Callable[[argparse.ArgumentParser], None] = _nothing
+    reports: bool = True
+    root: bool = True
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Carry out one subcommand; return the exit code. argv: the arguments without the program's name."""
+    given = _parser(COMMANDS).parse_args(argv)
+    command: Command = given.command
+    if command.root and os.geteuid() != 0:
+        return _complain(f"This needs root, and runs as user id {os.geteuid()}.")
+    host = Host()
+    try:
+        return command.run(host, Store(host, given.state_dir), given)
+    except (CellError, OSError) as error:
+        return _complain(str(error))
+
+
+def _parser(commands: Sequence[Command]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="pic-cell",
+        description="Keeps this cell as its records say: tunnels, rules and ways of its devices.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--state-dir", default=STATE_DIR, metavar="FOLDER", help="the folder with the records (default: %(default)s)")
+    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for command in commands:
+        sub = subparsers.add_parser(command.name, help=command.help, description=f"{command.help[0].upper()}{command.help[1:]}.")
+        sub.set_defaults(command=command)
+        command.arguments(sub)
+        if command.reports:
+            sub.add_argument("--json", action="store_true", help="print one JSON object")
+    return parser
+
+
+def _complain(message: str) -> int:
+    print(f"pic-cell: {message}", file=sys.stderr)
+    return FAILED
+
+
+def _print(given: argparse.Namespace, facts: Any, lines: Sequence[str]) -> None:
+    """Print a report: facts as JSON where that was asked for, or else lines for a person."""
+    print(json.dumps(facts, sort_keys=True) if given.json else "\n".join(lines), end="\n" if given.json or lines else "")
+
+
+def _info(host: Host, store: Store) -> dict[str, Any]:
+    """Read the cell back without changing anything."""
+    draft = Draft(host)
+    read = Store(draft, store.path)
+    with store.lock(create=False):
+        return {**Cell(draft, read, predict=True).info(None, None), "warnings": read.warnings}
+
+
+# The subcommands
+
+
+def _guard_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--guard", action="store_true", help="only what keeps routed devices from going direct; for the time before the WireGuard interfaces are there"
+    )
+
+
+def _restore(host: Host, store: Store, given: argparse.Namespace) -> int:
+    done = restore(host, store.path, given.guard, (lambda _line: None) if given.json else lambda line: print(line, flush=True))
+    if given.json:
+        print(json.dumps({"repairs": done.repairs, "errors": done.errors}, sort_keys=True))
+    for error in done.errors:
+        _complain(error)
+    return FAILED if done.errors else OK
+
+
+def _check(host: Host, store: Store, given: argparse.Namespace) -> int:
+    info = _info(host, store)
+    if not info["name"]:
+        raise CellError(" ".join(info["warnings"]) or f"This host is no cell: there is no record of it in {store.path}.")
+    drift = info["drift"] + info["warnings"]
+    _print(given, {"drift": info["drift"], "warnings": info["warnings"]}, drift)
+    return DIFFERS if drift else OK
+
+
+def _status(host: Host, store: Store, given: argparse.Namespace) -> int:
+    info = _info(host, store)
+    _print(given, info, status.report(info) + info["warnings"])
+    return OK
+
+
+# In the order of the help.
+COMMANDS: tuple[Command, ...] = (
+    Command("restore", "put back whatever is missing, and start what is not running", _restore, _guard_argument),
+    Command("check", "say what in the kernel differs from the records; change nothing", _check),
+    Command("status", "say how links and devices are doing", _status),
+)

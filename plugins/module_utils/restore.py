@@ -1,0 +1,78 @@
+# Copyright (c) the pic.cells contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The whole cell brought back from its records alone: at boot, on a timer, by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from .command import Draft, Host
+from .errors import CellError
+from .plan import Plan, apply
+from .reconcile import Cell
+from .store import Store
+
+
+@dataclass
+class Restored:
+    """What was put back, and what could not be; a line each."""
+
+    repairs: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+
+
+def restore(host: Host, path: str, guard: bool = False, log: Callable[[str], None] = lambda _line: None) -> Restored:
+    """Put back what is missing, and nothing else; a cell that is as it should be is only read.
+
+    Where the closed ways cannot be made, nothing is done that lets devices in; where one link cannot be, the others are.
+    path: the folder with the records. guard: as for Cell.repairs. log: is told each repair once it is done. Raises StoreError.
+    """
+    done = Restored()
+    with Store(host, path).lock(create=False):
+        cell = _read(host, path)
+        done.errors += cell.store.warnings
+        closed = cell.repairs(guard=True)
+        open_to_devices = True
+        for part in cell.repairs(guard):
+            if part not in closed and not open_to_devices:
+                break
+            after = _carry_out(host, cell, _part(part), done, log)
+            if after is not cell and part in closed:
+                open_to_devices = False
+            if after is not cell and part == "links":
+                for name in sorted(after.stored.links):
+                    after = _carry_out(host, after, _link(name), done, log)
+            cell = after
+    return done
+
+
+def _carry_out(host: Host, cell: Cell, make: Callable[[Cell], Plan], done: Restored, log: Callable[[str], None]) -> Cell:
+    """Make one plan and carry it out. Returns the cell as it is then: the same one, or after an error one that is read anew."""
+    try:
+        plan = make(cell)
+        apply(host, plan)
+    except CellError as error:
+        if str(error) not in done.errors:
+            done.errors.append(str(error))
+        return _read(host, cell.store.path)
+    for line in plan.differences() or (["finished: what an earlier run had left undone"] if plan else []):
+        done.repairs.append(line)
+        log(line)
+    cell.take_for_done(plan)
+    return cell
+
+
+def _part(name: str) -> Callable[[Cell], Plan]:
+    return lambda cell: cell.repairs()[name]()
+
+
+def _link(name: str) -> Callable[[Cell], Plan]:
+    return lambda cell: cell.repair_links(name)
+
+
+def _read(host: Host, path: str) -> Cell:
+    """Read a cell for plans that are carried out on the host: they make no key, and are drafted before."""
+    draft = Draft(host)
+    return Cell(draft, Store(draft, path), predict=True)
