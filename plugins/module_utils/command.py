@@ -63,9 +63,9 @@ class Host:
         return shutil.which(tool, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin") is not None
 
     def read(self, path: str) -> str | None:
-        """Return the text of a file, or None where there is none; bytes that are no UTF-8 survive being written again."""
+        """Return the text of a file, or None where there is none; whatever bytes it has survive being written again."""
         try:
-            with open(self._real(path), encoding="utf-8", errors="surrogateescape") as file:
+            with open(self._real(path), encoding="utf-8", errors="surrogateescape", newline="") as file:
                 return file.read()
         except FileNotFoundError:
             return None
@@ -95,7 +95,7 @@ class Host:
                 os.chmod(folder, 0o755 if mode & 0o004 else 0o700)
             try:
                 handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
-                with os.fdopen(handle, "w", encoding="utf-8", errors="surrogateescape") as file:
+                with os.fdopen(handle, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
                     os.fchmod(file.fileno(), mode)
                     file.write(text)
                     file.flush()

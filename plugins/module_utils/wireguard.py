@@ -18,6 +18,7 @@ from .errors import BadInput, CommandFailed
 from .networks import sort_key
 from .plan import Plan, Remove, Run, Write
 from .routing import MAIN, Route, batch
+from .units import drop_in_path
 
 CONFIG_DIR = "/etc/wireguard"
 WANTS_DIR = "/etc/systemd/system/multi-user.target.wants"
@@ -278,8 +279,9 @@ def plan_removal(host: Host, name: str, observed: Interface | None) -> Plan:
             plan.steps.append(Run(("ip", "link", "del", "dev", name), ok=(0, 1)))
     elif observed is not None:
         plan.steps.append(Run(("wg-quick", "down", name)))
-    if host.exists(config_path(name)):
-        plan.steps.append(Remove(config_path(name)))
+    for path in (config_path(name), drop_in_path(name)):
+        if host.exists(path):
+            plan.steps.append(Remove(path))
     if plan:
         plan.effects += [lambda seen: seen.take_down(name), lambda seen: seen.host.remove(_wants(unit))]
         plan.describe([f"{name}: there"], [])

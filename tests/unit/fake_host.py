@@ -191,7 +191,7 @@ class FakeHost(Host):
         self.add_link("lo", "127.0.0.1/8", "::1/128")
         self.add_link("eth0", "203.0.113.11/24", "2001:db8:113::11/64")
         self.routes += [Route(4, "0.0.0.0/0", "eth0", via="203.0.113.254"), Route(6, "::/0", "eth0", metric=1024, via="2001:db8:113::254")]
-        for unit in self.list(WANTS):
+        for unit in (name for name in self.list(WANTS) if name.startswith("wg-quick@")):
             self.by_hand(f"systemctl restart {unit.removesuffix('.service')}")
 
     def add_link(self, name: str, *addresses: str, kind: str = "ether") -> None:
@@ -241,7 +241,9 @@ class FakeHost(Host):
                     lines += [f"{_tool(family)}{variant} {name} {chain} {table.policies[chain]}"] if table.policies[chain] != "ACCEPT" else []
                     lines += [f"{_tool(family)}{variant} {name} {chain} {number:03} {_render(rule)}" for number, rule in enumerate(rules)]
         if files:
-            lines += [f"file {path} {mode:04o} {hashlib.sha256(text.encode()).hexdigest()[:8]}" for path, (mode, text) in self.files.items()]
+            lines += [
+                f"file {path} {mode:04o} {hashlib.sha256(text.encode('utf-8', 'surrogateescape')).hexdigest()[:8]}" for path, (mode, text) in self.files.items()
+            ]
         return "".join(f"{line}\n" for line in sorted(lines))
 
     # What the engine calls
@@ -529,6 +531,19 @@ class FakeHost(Host):
             raise
 
     def _systemctl(self, words: list[str], stdin: str) -> str:
+        if words == ["daemon-reload"]:
+            self._step("systemctl daemon-reload", lambda: None)
+            return ""
+        if words[0] == "enable" and words[-1].startswith("pic-cell-"):
+            self._step(f"systemctl {' '.join(words)}", lambda: self._enable(words[1:]))
+            return ""
+        if words[:2] == ["is-active", "--quiet"] and len(words) == 3:
+            if words[2] not in self.active:
+                raise Refused(3, "")
+            return ""
+        if words[0] == "start" and words[1:] == ["pic-cell-restore.timer"]:
+            self._step(f"systemctl {' '.join(words)}", lambda: self.active.add(words[1]))
+            return ""
         verb, unit, path = words[0], words[-1], f"{WANTS}/{words[-1]}.service"
         name = unit.partition("@")[2]
         assert unit.startswith("wg-quick@"), unit
@@ -550,6 +565,14 @@ class FakeHost(Host):
         else:
             raise AssertionError(f"the fake host does not know: systemctl {words}")
         return ""
+
+    def _enable(self, names: list[str]) -> None:
+        for name in names:
+            text = self.read(f"/etc/systemd/system/{name}")
+            if text is None:
+                raise Refused(1, f"Failed to enable unit: Unit file {name} does not exist.")
+            for target in (target for line in text.splitlines() if line.startswith("WantedBy=") for target in line.partition("=")[2].split()):
+                self.files[f"/etc/systemd/system/{target}.wants/{name}"] = (0o644, "")
 
     # iptables
 

@@ -1,0 +1,100 @@
+# Copyright (c) the pic.cells contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The on-cell program as one file, and the plan that installs it with its units."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import pkgutil
+import shlex
+import zipfile
+from collections.abc import Mapping
+from typing import Any
+
+from . import cli, units
+from .plan import Plan, Run, Write
+from .reconcile import Cell
+from .store import STATE_DIR
+
+PROGRAM = "/usr/local/lib/pic-cells/pic-cell.pyz"
+LAUNCHER = "/usr/local/bin/pic-cell"
+
+_PACKAGE = "pic_cells"
+_NOT_ON_THE_CELL = ("module",)  # needs Ansible
+_SHEBANG = b"#!/usr/bin/env python3\n"
+_MAIN = f"import sys\n\nfrom {_PACKAGE}.{cli.__name__.rpartition('.')[2]} import main\n\nsys.exit(main())\n"
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # the first date that a zip file can hold
+_ACTIVE = (0, 3, 4)  # systemctl is-active: active, not active, no such unit
+
+
+def sources() -> dict[str, bytes]:
+    """Return the engine's own files by module name, from wherever it runs: a folder, or the zip file that Ansible sends."""
+    package = importlib.import_module(str(__package__))
+    names = sorted(found.name for found in pkgutil.iter_modules(package.__path__) if found.name not in _NOT_ON_THE_CELL)
+    return {name: _source(f"{package.__name__}.{name}") for name in names}
+
+
+def _source(module: str) -> bytes:
+    found: Any = importlib.util.find_spec(module)
+    data: bytes = found.loader.get_data(found.origin)
+    return data
+
+
+def build(files: Mapping[str, bytes]) -> bytes:
+    """Return the program: a zip file that Python runs; the same bytes for the same sources, wherever it is made."""
+    entries = {"__main__.py": _MAIN.encode(), f"{_PACKAGE}/__init__.py": b"", **{f"{_PACKAGE}/{name}.py": text for name, text in files.items()}}
+    out = io.BytesIO()
+    out.write(_SHEBANG)
+    with zipfile.ZipFile(out, "w") as archive:
+        for name in sorted(entries):
+            entry = zipfile.ZipInfo(name, _EPOCH)
+            entry.create_system, entry.external_attr = 3, 0o644 << 16  # a file of Unix, rw-r--r--
+            archive.writestr(entry, entries[name])  # stored: what compression makes differs by version
+    return out.getvalue()
+
+
+def plan_agent(cell: Cell, interpreter: str, program: bytes) -> Plan:
+    """Plan the program, and where systemd runs its units.
+
+    interpreter: the Python that runs it, as long as that is there. program: what build() returned.
+    """
+    host, plan = cell.host, Plan()
+    executables = {PROGRAM: program.decode("utf-8", "surrogateescape"), LAUNCHER: _launcher(interpreter, cell.store.path)}
+    for path, text in executables.items():
+        plan.extend(_plan_file(cell, path, text, 0o755))
+    if not host.exists("/run/systemd/system"):
+        return plan
+    wanted = units.files(LAUNCHER)
+    for interface in (cell.stored.cell.interface, *cell.stored.link_interface_names()):
+        wanted[units.drop_in_path(interface)] = units.drop_in()
+    changed = Plan()
+    for path, text in wanted.items():
+        changed.extend(_plan_file(cell, path, text, 0o644))
+    plan.extend(changed)
+    if changed:
+        plan.steps.append(Run(("systemctl", "daemon-reload")))
+    if not all(host.exists(path) for path in units.links()):
+        plan.steps.append(Run(("systemctl", "enable", units.RESTORE, units.TIMER)))
+        plan.describe(["restore: not at boot, not on a timer"], ["restore: at boot, on a timer, and when what removes rules starts"])
+    if host.run(["systemctl", "is-active", "--quiet", units.TIMER], ok=_ACTIVE).rc:
+        plan.steps.append(Run(("systemctl", "start", units.TIMER)))
+        plan.describe([f"{units.TIMER}: not running"], [f"{units.TIMER}: running"])
+    return plan
+
+
+def _plan_file(cell: Cell, path: str, text: str, mode: int) -> Plan:
+    plan = Plan()
+    found = cell.host.read(path)
+    if found != text:
+        plan.steps.append(Write(path, text, mode))
+        plan.describe([] if found is None else [f"{path}: as before"], [f"{path}: as wanted"])
+    return plan
+
+
+def _launcher(interpreter: str, state_dir: str) -> str:
+    """Return the command: Python without the user's own settings, the system's where the given one has gone in an upgrade."""
+    arguments = "" if state_dir == STATE_DIR else f" --state-dir {shlex.quote(state_dir)}"
+    python = shlex.quote(interpreter)
+    return f'#!/bin/sh\n# Kept by pic.cells.\npython={python}\n[ -x "$python" ] || python=python3\nexec "$python" -I {PROGRAM}{arguments} "$@"\n'

@@ -1,0 +1,114 @@
+# Copyright (c) the pic.cells contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The on-cell program as one file, and how it is installed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+from ansible_collections.pic.cells.plugins.module_utils import agent, units
+from ansible_collections.pic.cells.plugins.module_utils.command import Host
+from ansible_collections.pic.cells.tests.unit.world import World, call, three_cells
+
+ENGINE = Path(agent.__file__).parent
+
+
+def test_the_program_is_the_same_bytes_whoever_makes_it() -> None:
+    files = agent.sources()
+    assert agent.build(files) == agent.build(dict(reversed(files.items())))
+    assert sorted(files) == sorted(path.stem for path in ENGINE.glob("*.py") if path.stem not in ("module", "__init__"))
+
+
+def test_whatever_ansible_sends_along_is_the_whole_program(tmp_path: Path) -> None:
+    """Ansible sends what the module's imports lead to, in a zip file; a file that none of them names would be missing on the cell."""
+    imported = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            f"import sys; import {agent.__name__}; print(*[n.rpartition('.')[2] for n in sys.modules if n.startswith({agent.__package__!r} + '.')])",
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert sorted(imported.stdout.split()) == sorted(agent.sources())
+    archive = tmp_path / "sent.zip"
+    with zipfile.ZipFile(archive, "w") as sent:
+        for package in ("one", "one/two"):
+            sent.writestr(f"{package}/__init__.py", "")
+        for name in (*agent.sources(), "module"):
+            sent.write(ENGINE / f"{name}.py", f"one/two/{name}.py")
+    code = f"import sys; sys.path.insert(0, {str(archive)!r}); from one.two.agent import build, sources; sys.stdout.buffer.write(build(sources()))"
+    made = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    assert made.stdout == agent.build(agent.sources())
+
+
+def test_the_program_runs(tmp_path: Path, real: Host) -> None:
+    """As a file of its own, without the collection, with nothing but Python."""
+    real.write("/pic-cell.pyz", agent.build(agent.sources()).decode("utf-8", "surrogateescape"), 0o755)
+    path = tmp_path / "pic-cell.pyz"
+    assert path.read_bytes() == agent.build(agent.sources())
+    assert real.read("/pic-cell.pyz") == path.read_bytes().decode("utf-8", "surrogateescape")
+    environment = {"PATH": os.environ["PATH"]}
+    done = subprocess.run([sys.executable, "-I", str(path), "--help"], capture_output=True, text=True, env=environment, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "exit codes" in done.stdout
+    done = subprocess.run([str(path), "--state-dir", str(tmp_path / "none"), "restore"], capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("pic-cell: This ")
+
+
+def test_it_is_installed_with_its_units(linked: World) -> None:
+    host = linked["cella"]
+    assert host.files[agent.PROGRAM] == (0o755, agent.build(agent.sources()).decode("utf-8", "surrogateescape"))
+    mode, launcher = host.files[agent.LAUNCHER]
+    assert (mode, launcher.splitlines()[2]) == (0o755, f"python={sys.executable}")
+    assert units.TIMER in host.active
+    for path in (*units.files(agent.LAUNCHER), *units.links(), *map(units.drop_in_path, ("wg0", "pic-cellb", "pic-cellc"))):
+        assert host.exists(path), path
+    assert host.read(units.drop_in_path("wg0")) == units.drop_in()
+
+
+def test_a_host_without_systemd_gets_the_program_alone(tmp_path: Path) -> None:
+    world = World(tmp_path, three_cells())
+    for host in world.hosts.values():
+        host.remove("/run/systemd/system/x")
+    world.site()
+    assert [path for path in world["cella"].files if "systemd" in path] == []
+    assert world["cella"].exists(agent.LAUNCHER)
+
+
+def test_another_folder_for_the_records(linked: World) -> None:
+    linked.inventory["cella"]["cell_state_dir"] = "/srv/a cell"
+    linked.site()
+    assert "--state-dir '/srv/a cell' \"$@\"" in linked["cella"].files[agent.LAUNCHER][1]
+
+
+def test_what_is_missing_is_installed_again_and_no_more(linked: World) -> None:
+    host = linked["cella"]
+    cases = {
+        agent.PROGRAM: [f"write {agent.PROGRAM}"],
+        f"{units.SYSTEM}/{units.GUARD}": [f"write {units.SYSTEM}/{units.GUARD}", "systemctl daemon-reload"],
+        f"{units.SYSTEM}/docker.service.wants/{units.RESTORE}": [f"systemctl enable {units.RESTORE} {units.TIMER}"],
+    }
+    for path, steps in cases.items():
+        del host.files[path]
+        host.reset()
+        predicted = call("pic_cell_agent", host, {}, check=True)
+        assert host.steps == []
+        result = call("pic_cell_agent", host, {})
+        assert (host.steps, result["diff"], result["changed"]) == (steps, predicted["diff"], True)
+        assert not call("pic_cell_agent", host, {})["changed"]
+    host.active.remove(units.TIMER)
+    assert call("pic_cell_agent", host, {})["diff"] == {"before": f"{units.TIMER}: not running\n", "after": f"{units.TIMER}: running\n"}
+
+
+def test_an_unlinked_cell_leaves_no_unit_that_waits_for_the_guard(linked: World) -> None:
+    linked.job("unlink", cell="cella", remote_cell="cellb")
+    assert not linked["cella"].exists(units.drop_in_path("pic-cellb"))
+    assert linked["cella"].exists(units.drop_in_path("pic-cellc"))
