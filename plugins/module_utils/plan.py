@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Union
@@ -81,12 +82,13 @@ class Plan:
         self.describe(other.before, other.after)
 
     def differences(self) -> list[str]:
-        """Return what the host lacks and what it has too much, a line each; none where nothing changes."""
+        """Return what the host lacks, has too much, or has in another order, a line each; none where nothing changes."""
         if not self:
             return []
-        lines = [f"missing: {line}" for line in sorted(set(self.after) - set(self.before))]
-        lines += [f"surplus: {line}" for line in sorted(set(self.before) - set(self.after))]
-        return lines
+        lines = [f"missing: {line}" for line in sorted(Counter(self.after) - Counter(self.before))]
+        lines += [f"surplus: {line}" for line in sorted(Counter(self.before) - Counter(self.after))]
+        lines = lines or [f"misplaced: {after}" for before, after in zip(self.before, self.after) if before != after]
+        return lines or ["unfinished: what an earlier run had left undone"]
 
     def diff(self) -> dict[str, str]:
         """Return the difference as Ansible prints it; no lines where nothing changes."""

@@ -57,7 +57,7 @@ def _carry_out(host: Host, cell: Cell, make: Callable[[Cell], Plan], done: Resto
         if str(error) not in done.errors:
             done.errors.append(str(error))
         return _read(host, cell.store.path)
-    for line in plan.differences() or (["finished: what an earlier run had left undone"] if plan else []):
+    for line in plan.differences():
         done.repairs.append(line)
         log(line)
     cell.take_for_done(plan)

@@ -40,6 +40,7 @@ KINDS = {
     "exit_relay": ("trixie", "legacy"),
     "neighbours": ("trixie", "nft"),
     "prediction": ("bookworm", "legacy"),
+    "restore": ("bookworm", "nft"),
     "share": ("bookworm", "legacy"),
     "unlink": ("trixie", "legacy"),
 }

@@ -193,6 +193,7 @@ class FakeHost(Host):
         self.routes += [Route(4, "0.0.0.0/0", "eth0", via="203.0.113.254"), Route(6, "::/0", "eth0", metric=1024, via="2001:db8:113::254")]
         for unit in (name for name in self.list(WANTS) if name.startswith("wg-quick@")):
             self.by_hand(f"systemctl restart {unit.removesuffix('.service')}")
+        self.active.update(self.list(WANTS.replace("multi-user", "timers")))
 
     def add_link(self, name: str, *addresses: str, kind: str = "ether") -> None:
         """Add an interface, up."""

@@ -1,0 +1,267 @@
+# Copyright (c) the pic.cells contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A cell brought back from its records alone: after a reboot, after damage, after an end at any step."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.pic.cells.tests.unit.fake_host import WANTS, FakeHost, Killed, made_key
+from ansible_collections.pic.cells.tests.unit.test_faults import leaks
+from ansible_collections.pic.cells.tests.unit.test_reconcile import damages
+from ansible_collections.pic.cells.tests.unit.world import World, device_key, foreign, furnish, program, three_cells
+
+PHONE = device_key("phone")
+TUNNELS = ("wg0", "pic-cellb", "pic-cellc")
+
+
+@pytest.fixture(scope="session")
+def _cell(tmp_path_factory: pytest.TempPathFactory) -> FakeHost:
+    world = World(tmp_path_factory.mktemp("restore"), three_cells())
+    furnish(world["cella"])
+    world.site()
+    world.reset()
+    return world["cella"]
+
+
+@pytest.fixture
+def cell(_cell: FakeHost) -> FakeHost:
+    """Return a cell that is set up beside others' software."""
+    return _cell.fork()
+
+
+def rebooted(cell: FakeHost) -> FakeHost:
+    """Return a cell whose kernel has just come up, before systemd starts anything."""
+    twin = cell.fork()
+    wanted = {path: file for path, file in twin.files.items() if path.startswith(WANTS)}
+    for path in wanted:
+        del twin.files[path]
+    twin.boot()
+    twin.files.update(wanted)
+    return twin
+
+
+def ours(host: FakeHost) -> list[str]:
+    """Return all that a host holds of ours; foreign things are not put back by us."""
+    others = set(foreign(host))
+    lines = re.sub(r"(FORWARD|INPUT|OUTPUT|POSTROUTING) \d+", r"\1", host.text()).splitlines()
+    return [line for line in lines if line not in others]
+
+
+def start_units(host: FakeHost) -> None:
+    """Do what systemd does at boot between guard and restore."""
+    for name in TUNNELS:
+        host.by_hand(f"systemctl restart wg-quick@{name}")
+
+
+@contextlib.contextmanager
+def watched(host: FakeHost) -> Iterator[list[str]]:
+    """Look before each step whether a routed device can go direct."""
+    found: list[str] = []
+    host.watch = lambda step: found.extend(f"{leak} before {step}" for leak in leaks(host, host, host) if "wg0" in host.wg)
+    yield found
+    host.watch = None
+
+
+def test_whatever_is_damaged_is_put_back_and_nothing_else_is_touched(cell: FakeHost) -> None:
+    wanted, others = cell.text(), foreign(cell)
+    for name, _modules, damage in damages(cell):
+        if any(word in name for word in ("FORWARD", "INPUT", "OUTPUT", "POSTROUTING", "DOCKER")):
+            continue  # of these chains only the jumps are ours
+        if name == "wg0 without peers":
+            continue  # one of them was somebody else's
+        twin = cell.fork()
+        damage(twin)
+        assert program(twin, "check")[0] == 3, name
+        rc, out, err = program(twin, "restore")
+        assert (rc, err) == (0, ""), name
+        assert out.splitlines() != [], name
+        assert (twin.text(), foreign(twin)) == (wanted, others), name
+        assert program(twin, "check") == (0, "", ""), name
+
+
+def test_each_jump_is_put_back(cell: FakeHost) -> None:
+    wanted = cell.text()
+    for family, table in ((family, table) for family in (4, 6) for table in ("filter", "nat", "mangle")):
+        for chain, rules in cell.tables[cell.default, family][table].rules.items():
+            for number, rule in enumerate(rules):
+                if rule[-1].startswith("PIC-") and not chain.startswith("PIC-"):
+                    twin = cell.fork()
+                    twin.tables[twin.default, family][table].rules[chain].pop(number)
+                    rc, out, _err = program(twin, "restore")
+                    assert (rc, out) == (0, f"missing: IPv{family} {table}: {chain} -j {rule[-1]}\n")
+                    assert twin.text() == wanted
+
+
+def test_a_quiet_host_is_only_read(cell: FakeHost) -> None:
+    wanted = cell.text()
+    asked = []
+    for _run in range(50):
+        assert program(cell, "restore") == (0, "", "")
+        asked.append(len(cell.log))
+    assert (cell.steps, cell.text()) == ([], wanted)
+    assert len({after - before for before, after in zip(asked, asked[1:])}) == 1
+
+
+def test_a_quiet_host_is_only_read_a_thousand_times(tmp_path: Path) -> None:
+    world = World(tmp_path, {"cella": {"cell_networks": ["10.0.0.1/24"], "cell_peers": [{"name": "phone", "public_key": PHONE, "addresses": ["10.0.0.2"]}]}})
+    world.site()
+    world.reset()
+    for _run in range(1000):
+        assert program(world["cella"], "restore") == (0, "", "")
+    assert world.steps() == {}
+
+
+def test_the_guard_closes_all_ways_before_the_interfaces_are_there_and_restore_completes_it(cell: FakeHost) -> None:
+    twin = rebooted(cell)
+    rc, _out, err = program(twin, "restore", "--guard")
+    assert (rc, err) == (0, "")
+    assert twin.wg == {}
+    assert leaks(twin, twin, twin) == []
+    assert any(route.dst == "10.0.1.0/24" and route.dev is None for route in twin.routes), "no wall behind a link's network"
+    twin.reset()
+    assert program(twin, "restore", "--guard") == (0, "", "")
+    assert twin.steps == []
+    start_units(twin)
+    assert leaks(twin, twin, twin) == []
+    with watched(twin) as found:
+        assert program(twin, "restore")[0] == 0
+    assert found == []
+    assert ours(twin) == ours(cell)
+
+
+def test_one_command_is_enough_where_nothing_starts_the_interfaces(tmp_path: Path) -> None:
+    world = World(tmp_path, three_cells())
+    for host in world.hosts.values():
+        host.remove("/run/systemd/system/x")
+    world.site()
+    host = world["cella"]
+    wanted = host.text()
+    host.boot()
+    with watched(host) as found:
+        rc, _out, err = program(host, "restore")
+    assert (rc, err, found) == (0, "", [])
+    assert host.text() == wanted
+
+
+@pytest.mark.parametrize("units", [False, True], ids=["before the units", "after the units"])
+def test_an_end_at_any_step_is_made_good_by_the_next_run(cell: FakeHost, units: bool) -> None:
+    def begun() -> FakeHost:
+        twin = rebooted(cell)
+        if units:
+            start_units(twin)
+        twin.reset()
+        return twin
+
+    whole = begun()
+    for words in (("restore", "--guard"), ("restore",)):
+        assert program(whole, *words)[0] == 0
+    for number in range(1, len(whole.steps) + 1):
+        twin = begun()
+        twin.fail_at, twin.kill = number, True
+        with pytest.raises(Killed):
+            for words in (("restore", "--guard"), ("restore",)):
+                program(twin, *words)
+        case = f"ended after {twin.steps}"
+        twin.reset()
+        with watched(twin) as found:
+            rc, _out, err = program(twin, "restore")
+        assert (rc, err) == (0, ""), case
+        assert ours(twin) == ours(cell), case
+        assert units or found == [], case
+
+
+def test_where_the_ways_cannot_be_closed_no_device_is_let_in(cell: FakeHost) -> None:
+    twin = rebooted(cell)
+    twin.missing.add("iptables")
+    rc, _out, err = program(twin, "restore")
+    assert rc == 1
+    assert "Install the package 'iptables'" in err
+    assert twin.wg == {}
+
+
+def test_one_link_that_cannot_be_keeps_no_other_from_coming_back(cell: FakeHost) -> None:
+    for name in ("pic-cellb", "pic-cellc"):
+        cell.drop_link(name)
+    cell.files["/etc/wireguard/pic-cellb.conf"] = (0o600, cell.files["/etc/wireguard/pic-cellb.conf"][1])
+    cell.add_link("pic-cellb")  # somebody else's, of this name
+    rc, _out, err = program(cell, "restore")
+    assert rc == 1
+    assert "Interface 'pic-cellb' of link 'cellb' is there but is not WireGuard" in err
+    assert "pic-cellc" in cell.wg
+    cell.drop_link("pic-cellb")
+    assert program(cell, "restore")[0] == 0
+    assert "pic-cellb" in cell.wg
+
+
+# Records that cannot be read
+
+
+def test_without_link_records_nothing_is_allowed_and_no_tunnel_is_lost(cell: FakeHost) -> None:
+    tunnels = {name: cell.wg[name] for name in TUNNELS}
+    cell.files["/var/lib/pic/cell_links.json"] = (0o600, "{")
+    rc, out, err = program(cell, "restore")
+    assert rc == 1
+    assert "/var/lib/pic/cell_links.json cannot be read" in err
+    assert any("PIC-S-cellb" in line for line in out.splitlines())
+    assert "PIC-S-cellb" not in cell.tables[cell.default, 4]["filter"].rules
+    assert {name: cell.wg[name] for name in TUNNELS} == tunnels
+    assert any(route.dst == "10.0.1.0/24" and route.dev is None for route in cell.routes)
+    assert leaks(cell, cell, cell) == []
+    assert cell.read("/var/lib/pic/cell_links.json") == "{"
+    cell.reset()
+    assert program(cell, "restore")[0] == 1
+    assert cell.steps == []
+
+
+def test_without_the_registry_every_device_is_kept_from_the_uplink(cell: FakeHost) -> None:
+    twin = rebooted(cell)
+    twin.files["/var/lib/pic/peer_registry.json"] = (0o600, '{"peers": "garbage"}')
+    rc, _out, err = program(twin, "restore", "--guard")
+    assert rc == 1
+    assert "/var/lib/pic/peer_registry.json cannot be read" in err
+    assert twin.chain(4, "PIC-ROUTED") == ["-s 10.0.0.0/24 -j PIC-HOME"]
+    assert twin.chain(6, "PIC-ROUTED") == ["-s fd00:a::/64 -j PIC-HOME"]
+
+
+def test_without_the_cells_own_record_nothing_is_done(cell: FakeHost) -> None:
+    for text in ("", "[]", "{}"):
+        cell.files["/var/lib/pic/cell.json"] = (0o600, text)
+        for words in (("restore", "--guard"), ("restore",), ("check",)):
+            rc, _out, err = program(cell, *words)
+            assert rc == 1, text
+            assert "cell.json" in err or "is no cell" in err
+    assert cell.steps == []
+
+
+def test_no_key_is_ever_made(cell: FakeHost) -> None:
+    wanted = cell.text()
+    cell.remove("/var/lib/pic/identity.key")
+    assert program(cell, "restore")[0] == 0
+    assert cell.text() == wanted, "the interface still had the key"
+    twin = rebooted(cell)
+    for path in ("/var/lib/pic/identity.key", "/etc/wireguard/wg0.conf"):
+        twin.remove(path)
+    twin.reset()
+    rc, _out, err = program(twin, "restore")
+    assert rc == 1
+    assert "The cell's key /var/lib/pic/identity.key is gone" in err
+    assert ["wg", "genkey"] not in twin.log
+    assert leaks(twin, twin, twin) == []
+
+
+def test_what_an_interrupted_run_had_left_undone_is_finished_and_struck_out(cell: FakeHost) -> None:
+    key = made_key("a device that has gone")
+    cell.by_hand("wg addconf wg0 /dev/stdin", f"[Peer]\nPublicKey = {key}\nAllowedIPs = 10.0.0.9/32\n")
+    note = json.loads(cell.read("/var/lib/pic/leaving.json") or '{"devices": [], "links": [], "exits": [], "flows": []}')
+    cell.files["/var/lib/pic/leaving.json"] = (0o600, json.dumps({**note, "devices": [key]}))
+    assert program(cell, "restore")[0] == 0
+    assert key not in cell.wg["wg0"].peers
+    assert json.loads(cell.read("/var/lib/pic/leaving.json") or "{}")["devices"] == []
