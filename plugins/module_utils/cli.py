@@ -10,12 +10,13 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from . import status
+from . import explain, status
 from .command import Draft, Host
 from .errors import CellError
+from .networks import parse_address
 from .reconcile import Cell
 from .restore import restore
 from .store import STATE_DIR, Store
@@ -135,9 +136,26 @@ def _status(host: Host, store: Store, given: argparse.Namespace) -> int:
     return OK
 
 
+def _explain_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("peer", metavar="PEER", help="the device's name")
+    parser.add_argument("--to", metavar="ADDRESS", help="where the packet goes; somewhere in the internet where it is left out")
+
+
+def _explain(host: Host, store: Store, given: argparse.Namespace) -> int:
+    draft = Draft(host)
+    with store.lock(create=False):
+        cell = Cell(draft, Store(draft, store.path), predict=True)
+        to = None if given.to is None else str(parse_address(given.to, "--to"))
+        ways = explain.explain(cell, given.peer, to)
+        facts = {"peer": given.peer, "route_via": cell.stored.peers[given.peer].route_via, "ways": [asdict(way) for way in ways]}
+        _print(given, facts, explain.words(cell, given.peer, ways))
+    return OK
+
+
 # In the order of the help.
 COMMANDS: tuple[Command, ...] = (
     Command("restore", "put back whatever is missing, and start what is not running", _restore, _guard_argument),
     Command("check", "say what in the kernel differs from the records; change nothing", _check),
     Command("status", "say how links and devices are doing", _status),
+    Command("explain", "say which way a device's packets go, why, and where they would be dropped", _explain, _explain_arguments),
 )

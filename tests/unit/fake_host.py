@@ -332,6 +332,8 @@ class FakeHost(Host):
                 except Refused as refusal:
                     raise Refused(111 if refusal.rc == 111 else 1, f"{refusal.message}\nCommand failed -:{number}") from None
             return ""
+        if words[:4] == ["-N", "-json", "route", "get"] and family and words[5::2] == ["from", "iif"] and len(words) == 9:
+            return json.dumps([self._route_to(family, words[4], words[6])])
         if words[:1] == ["rule"] or words[:1] == ["route"]:  # PostUp, and tests
             self._ip_change(family, words)
             return ""
@@ -346,6 +348,21 @@ class FakeHost(Host):
         if words == ["-N", "-json", "route", "show", "table", "all"] and family:
             return json.dumps([route.show() for route in self.routes if route.family == family])
         raise AssertionError(f"the fake host does not know: ip {words}")
+
+    def _route_to(self, family: int, to: str, source: str) -> dict[str, Any]:
+        """Look a destination up as the kernel does for a packet that comes in from a source."""
+        for rule in self.rules[family]:
+            if rule.src not in ("all", source):
+                continue
+            if rule.table is None:
+                break
+            fitting = [route for route in self.routes if route.family == family and route.table == rule.table and _covers(route.dst, to)]
+            fitting.sort(key=lambda route: (-ipaddress.ip_network(route.dst).prefixlen, route.metric))
+            if fitting and not (rule.suppress is not None and ipaddress.ip_network(fitting[0].dst).prefixlen <= rule.suppress):
+                if fitting[0].dev is None:
+                    break
+                return {"dst": to, "from": source, "dev": fitting[0].dev, **({} if rule.table == MAIN else {"table": str(rule.table)})}
+        raise Refused(2, "RTNETLINK answers: No route to host")
 
     def _show_link(self, name: str, link: Link) -> dict[str, Any]:
         infos = []
@@ -690,6 +707,10 @@ def _sections(text: str) -> tuple[dict[str, list[str]], list[dict[str, str]]]:
             assert header == "[peer]" and name.lower() in ("publickey", "presharedkey", "allowedips", "endpoint", "persistentkeepalive"), line
             peers[-1][name.lower()] = value
     return interface, peers
+
+
+def _covers(network: str, address: str) -> bool:
+    return ipaddress.ip_address(address) in ipaddress.ip_network(network)
 
 
 def _save(name: str, table: Table) -> str:
