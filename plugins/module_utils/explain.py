@@ -5,15 +5,17 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from .errors import BadInput
 from .firewall import ROUTED
 from .iptables import Saved
-from .networks import host_networks
-from .reconcile import EVERYWHERE, Cell
-from .records import Link, Peer
+from .networks import HOME, host_networks
+from .reconcile import Cell
+from .records import DIRECT, Link, Peer
 from .routing import MAIN
 from .wireguard import Interface
 
@@ -59,7 +61,7 @@ def words(cell: Cell, name: str, ways: list[Way]) -> list[str]:
 
 def _follow(cell: Cell, peer: Peer, address: str, family: int, to: str) -> Way:
     way = Way(address)
-    way.verdict = _into_the_cell(cell, peer, address, way) or _through_routing(cell, peer, family, to, way) or _out_of_the_cell(cell, peer, family, way)
+    way.verdict = _into_the_cell(cell, peer, address, way) or _through_routing(cell, peer, family, to, way) or _out_of_the_cell(cell, peer, family, to, way)
     way.leaves = not way.verdict.startswith("dropped")
     return way
 
@@ -117,31 +119,38 @@ def _why_no_way(cell: Cell, peer: Peer, family: int) -> str:
     return "a rule or a route is missing; 'pic-cell restore' puts it back"
 
 
-def _out_of_the_cell(cell: Cell, peer: Peer, family: int, way: Way) -> str:
-    """Look at the firewall and, on an exit link, at its tunnel; return how the way ends."""
+def _out_of_the_cell(cell: Cell, peer: Peer, family: int, to: str, way: Way) -> str:
+    """Look at the firewall and, on a link, at its tunnel; return how the way ends."""
     walls = _walls(cell, family, way)
-    link = next((link for link in cell.stored.links.values() if link.interface == way.by), None)
-    if link is None or way.by == cell.stored.cell.interface:
-        if peer.route_via is None:
-            return f"leaves by {way.by}, directly" if walls else f"leaves by {way.by}, directly, if the rules of others let it"
-        if walls:
-            return f"dropped: the routing would let it out by {way.by}, the firewall does not; 'pic-cell restore' mends the routing"
-        return f"leaves by {way.by}, DIRECTLY, although it is routed via {peer.route_via}: rules are missing; 'pic-cell restore' puts them back"
-    interface = cell.observed.wireguard[str(link.interface)]
-    return _through_the_tunnel(cell, peer, link, interface, family, way)
+    link = next((link for link in cell.stored.links.values() if link.interface == way.by and way.by != cell.stored.cell.interface), None)
+    if link is not None:
+        return _through_the_tunnel(cell, peer, link, to, way)
+    others = "" if walls else ", if the rules of others let it"
+    if way.by == cell.stored.cell.interface or _holds(HOME[family], to):
+        return f"stays in this cell's own networks, by {way.by}{others}"
+    if peer.route_via is None:
+        return f"leaves by {way.by}, directly{others}"
+    if walls:
+        return f"dropped: the routing would let it out by {way.by}, the firewall does not; 'pic-cell restore' mends the routing"
+    return f"leaves by {way.by}, DIRECTLY, although it is routed via {peer.route_via}: rules are missing; 'pic-cell restore' puts them back"
 
 
-def _through_the_tunnel(cell: Cell, peer: Peer, link: Link, interface: Interface, family: int, way: Way) -> str:
-    other = interface.peers.get(str(link.public_key))
+def _through_the_tunnel(cell: Cell, peer: Peer, link: Link, to: str, way: Way) -> str:
+    other = cell.observed.wireguard.get(str(link.interface), Interface("")).peers.get(str(link.public_key))
     if other is None:
-        return f"dropped: {interface.name} does not know cell {link.name}"
-    way.found.append(f"exit {link.name}: {'offers an exit' if link.remote_exit_offered else 'offers no exit'}; {_age(cell, other.handshake)}")
-    if EVERYWHERE[family == 6] not in other.allowed_ips:
-        return f"dropped: WireGuard sends cell {link.name} only its own networks; 'pic-cell restore' mends it"
+        return f"dropped: {link.interface} does not know cell {link.name}"
+    way.found.append(f"cell {link.name}: {'offers an exit' if link.remote_exit_offered else 'offers no exit'}; {_age(cell, other.handshake)}")
+    if not _holds(other.allowed_ips, to):
+        return f"dropped: WireGuard does not send cell {link.name} what goes there; 'pic-cell restore' mends it"
     if not other.handshake or cell.now - other.handshake > SILENT:
         return f"dropped: the tunnel to cell {link.name} is silent; it is off, or cannot be reached"
-    other_way = "" if link.name == peer.route_via else f", although the records say {peer.route_via or 'direct'}"
-    return f"leaves by cell {link.name}{other_way}"
+    if _holds(link.networks, to):
+        return f"goes to cell {link.name}, which decides what it shares"
+    return f"leaves by cell {link.name}{'' if link.name == peer.route_via else f', although the records say {peer.route_via or DIRECT}'}"
+
+
+def _holds(networks: Iterable[object], address: str) -> bool:
+    return any(ipaddress.ip_address(address) in ipaddress.ip_network(str(network)) for network in networks)
 
 
 def _walls(cell: Cell, family: int, way: Way) -> bool:

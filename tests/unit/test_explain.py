@@ -43,7 +43,7 @@ def test_the_whole_way_in_words(cell: FakeHost) -> None:
         "    the kernel sends 192.0.2.1 through pic-cellb by table 4200",
         "    firewall: our chains are there",
         "    firewall: the device is kept from the uplink",
-        "    exit cellb: offers an exit; last handshake 7 s ago",
+        "    cell cellb: offers an exit; last handshake 7 s ago",
         "fd00:a::2: leaves by cell cellb",
         "    device's tunnel: last handshake 7 s ago",
         "    rule 4000: main without defaults",
@@ -54,7 +54,7 @@ def test_the_whole_way_in_words(cell: FakeHost) -> None:
         "    the kernel sends 2001:db8::1 through pic-cellb by table 4200",
         "    firewall: our chains are there",
         "    firewall: the device is kept from the uplink",
-        "    exit cellb: offers an exit; last handshake 7 s ago",
+        "    cell cellb: offers an exit; last handshake 7 s ago",
     ]
 
 
@@ -102,7 +102,7 @@ def lose_default(host: FakeHost) -> None:
     [
         (lose_policy, "dropped: the routing would let it out by eth0, the firewall does not; 'pic-cell restore' mends the routing"),
         (lose_everything, "leaves by eth0, DIRECTLY, although it is routed via cellb: rules are missing; 'pic-cell restore' puts them back"),
-        (lose_exit_networks, "dropped: WireGuard sends cell cellb only its own networks; 'pic-cell restore' mends it"),
+        (lose_exit_networks, "dropped: WireGuard does not send cell cellb what goes there; 'pic-cell restore' mends it"),
         (silence, "dropped: the tunnel to cell cellb is silent; it is off, or cannot be reached"),
         (withdraw, "dropped: cell cellb offers no exit now"),
         (forget_phone, "dropped: wg0 does not know the device with this address"),
@@ -130,6 +130,8 @@ def test_another_destination(cell: FakeHost) -> None:
     cell.routes.append(Route(4, "172.17.0.0/16", "docker0"))
     out = program(cell, "explain", "phone", "--to", "172.17.0.5")[1]
     assert "the kernel sends 172.17.0.5 through docker0" in out
+    assert "10.0.0.2: stays in this cell's own networks, by docker0" in out
+    assert "10.0.0.2: goes to cell cellb, which decides what it shares" in program(cell, "explain", "phone", "--to", "10.0.1.7")[1]
     assert "fd00:a::2" not in out
 
 
