@@ -1,0 +1,218 @@
+# Copyright (c) the pic.cells contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Cells that come back by themselves: after a restart, sniffed from the first packet, and after damage."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import pytest
+
+import lab
+from lab import INTERNET, PREFIX, inside, podman
+from packets import Attached, Sniffer, reaches, seen_address
+from playbooks import run
+
+ADDRESSES = {cell.name: lab.NETWORKS["inet"].addresses(cell.at["inet"]) for cell in lab.CELLS}
+EXITS = {"phone-a1": "cellb", "phone-a2": "cellc", "phone-a3": "cella", "phone-b1": "cella"}
+# Seen by the internet itself, since a capture on the cell would end with it: whatever of A's phones comes by A's uplink, NATed or not.
+OF_A = " or ".join(f"src net {network}" for network in (*ADDRESSES["cella"], "10.0.0.0/24", "fd00:a::/64"))
+LEAK = f"({OF_A}) and (dst host {INTERNET[0]} or dst host {INTERNET[1]})"
+OFFER = """
+for to in {} {}; do ping -q -n -i 0.1 -w 100 $to & done
+end=$(($(date +%s) + 100))
+while [ $(date +%s) -lt $end ]; do curl -s -g -m 1 http://{}/; sleep 0.1; done
+"""
+PACKAGES = ("var/lib/pic", "etc/wireguard", "usr/local/lib/pic-cells", "usr/local/bin/pic-cell")
+
+
+def sh(host: str, script: str, check: bool = True) -> str:
+    return inside(host, "sh", "-c", script, check=check).stdout
+
+
+def within(seconds: float, what: Callable[[], bool]) -> bool:
+    """Tries until it is so, and tells whether it was in time."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if what():
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def leaves_by_its_exit(phone: str) -> bool:
+    return (seen_address(phone, 4), seen_address(phone, 6)) == ADDRESSES[EXITS[phone]]
+
+
+def state_of(cell: str) -> list[str]:
+    """All rules and policy rules in an order of their own, our routes, the interfaces."""
+    text = sh(
+        cell, "iptables-save; ip6tables-save; ip rule; ip -6 rule; for f in 4 6; do ip -$f route show table all proto 201; done; wg show interfaces | xargs -n1"
+    )
+    return sorted(line for line in text.splitlines() if not line.startswith(("#", ":")))
+
+
+def is_as_recorded(cell: str) -> bool:
+    return inside(cell, "pic-cell", "check", check=False).returncode == 0
+
+
+@contextmanager
+def busy(phone: str) -> Iterator[None]:
+    """Lets a phone try the internet all the time, over both families, as a new flow and as an old one."""
+    process = Attached(phone, "sh", "-c", OFFER.format(*INTERNET, INTERNET[0]))
+    process.start()
+    try:
+        yield
+    finally:
+        sh(phone, "pkill ping; pkill -f 'date +%s'", check=False)
+        process.process.kill()
+        process.process.communicate(timeout=10)
+
+
+def restart(*cells: str) -> None:
+    """Reboots cells, and waits until systemd has started their interfaces."""
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(lambda cell: podman("restart", PREFIX + cell), cells))
+    for cell in cells:
+        assert within(30, lambda cell=cell: not inside(cell, "systemctl", "is-active", "--quiet", "wg-quick@wg0", check=False).returncode), cell
+
+
+def wake(phone: str) -> None:
+    """A phone takes up to 15 s to see that its cell has forgotten the session, which is WireGuard's affair."""
+    sh(phone, "systemctl restart wg-quick@wg0")
+
+
+def test_the_capture_would_see_a_leak():
+    with Sniffer("internet", "eth0", LEAK) as uplink:
+        assert leaves_by_its_exit("phone-a3")
+    assert len(uplink.lines) > 4
+    with Sniffer("internet", "eth0", LEAK) as uplink:
+        assert leaves_by_its_exit("phone-a1")
+    assert uplink.lines == []
+
+
+@pytest.mark.parametrize("cells", [("cella",), ("cellb",), ("cella", "cellb")], ids=" and ".join)
+def test_after_a_restart_all_is_as_before_and_a_routed_phone_never_went_direct(cells):
+    before = {cell: state_of(cell) for cell in cells}
+    with Sniffer("internet", "eth0", LEAK) as uplink, busy("phone-a1"):
+        restart(*cells)
+        for phone in ("phone-a2", "phone-b1"):
+            wake(phone)
+        others = [phone for phone in ("phone-a2", "phone-b1") if phone != "phone-b1"]
+        assert within(10, lambda: all(leaves_by_its_exit(phone) for phone in others)), "an exit, or a way to one, is not back"
+        assert within(10, lambda: reaches("phone-b1", "10.0.0.1", 8443)), "a share is not back"
+        assert not reaches("phone-b1", "10.0.0.1", 8444), "more than is shared"
+        assert within(20, lambda: leaves_by_its_exit("phone-a1"))
+    assert uplink.lines == []
+    assert leaves_by_its_exit("phone-b1")
+    for cell in cells:
+        assert is_as_recorded(cell)
+        assert state_of(cell) == before[cell]
+
+
+def test_a_guard_that_fails_keeps_the_devices_interface_down():
+    with Sniffer("internet", "eth0", LEAK) as uplink, busy("phone-a1"):
+        sh("cella", "mv /var/lib/pic/cell.json /root/")
+        podman("restart", PREFIX + "cella")
+        assert within(30, lambda: sh("cella", "systemctl is-failed pic-cell-guard", check=False) == "failed\n")
+        sh("cella", "systemctl is-system-running --wait", check=False)
+        assert sh("cella", "wg show interfaces") == "\n" or sh("cella", "wg show interfaces") == ""
+        assert "no record of it" in sh("cella", "journalctl -b -u pic-cell-guard --no-pager")
+        sh("cella", "mv /root/cell.json /var/lib/pic/; systemctl start pic-cell-restore")
+        assert within(20, lambda: leaves_by_its_exit("phone-a1"))
+    assert uplink.lines == []
+    assert is_as_recorded("cella")
+
+
+DAMAGE = {
+    "a jump": "iptables -D FORWARD $(iptables -S FORWARD | grep PIC-FWD | head -1 | cut -d' ' -f3- | sed 's/\"[^\"]*\"/TAG/') || iptables -D FORWARD 1",
+    "the rules of a chain": "iptables -F PIC-L-cellb",
+    "a share's rule of IPv6": "ip6tables -D PIC-S-cellb 1",
+    "the translation": "iptables -t nat -F PIC-POST",
+    "the clamp": "ip6tables -t mangle -F PIC-MSS",
+    "a chain with its jump": "iptables -D OUTPUT 1; iptables -F PIC-OUT; iptables -X PIC-OUT",
+    "P": "ip rule del pref 4000 from 10.0.0.2",
+    "P+1": "ip rule del pref 4001 from 10.0.0.2",
+    "P+2": "ip -6 rule del pref 4002 from fd00:a::2",
+    "all policy rules": "ip rule flush protocol 201; ip -6 rule flush protocol 201",
+    "an exit's table": "ip route flush table 4200",
+    "a link's route": "ip route del 10.0.1.0/24 dev pic-cellb",
+    "a wall": "ip -6 route del unreachable fd00:b::/64 metric 4294967295",
+    "an address": "ip addr del 10.0.0.1/32 dev pic-cellb",
+    "a link's interface": "ip link del pic-cellb",
+    "a link that is down": "ip link set pic-cellc down",
+    "the devices' interface": "systemctl stop wg-quick@wg0",
+    "a device": 'wg set wg0 peer $(cat /var/lib/pic/peer_registry.json | sed -n \'s/.*"public_key": "\\(.*\\)".*/\\1/p\' | head -1) remove',
+}
+FOREIGN = (
+    "iptables -N SOMEBODY; iptables -A SOMEBODY -s 192.0.2.0/24 -j DROP; iptables -A FORWARD -j SOMEBODY; ip rule add from 192.0.2.1 lookup 77 pref 4005;"
+    "ip route add 192.0.2.0/24 dev eth0 table 77"
+)
+
+
+@pytest.fixture(scope="module")
+def foreign() -> Iterator[None]:
+    """Puts somebody else's rules and routes beside ours."""
+    sh("cella", FOREIGN)
+    yield
+    sh("cella", "ip rule del pref 4005; iptables -D FORWARD -j SOMEBODY; iptables -F SOMEBODY; iptables -X SOMEBODY; ip route flush table 77")
+
+
+@pytest.mark.parametrize("what", DAMAGE)
+def test_what_is_deleted_by_hand_is_put_back_and_nothing_else(foreign, what):
+    before = state_of("cella")
+    sh("cella", DAMAGE[what])
+    assert not is_as_recorded("cella"), "the damage did none"
+    said = sh("cella", "pic-cell restore")
+    assert 1 <= len(said.splitlines()) < 60
+    assert is_as_recorded("cella")
+    assert state_of("cella") == before
+    assert sh("cella", "pic-cell restore") == ""
+
+
+def test_the_timer_puts_it_back_and_says_what_was_missing(foreign):
+    before = state_of("cella")
+    sh("cella", DAMAGE["P+1"] + "; " + DAMAGE["the rules of a chain"])
+    assert within(65, lambda: is_as_recorded("cella"))
+    assert state_of("cella") == before
+    said = sh("cella", "journalctl -u pic-cell-restore --no-pager -n 30")
+    assert "missing: 10.0.0.2: [4000] main without defaults, [4001] table 4200, [4002] unreachable" in said
+
+
+def test_the_start_of_what_deletes_rules_puts_them_back_at_once(foreign):
+    sh("cella", "systemctl start systemd-networkd")
+    sh("cella", DAMAGE["P+2"])
+    sh("cella", "systemctl restart systemd-networkd")
+    back = within(8, lambda: is_as_recorded("cella"))
+    sh("cella", "systemctl stop systemd-networkd.socket systemd-networkd")
+    assert back
+
+
+def test_explain_says_where_a_phone_goes():
+    assert "10.0.0.2: leaves by cell cellb" in sh("cella", "pic-cell explain phone-a1")
+    assert "10.0.0.4: leaves by eth0, directly" in sh("cella", "pic-cell explain phone-a3")
+    sh("cella", "ip rule flush protocol 201")
+    assert "10.0.0.2: dropped: the routing would let it out by eth0, the firewall does not" in sh("cella", "pic-cell explain phone-a1")
+    sh("cella", "pic-cell restore")
+
+
+def test_one_command_starts_a_cell_in_a_container_without_systemd():
+    files = subprocess.run(["podman", "exec", PREFIX + "cella", "tar", "-C", "/", "-c", *PACKAGES], capture_output=True, check=True).stdout
+    hook = "tar -x -C / && pic-cell restore >/dev/null && pic-cell check && wg show interfaces && ip rule"
+    argv = ["run", "--rm", "-i", "--name", f"{PREFIX}hook", "--label", f"{lab.LABEL}=hook", "--network", "none", "--cap-add", "NET_ADMIN,NET_RAW"]
+    image = podman("inspect", "--format", "{{.ImageName}}", PREFIX + "cella").stdout.strip()
+    done = podman(*argv, "--device", "/dev/net/tun", "--security-opt", "unmask=/proc/sys", image, "sh", "-c", hook, stdin=files, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert {"wg0", "pic-cellb", "pic-cellc"} <= set(done.stdout.splitlines()[0].split())
+    assert "4002:\tfrom 10.0.0.2 unreachable proto 201" in done.stdout
+
+
+def test_a_run_afterwards_changes_nothing():
+    done = run("site")
+    assert done.returncode == 0, done.stdout
+    assert " changed=0 " in next(line for line in done.stdout.splitlines() if line.startswith("cella "))
