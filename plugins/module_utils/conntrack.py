@@ -5,10 +5,15 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
+
 from .networks import FAMILIES, of_family
-from .plan import Run, Step
+from .plan import Ask, Run, Step
 from .records import State
 
+_FEW = 8
+_FAMILY_NAME = {4: "ipv4", 6: "ipv6"}
 _NONE_MATCHED = (0, 1)  # conntrack -D ends with 1 when there was nothing to delete
 
 
@@ -30,12 +35,24 @@ def revoked(before: State, after: State) -> list[str]:
     return sorted(found)
 
 
+def end_begun_by(addresses: Sequence[str]) -> list[Step]:
+    """Return the end of all flows that some addresses of one family began. Many at once are looked for before: most have none."""
+    if len(addresses) <= _FEW:
+        return [end(of_address(address)) for address in addresses]
+
+    def then(listed: str) -> list[Run]:
+        beginners = {match[1] for match in re.finditer(r"^.*?\bsrc=(\S+)", listed, re.MULTILINE)}
+        return [end(of_address(address)) for address in addresses if address in beginners]
+
+    return [Ask(("conntrack", "-L", "-f", _FAMILY_NAME[_family(addresses[0])]), then)]
+
+
 def of_address(address: str) -> str:
     """Return all flows that a peer began, as conntrack finds them."""
-    return _match(6 if ":" in address else 4, "--orig-src", address)
+    return _match(_family(address), "--orig-src", address)
 
 
-def end(flows: str) -> Step:
+def end(flows: str) -> Run:
     """Return the deletion of flows."""
     return Run(("conntrack", "-D", *flows.split()), ok=_NONE_MATCHED)
 
@@ -45,5 +62,9 @@ def _share_keys(state: State, name: str, family: int) -> set[tuple[str, str, int
     return {(service.protocol, address, service.port) for service in services for address in of_family(family, service.addresses)}
 
 
+def _family(address: str) -> int:
+    return 6 if ":" in address else 4
+
+
 def _match(family: int, *words: str) -> str:
-    return " ".join(("-f", "ipv6" if family == 6 else "ipv4", *words))
+    return " ".join(("-f", _FAMILY_NAME[family], *words))

@@ -50,7 +50,15 @@ class Remove:
     path: str
 
 
-Step = Union[Run, Write, Remove]
+@dataclass(frozen=True)
+class Ask:
+    """Run a command that only reads, and then what is to be done after its output."""
+
+    argv: tuple[str, ...]
+    then: Callable[[str], Iterable[Run]] = field(compare=False, repr=False)
+
+
+Step = Union[Run, Ask, Write, Remove]
 
 
 @dataclass
@@ -100,11 +108,14 @@ class Plan:
 def apply(host: Host, plan: Plan) -> None:
     """Carry out all steps of a plan in order; the first error ends it. A missing program is found before the first step."""
     for step in plan.steps:
-        if isinstance(step, Run) and not host.has(step.argv[0]):
+        if isinstance(step, (Run, Ask)) and not host.has(step.argv[0]):
             raise missing_tool(step.argv[0])
     for step in plan.steps:
         if isinstance(step, Run):
             _run(host, step)
+        elif isinstance(step, Ask):
+            for run in step.then(host.run(step.argv).out):
+                _run(host, run)
         elif isinstance(step, Write):
             host.write(step.path, step.text, step.mode)
         else:

@@ -648,7 +648,7 @@ class Cell:
         early, late = self._plan_second_layer()
         plan.extend(early)
         for family in FAMILIES:
-            plan.steps += [conntrack.end(conntrack.of_address(source)) for source in moves[family].flows]
+            plan.steps += conntrack.end_begun_by(moves[family].flows)
         for family in FAMILIES:
             plan.extend(batch(family, moves[family].enter))
         for family in FAMILIES:

@@ -141,7 +141,8 @@ class FakeHost(Host):
 
     log: every command. steps: everything that wrote, in order, as far as it is atomic. missing: tools that are not installed.
     dns: what names resolve to. ended: the deletions asked of conntrack. answers: canned results by argv. secrets: must not be in an argv.
-    files: mode and text by path. fail_at: this step (1 is the next one after reset) fails, or with kill is the end; fails: how many do;
+    flows: addresses that have begun some. files: mode and text by path.
+    fail_at: this step (1 is the next one after reset) fails, or with kill is the end; fails: how many do;
     late: after they took effect. watch: called before each step. now: the time.
     """
 
@@ -156,6 +157,7 @@ class FakeHost(Host):
         self.secrets: set[str] = set()
         self.watch: Callable[[str], None] | None = None
         self.made = 0
+        self.flows: set[str] = set()
         self.now = 1_800_000_000.0
         self.reset()
         self.boot()
@@ -626,6 +628,11 @@ class FakeHost(Host):
     # The rest
 
     def _conntrack(self, words: list[str], stdin: str) -> str:
+        if words[:2] == ["-L", "-f"] and len(words) == 3:
+            mine = sorted(address for address in self.flows if (":" in address) == (words[2] == "ipv6"))
+            return "".join(
+                f"udp      17 29 src={address} dst=192.0.2.80 sport=9 dport=9 src=192.0.2.80 dst={address} sport=9 dport=9 mark=0 use=1\n" for address in mine
+            )
         given = _pairs(words[1:], "-f", "-p", "-s", "-d", "--orig-src", "--orig-dst", "--orig-port-dst", flags=("-n",))
         assert words[0] == "-D" and ("-p" in given or "--orig-port-dst" not in given), words
         for option in ("-s", "-d", "--orig-src", "--orig-dst"):

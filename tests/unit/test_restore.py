@@ -13,6 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from ansible_collections.pic.cells.plugins.module_utils.restore import restore
+from ansible_collections.pic.cells.plugins.module_utils.store import STATE_DIR
+from ansible_collections.pic.cells.tests.benchmarks.restore import CASES, damaged, made, measured
 from ansible_collections.pic.cells.tests.unit.fake_host import WANTS, FakeHost, Killed, made_key
 from ansible_collections.pic.cells.tests.unit.test_faults import leaks
 from ansible_collections.pic.cells.tests.unit.test_reconcile import damages
@@ -199,6 +202,25 @@ def test_one_link_that_cannot_be_keeps_no_other_from_coming_back(cell: FakeHost)
     cell.drop_link("pic-cellb")
     assert program(cell, "restore")[0] == 0
     assert "pic-cellb" in cell.wg
+
+
+# Cost
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_number_of_commands_does_not_grow_with_links_shares_and_devices(tmp_path: Path, case: str) -> None:
+    small, large = (measured(made(tmp_path / str(part), part), case)[1] for part in (10, 2))
+    assert small == large
+    assert sum(large.values()) < 30
+
+
+def test_of_many_devices_only_those_that_have_flows_are_dealt_with(tmp_path: Path) -> None:
+    host = damaged(made(tmp_path, 10), CASES[1])
+    host.flows = {"10.0.1.7", "fd00:a::9", "192.0.2.1"}
+    assert restore(host, STATE_DIR).errors == []
+    assert [words[-2:] for words in host.ended] == [["--orig-src", "10.0.1.7"], ["--orig-src", "fd00:a::9"]]
+    steps = [step.split()[:3] for step in host.steps]
+    assert ["ip", "-4", "rule"] in steps[: steps.index(["conntrack", "-D", "-f"])], "a flow could begin anew"
 
 
 # Records that cannot be read

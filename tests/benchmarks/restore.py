@@ -1,0 +1,128 @@
+# Copyright (c) the pic.cells contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How long pic-cell restore takes for a large cell, and how many commands it executes; beside a tenth of that cell.
+
+The host is a fake one that answers at once, but what it takes to answer is not counted: the time is the program's own.
+Run it with the collection on PYTHONPATH: python tests/benchmarks/restore.py
+"""
+
+from __future__ import annotations
+
+import cProfile
+import pstats
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.pic.cells.plugins.module_utils.command import Result
+from ansible_collections.pic.cells.plugins.module_utils.records import Cell, Link, Peer, Service, State
+from ansible_collections.pic.cells.plugins.module_utils.restore import restore
+from ansible_collections.pic.cells.plugins.module_utils.store import STATE_DIR, Store
+from ansible_collections.pic.cells.tests.unit.fake_host import FakeHost, made_key
+
+LINKS, SHARES, PEERS = 100, 1000, 250
+CASES = ("all is right", "rules and policy rules lost", "rebooted, interfaces up")
+
+
+class Timed(FakeHost):
+    """A fake host that knows how long it was asked. spent: seconds."""
+
+    spent = 0.0
+
+    def run(self, argv: Sequence[str], stdin: str | None = None, ok: Sequence[int] = (0,), timeout: float = 60) -> Result:
+        """Run one command on the fake."""
+        begin = time.perf_counter()
+        try:
+            return super().run(argv, stdin, ok, timeout)
+        finally:
+            self.spent += time.perf_counter() - begin
+
+
+def large(part: int = 1) -> State:
+    """Return the records of a large cell, or of a part of one: every link has IPv4 and IPv6, and every device leaves by one of them."""
+    each = SHARES // LINKS
+    services = {f"s{n}": Service(f"s{n}", ["10.0.0.1", "fd00:a::1"], 1000 + n, "tcp" if n % 2 else "udp") for n in range(each)}
+    state = State(Cell("me", ["10.0.0.1/16", "fd00:a::1/64"], services=services))
+    for n in range(LINKS // part):
+        state.links[f"x{n}"] = Link(
+            f"x{n}",
+            made_key(f"x{n}"),
+            [f"10.1.{n}.0/24", f"fd00:b:{n:x}::/64"],
+            [f"10.1.{n}.1", f"fd00:b:{n:x}::1"],
+            f"192.0.2.9:{n + 1}",
+            f"pic-x{n}",
+            51821 + n,
+            permissions={"inbound": dict.fromkeys(services, True), "outbound": {}},
+            exit_offered=True,
+            remote_exit_offered=True,
+            exit_relay_active=n < PEERS // part,
+            remote_exit_relay_active=n % 2 == 0,
+            exit_table=4200 + n,
+        )
+    for n in range(PEERS // part):
+        address = f"{1 + n // 250}.{2 + n % 250}"
+        state.peers[f"p{n}"] = Peer(f"p{n}", made_key(f"p{n}"), [f"10.0.{address}", f"fd00:a::{n + 2:x}"], f"x{n % (LINKS // part)}")
+    return state
+
+
+def made(folder: Path, part: int = 1) -> Timed:
+    """Return a host with such records, restored."""
+    host = Timed(folder)
+    for path, text in Store(host).writes(State(), large(part)):
+        host.write(path, text)
+    host.write(f"{STATE_DIR}/identity.key", made_key("me") + "\n")
+    done = restore(host, STATE_DIR)
+    assert done.errors == [], done.errors
+    host.reset()
+    return host
+
+
+def damaged(host: Timed, case: str) -> Timed:
+    """Return a host as a case calls for."""
+    twin: Any = host.fork()
+    if case == CASES[1]:
+        twin.tables[twin.default, 4], twin.tables[twin.default, 6] = {}, {}
+        for family in (4, 6):
+            twin.rules[family] = [rule for rule in twin.rules[family] if rule.proto != 201]
+    elif case == CASES[2]:
+        twin.boot()
+    twin.reset()
+    return twin
+
+
+def measured(host: Timed, case: str) -> tuple[float, Counter[str]]:
+    """Restore a host; return the seconds of its own, and the executed commands."""
+    twin = damaged(host, case)
+    twin.spent, begin = 0.0, time.perf_counter()
+    done = restore(twin, STATE_DIR)
+    own = time.perf_counter() - begin - twin.spent
+    assert done.errors == [], done.errors
+    return own, Counter(argv[0] for argv in twin.log)
+
+
+def main() -> None:
+    """Print the table; with --profile, where the time goes."""
+    with tempfile.TemporaryDirectory() as folder:
+        hosts = {part: made(Path(folder) / str(part), part) for part in (10, 1)}
+        if "--profile" in sys.argv:
+            for case in CASES:
+                twin = damaged(hosts[1], case)
+                with cProfile.Profile() as profile:
+                    restore(twin, STATE_DIR)
+                print(case)
+                pstats.Stats(profile).sort_stats("cumulative").print_stats(25)
+        row = "{:<30}{:>20}{:>20}".format
+        sizes = [f"{LINKS // part} / {SHARES // part} / {PEERS // part}" for part in (10, 1)]
+        print(row("links / shares / devices", *sizes))
+        for case in CASES:
+            results = [measured(hosts[part], case) for part in (10, 1)]
+            print(row(case, *(f"{own:.3f} s {sum(commands.values()):>4} cmds" for own, commands in results)))
+
+
+if __name__ == "__main__":
+    main()
