@@ -260,7 +260,9 @@ def plan_interface(
     final = replace(wanted, peers=peers, addresses=[*wanted.addresses, *kept], mtu=wanted.mtu or start.mtu)
     if observed is None:
         # "start" would do nothing for a unit whose interface somebody has deleted.
-        plan.steps.append(Run(("systemctl", "restart", unit) if systemd else ("wg-quick", "up", wanted.name)))
+        # The guard that the unit requires would wait for the lock, which this run holds; it has closed the ways itself.
+        start = ("systemctl", "--job-mode=ignore-dependencies", "restart", unit)
+        plan.steps.append(Run(start if systemd else ("wg-quick", "up", wanted.name)))
     else:
         plan.extend(_plan_live(observed, final, present_routes))
     if plan:

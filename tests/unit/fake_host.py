@@ -564,6 +564,7 @@ class FakeHost(Host):
         if words[0] == "start" and words[1:] == ["pic-cell-restore.timer"]:
             self._step(f"systemctl {' '.join(words)}", lambda: self.active.add(words[1]))
             return ""
+        words = [word for word in words if word != "--job-mode=ignore-dependencies"]
         verb, unit, path = words[0], words[-1], f"{WANTS}/{words[-1]}.service"
         name = unit.partition("@")[2]
         assert unit.startswith("wg-quick@"), unit

@@ -154,6 +154,14 @@ def test_one_command_is_enough_where_nothing_starts_the_interfaces(tmp_path: Pat
     assert host.text() == wanted
 
 
+def test_an_interface_is_started_without_the_guard_which_would_wait_for_the_lock(cell: FakeHost) -> None:
+    twin = rebooted(cell)
+    assert program(twin, "restore")[0] == 0
+    starts = [argv for argv in twin.log if argv[0] == "systemctl" and "restart" in argv]
+    assert len(starts) == len(TUNNELS)
+    assert all("--job-mode=ignore-dependencies" in argv for argv in starts)
+
+
 @pytest.mark.parametrize("units", [False, True], ids=["before the units", "after the units"])
 def test_an_end_at_any_step_is_made_good_by_the_next_run(cell: FakeHost, units: bool) -> None:
     def begun() -> FakeHost:
