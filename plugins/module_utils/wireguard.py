@@ -261,8 +261,8 @@ def plan_interface(
     if observed is None:
         # "start" would do nothing for a unit whose interface somebody has deleted.
         # The guard that the unit requires would wait for the lock, which this run holds; it has closed the ways itself.
-        start = ("systemctl", "--job-mode=ignore-dependencies", "restart", unit)
-        plan.steps.append(Run(start if systemd else ("wg-quick", "up", wanted.name)))
+        by_unit = ("systemctl", "--job-mode=ignore-dependencies", "restart", unit)
+        plan.steps.append(Run(by_unit if systemd else ("wg-quick", "up", wanted.name)))
     else:
         plan.extend(_plan_live(observed, final, present_routes))
     if plan:
