@@ -33,8 +33,10 @@ class Mesh:
         """variables: the task's, with hostvars, groups and the play's hosts. template: what fills them in. job: the day-2 change, none for the whole site."""
         self._template = template
         self._variables = variables
-        self._hostvars = variables["hostvars"]
+        self._hostvars = _Once(variables["hostvars"])
         self._self = variables.get("inventory_hostname")
+        self._results_of: dict[str, list[dict[str, Any]]] = {}
+        self._known: dict[tuple[str, str], Any] = {}  # templating costs milliseconds a value, and each is asked for many times
         self.job = job or {}
         self.play_hosts: list[str] = list(variables.get("ansible_play_batch", ()))
         self.hosts: list[str] = [host for host in variables.get("groups", {}).get(GROUP, ()) if host in self._hostvars]
@@ -45,8 +47,10 @@ class Mesh:
     def var(self, host: str, key: str) -> Any:
         """Return a variable of a host, None where it is absent or an empty text; a role's own variables count for its host."""
         # A role's own variables are in no hostvars.
-        value = self._template(self._variables[key]) if host == self._self and key in self._variables else self._hostvars[host].get(key)
-        return None if isinstance(value, str) and value == "" else value
+        if (host, key) not in self._known:
+            value = self._template(self._variables[key]) if host == self._self and key in self._variables else self._hostvars[host].get(key)
+            self._known[host, key] = None if isinstance(value, str) and value == "" else value
+        return self._known[host, key]
 
     def name(self, host: str) -> str:
         """Return the name of the cell on a host: cell_name, or the host's name up to its first dot."""
@@ -88,7 +92,9 @@ class Mesh:
         return {result["item"] for register in ("__cell_read", "__cell_others") for result in self._registered(register) if result.get("unreachable")}
 
     def _registered(self, register: str) -> list[dict[str, Any]]:
-        return [result for asker in self.hosts for result in (self._hostvars[asker].get(register) or {}).get("results", ())]
+        if register not in self._results_of:
+            self._results_of[register] = [result for asker in self.hosts for result in (self._hostvars[asker].get(register) or {}).get("results", ())]
+        return self._results_of[register]
 
     def read(self, host: str) -> dict[str, Any]:
         """Return what the preflight has read on a host."""
@@ -294,6 +300,21 @@ class Mesh:
                 heard = [result.get("answers") or {} for register in ("__cell_taken", "__cell_handed") for result in self._results(register, other)]
                 answers[name] = next((answer[own] for answer in heard if own in answer), {})
         return answers
+
+
+class _Once(dict[str, Any]):
+    """The variables of hosts, each put together once: hostvars does it at every access, for a millisecond or more."""
+
+    def __init__(self, hostvars: Mapping[str, Any]) -> None:
+        super().__init__()
+        self._source = hostvars
+
+    def __missing__(self, host: str) -> Any:
+        self[host] = self._source[host]
+        return self[host]
+
+    def __contains__(self, host: object) -> bool:
+        return host in self._source
 
 
 def _as_list(value: Any) -> list[Any]:
