@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from .command import Draft, Host
@@ -13,6 +14,9 @@ from .errors import CellError
 from .plan import Plan, apply
 from .reconcile import Cell
 from .store import Store
+
+_CHAIN = re.compile(r"\w+: IPv[46] \w+: PIC-\S+")
+_FEW = 3
 
 
 @dataclass
@@ -57,11 +61,20 @@ def _carry_out(host: Host, cell: Cell, make: Callable[[Cell], Plan], done: Resto
         if str(error) not in done.errors:
             done.errors.append(str(error))
         return _read(host, cell.store.path)
-    for line in plan.differences():
+    for line in summed_up(plan.differences()):
         done.repairs.append(line)
         log(line)
     cell.take_for_done(plan)
     return cell
+
+
+def summed_up(lines: Iterable[str]) -> list[str]:
+    """Return lines with one for each chain of which many rules differ: after a reboot that is all of them."""
+    chains: dict[str, list[str]] = {}
+    for line in lines:
+        match = _CHAIN.match(line)
+        chains.setdefault(match[0] if match else line, []).append(line)
+    return [line for chain, of_chain in chains.items() for line in ([f"{chain} ({len(of_chain)} rules)"] if len(of_chain) > _FEW else of_chain)]
 
 
 def _part(name: str) -> Callable[[Cell], Plan]:

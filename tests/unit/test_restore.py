@@ -103,6 +103,16 @@ def test_each_jump_is_put_back(cell: FakeHost) -> None:
                     assert twin.text() == wanted
 
 
+def test_many_rules_of_one_chain_are_one_line(cell: FakeHost) -> None:
+    cell.tables[cell.default, 4]["filter"].rules["PIC-HOME"].clear()
+    cell.tables[cell.default, 4]["filter"].rules["PIC-S-cellb"].clear()
+    assert program(cell, "restore")[1].splitlines() == [
+        "missing: IPv4 filter: PIC-HOME (6 rules)",
+        "missing: IPv4 filter: PIC-S-cellb -p tcp -m conntrack --ctorigdst 10.0.0.1 --ctorigdstport 443 -j ACCEPT",
+        "missing: IPv4 filter: PIC-S-cellb -p udp -m conntrack --ctorigdst 10.0.0.3 --ctorigdstport 5060 -j ACCEPT",
+    ]
+
+
 def test_a_quiet_host_is_only_read(cell: FakeHost) -> None:
     wanted = cell.text()
     asked = []
