@@ -88,6 +88,8 @@ def lay_link(state: State, item: Args) -> Link:
         link.mtu = _within(given["mtu"], least, 65535, f"mtu of {where}", "bytes")
     if "api_url" in given:
         link.remote_api_url = given["api_url"]
+    if "sync_auth" in given:
+        link.sync_auth = given["sync_auth"]
     if "interface" in given or link.interface is None:
         interface = names.check_interface(given.get("interface") or names.link_interface(name))
         if link.interface == state.cell.interface != interface:

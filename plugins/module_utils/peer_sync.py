@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import hmac
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,17 +18,25 @@ from .names import check_name
 from .records import Link, State
 
 OK, FORBIDDEN, CONFLICT = 200, 403, 409
+PATH = "/api/cells/peer-sync/permissions"
+SIGNATURE = "X-Pic-Cells-Signature"
+BODY_LIMIT = 64 * 1024  # bytes
+HMAC, ADDRESS = "hmac", "address"  # what a link's sync_auth can be
+_PURPOSE = b"pic.cells peer-sync v1"
 _FIELDS = {"from_cell": str, "from_public_key": str, "generation": int, "permissions": dict, "exit_offered": bool, "use_as_exit_relay": bool}
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """How a push arrived. On the delegate channel Ansible's own authority stands for interface, source and signature."""
+    """How a push arrived. On the delegate channel Ansible's own authority stands for interface, source and signature.
+
+    mac_ok: None where the link has no key to sign with.
+    """
 
     channel: str
     interface: str | None = None
     source: str | None = None
-    mac_ok: bool = False
+    mac_ok: bool | None = False
 
 
 @dataclass(frozen=True)
@@ -50,6 +60,35 @@ def payload(state: State, name: str, public_key: str) -> dict[str, Any]:
         "exit_offered": link.exit_offered,
         "use_as_exit_relay": state.exit_in_use(name),
     }
+
+
+def signing_key(preshared_key: str | None) -> str | None:
+    """Derive the key that signs a link's pushes from its preshared key, in hexadecimal; the one does not tell the other."""
+    return hmac.new(base64.b64decode(preshared_key), _PURPOSE, hashlib.sha256).hexdigest() if preshared_key else None
+
+
+def sign(key: str, sender: str, receiver: str, body: bytes) -> str:
+    """Return the signature of a push. sender, receiver: public keys; a push that comes back to its sender is not signed."""
+    return hmac.new(bytes.fromhex(key), f"{sender}\n{receiver}\n".encode() + body, hashlib.sha256).hexdigest()
+
+
+def check_signature(key: str | None, sender: str, receiver: str, body: bytes, signature: str) -> bool | None:
+    """Tell whether a push is signed with a link's key; None where the link has none."""
+    return hmac.compare_digest(sign(key, sender, receiver, body).encode(), signature.encode("utf-8", "replace")) if key else None
+
+
+def render_push(message: Mapping[str, Any]) -> bytes:
+    """Turn a payload into the body of a push (inverse of parse_push)."""
+    return json.dumps(message, sort_keys=True).encode()
+
+
+def parse_push(body: bytes) -> dict[str, Any]:
+    """Read the body of a push; raise BadInput for whatever is no payload."""
+    try:
+        message = json.loads(body)
+    except (ValueError, RecursionError):
+        raise BadInput("The body of the push is no JSON. Send a payload built by pic_peer_sync.") from None
+    return check_payload(message)
 
 
 def digest(message: Mapping[str, Any]) -> str:
@@ -81,7 +120,10 @@ def judge(link: Link | None, message: Mapping[str, Any], evidence: Evidence) -> 
     if link is None or not link.public_key or message["from_public_key"] != link.public_key:
         return Verdict(FORBIDDEN, "the sender is not the linked cell that it says it is")
     if evidence.channel != "delegate" and not (
-        evidence.mac_ok and evidence.interface == link.interface and evidence.source is not None and evidence.source in link.address
+        (evidence.mac_ok or (evidence.mac_ok is None and link.sync_auth == ADDRESS))
+        and evidence.interface == link.interface
+        and evidence.source is not None
+        and evidence.source in link.address
     ):
         return Verdict(FORBIDDEN, "the sender is not the linked cell that it says it is")
     if message["generation"] <= link.remote_generation:

@@ -85,6 +85,7 @@ class Link:
     exit_table: int | None = None
     ruled: bool = True
     remote_api_url: str | None = None
+    sync_auth: str = "hmac"
     last_push_status: int | None = None
     last_push_at: str | None = None
     last_push_error: str | None = None
@@ -232,7 +233,7 @@ def _ways_words(state: State) -> list[str]:
 CELL_PART = Part(_cell_words, cell=True, links=("interface", "listen_port"), peers=("public_key", "addresses", "route_via"), removes_peers=True)
 LINK_PART = Part(
     _link_words,
-    links=("public_key", "networks", "address", "endpoint", "interface", "listen_port", "keepalive", "mtu", "remote_api_url"),
+    links=("public_key", "networks", "address", "endpoint", "interface", "listen_port", "keepalive", "mtu", "remote_api_url", "sync_auth"),
     removes_links=True,
 )
 RIGHTS_PART = Part(_rights_words, links=("permissions.inbound", "exit_offered", "remote_exit_relay_active", "ruled"))
