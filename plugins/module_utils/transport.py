@@ -1,0 +1,105 @@
+# Copyright (c) the pic.cells contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The HTTP push: one request through one link's tunnel, without redirects or proxies, with an end in sight."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import json
+import re
+import socket
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from .peer_sync import PATH, SIGNATURE
+
+CONNECT, TOTAL = 2.0, 4.0  # seconds
+_ANSWER_LIMIT = 16 * 1024  # bytes
+_AT_ONCE = 16  # pushes
+_STATUS = re.compile(rb"HTTP/1\.[01] (\d{3})(?: |\r\n)")
+
+
+@dataclass(frozen=True)
+class Push:
+    """One push: where to, from where, and what. signature: None where the link has no key."""
+
+    url: str
+    sources: tuple[str, ...]
+    device: str
+    body: bytes
+    signature: str | None = None
+
+
+def send_all(pushes: Mapping[str, Push]) -> dict[str, dict[str, Any] | None]:
+    """Send pushes side by side; return the answer to each as send does."""
+    if not pushes:
+        return {}
+    with ThreadPoolExecutor(min(len(pushes), _AT_ONCE)) as pool:
+        return dict(zip(pushes, pool.map(send, pushes.values())))
+
+
+def send(push: Push) -> dict[str, Any] | None:
+    """Send one push from the cell's own address by the link's device; return {status, generation, reason}, None where nobody was reached."""
+    try:
+        target = urlsplit(push.url)
+        address = ipaddress.ip_address(target.hostname or "")
+        port = target.port or 80
+        source = next(s for s in push.sources if ipaddress.ip_address(s).version == address.version)
+        if target.scheme != "http":
+            return None
+    except (ValueError, StopIteration):
+        return None
+    host = f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"
+    lines = [f"POST {target.path.rstrip('/')}{PATH} HTTP/1.1", f"Host: {host}", "Content-Type: application/json", f"Content-Length: {len(push.body)}"]
+    lines += [f"{SIGNATURE}: {push.signature}"] if push.signature else []
+    request = "\r\n".join([*lines, "Connection: close", "", ""]).encode() + push.body
+    deadline = time.monotonic() + TOTAL
+    try:
+        with contextlib.closing(socket.socket(socket.AF_INET6 if address.version == 6 else socket.AF_INET, socket.SOCK_STREAM)) as connection:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, push.device.encode())
+            connection.bind((source, 0))
+            connection.settimeout(CONNECT)
+            connection.connect((str(address), port))
+            connection.settimeout(max(deadline - time.monotonic(), 0.001))
+            connection.sendall(request)
+            return _read(_receive(connection, deadline))
+    except OSError:
+        return None
+
+
+def _receive(connection: socket.socket, deadline: float) -> bytes:
+    """Read an answer to its end, or as far as size and time allow."""
+    answer = b""
+    while len(answer) < _ANSWER_LIMIT:
+        connection.settimeout(max(deadline - time.monotonic(), 0.001))
+        part = connection.recv(_ANSWER_LIMIT)
+        if not part:
+            break
+        answer += part
+    return answer
+
+
+def _read(answer: bytes) -> dict[str, Any] | None:
+    """Read an answer; what is not the receiver's own has its status only."""
+    status = _STATUS.match(answer)
+    if not status:
+        return None
+    code = int(status[1])
+    result = {"status": code, "generation": 0, "reason": f"HTTP status {code}"}
+    try:
+        body = json.loads(answer.partition(b"\r\n\r\n")[2])
+    except (ValueError, RecursionError):
+        return result if code != 200 else {**result, "status": 502, "reason": "the answer is none of a cell"}
+    if isinstance(body, dict):
+        generation, reason = body.get("generation"), body.get("reason")
+        if isinstance(generation, int) and not isinstance(generation, bool) and 0 <= generation < 2**63:
+            result["generation"] = generation
+        if isinstance(reason, str) and reason.isprintable():
+            result["reason"] = reason[:200]
+    return result
