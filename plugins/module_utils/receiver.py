@@ -1,0 +1,333 @@
+# Copyright (c) the pic.cells contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The unprivileged receiver of pushes: it judges by the view that root renders, writes one file to a spool, and answers.
+
+One thread and non-blocking sockets: what a connection can hold is bounded, and none keeps another waiting.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import json
+import selectors
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Union
+
+from .command import Host
+from .errors import BadInput, WriteFailed
+from .peer_sync import BODY_LIMIT, CONFLICT, FORBIDDEN, PATH, SIGNATURE, Evidence, check_signature, judge, parse_push
+from .view import Delivery, View, parse_view, render_delivery
+
+HEAD_LIMIT = 8 * 1024  # bytes
+PATIENCE = 5.0  # seconds for a whole request and its answer
+CONNECTIONS = 256  # at once; the oldest gives way
+_LOOK_AGAIN = 0.5  # seconds between looks at the view and the interfaces
+_BACKLOG = 64
+
+# One text for each way to fail; nothing that a sender says comes back to it.
+_TEXTS = {
+    400: "Bad Request",
+    403: "Forbidden",
+    404: "Not Found",
+    405: "Method Not Allowed",
+    409: "Conflict",
+    411: "Length Required",
+    413: "Content Too Large",
+    431: "Request Header Fields Too Large",
+    500: "Internal Server Error",
+    503: "Service Unavailable",
+    200: "OK",
+}
+
+
+class Refused(Exception):
+    """A request that is no push; carries the status."""
+
+    def __init__(self, status: int) -> None:
+        self.status = status
+        super().__init__(_TEXTS[status])
+
+
+@dataclass(frozen=True)
+class Head:
+    """What the head of a request says that matters here."""
+
+    length: int
+    signature: str
+
+
+def parse_head(data: bytes) -> Head:
+    """Read the head of a request, without the empty line at its end; raise Refused for all but a push of a stated, bounded length."""
+    first, *lines = data.split(b"\r\n")
+    words = first.split(b" ")
+    if len(words) != 3 or words[2] not in (b"HTTP/1.1", b"HTTP/1.0"):
+        raise Refused(400)
+    if words[1] != PATH.encode():
+        raise Refused(404)
+    if words[0] != b"POST":
+        raise Refused(405)
+    lengths, signatures = [], []
+    for line in lines:
+        name, colon, value = line.partition(b":")
+        if not colon or not name or name.strip() != name:
+            raise Refused(400)
+        if name.lower() == b"transfer-encoding":
+            raise Refused(411)
+        if name.lower() == b"content-length":
+            lengths.append(value.strip())
+        if name.lower() == SIGNATURE.lower().encode():
+            signatures.append(value.strip())
+    if not lengths:
+        raise Refused(411)
+    if len(lengths) > 1 or len(signatures) > 1 or not lengths[0].isdigit() or len(lengths[0]) > 9:
+        raise Refused(400)
+    if int(lengths[0]) > BODY_LIMIT:
+        raise Refused(413)
+    return Head(int(lengths[0]), signatures[0].decode("ascii", "replace") if signatures else "")
+
+
+def receive(view: View, delivery: Delivery) -> tuple[int, dict[str, Any], str | None]:
+    """Judge a push by the view. Returns status, answer, and the sender's name where it is to be handed over.
+
+    What is accepted counts as known from here on, so that a replay of it finds nothing to do. Raises Refused.
+    """
+    try:
+        message = parse_push(delivery.body)
+    except BadInput:
+        raise Refused(400) from None
+    name = message["from_cell"]
+    link = view.links.get(name)
+    mac_ok = link is not None and check_signature(view.signing_keys[name], str(link.public_key), view.public_key, delivery.body, delivery.signature)
+    verdict = judge(link, message, Evidence("tunnel", delivery.interface, delivery.source, mac_ok))
+    if link is None or verdict.status == FORBIDDEN:
+        raise Refused(FORBIDDEN)
+    generation = max(link.remote_generation, message["generation"])
+    reason = verdict.reason if verdict.status == CONFLICT or verdict.accepted else "not newer than what is known"
+    return verdict.status, {"applied": verdict.accepted, "generation": generation, "reason": reason}, name if verdict.accepted else None
+
+
+@dataclass
+class _Connection:
+    """One connection: when it began, by which interface and from where it came, what was read, what is left to say."""
+
+    socket: socket.socket
+    began: float
+    interface: str
+    source: str
+    data: bytearray = field(default_factory=bytearray)
+    head: Head | None = None
+    answer: bytes = b""
+
+
+@dataclass
+class _Listener:
+    """A listening socket on one address of one interface; index tells an interface from a later one of the same name."""
+
+    socket: socket.socket
+    interface: str
+    index: int
+
+
+_Endpoint = Union[_Connection, _Listener]
+
+
+class Server:
+    """The receiver while it runs."""
+
+    def __init__(self, host: Host, view: str, spool: str, log: Callable[[str], None] = lambda _line: None) -> None:
+        """host: whose files it reads and writes. view: the file that root renders. spool: the folder that root empties. log: is told what is odd."""
+        self.host = host
+        self.view_path = view
+        self.spool = spool
+        self.log = log
+        self.view = View()
+        self._text: str | None = None
+        self._selector = selectors.DefaultSelector()
+        self._connections: dict[socket.socket, _Connection] = {}
+        self._listeners: dict[tuple[str, str, int], _Listener] = {}
+        self._looked = 0.0
+        self._spooled: dict[str, int] = {}
+        self._complaints: set[str] = set()
+
+    def run(self, until: Callable[[], bool] = lambda: False) -> None:
+        """Serve for ever, or until somebody says so."""
+        try:
+            while not until():
+                self.step()
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Close all sockets."""
+        for endpoint in [*self._connections.values(), *self._listeners.values()]:
+            endpoint.socket.close()
+        self._selector.close()
+
+    def step(self, wait: float = _LOOK_AGAIN) -> None:
+        """Do what there is to do, or wait for something."""
+        now = time.monotonic()
+        if now - self._looked >= _LOOK_AGAIN:
+            self._looked = now
+            self._read_view()
+            self._listen()
+            for connection in [c for c in self._connections.values() if now - c.began > PATIENCE]:
+                self._drop(connection)
+        for key, _events in self._selector.select(wait):
+            endpoint: _Endpoint = key.data
+            if isinstance(endpoint, _Listener):
+                self._accept(endpoint)
+            elif endpoint.socket in self._connections:
+                self._serve(endpoint)
+
+    def _read_view(self) -> None:
+        """Read the view anew where it has changed; one that cannot be read is as none: nobody is believed."""
+        try:
+            text = self.host.read(self.view_path)
+        except OSError as error:
+            text = None
+            self._complain(f"{self.view_path} cannot be read: {error.strerror}")
+        if text == self._text:
+            return
+        self._text = text
+        try:
+            self.view = parse_view(text) if text else View()
+        except ValueError as error:
+            self.view = View()
+            self._complain(f"{self.view_path}: {error}")
+        for name, link in self.view.links.items():
+            # What is in the spool is known, though root has not taken it over yet.
+            link.remote_generation = max(link.remote_generation, self._spooled.get(name, 0))
+
+    def _listen(self) -> None:
+        """Listen on each of the cell's addresses by each link's interface; an interface that was made anew gets a new socket."""
+        wanted = {(str(link.interface), address, self.view.port) for link in self.view.links.values() for address in self.view.addresses}
+        indices = {name: index for index, name in socket.if_nameindex()}
+        for key, listener in list(self._listeners.items()):
+            if key not in wanted or indices.get(listener.interface) != listener.index:
+                self._selector.unregister(listener.socket)
+                listener.socket.close()
+                del self._listeners[key]
+        for key in sorted(wanted - set(self._listeners)):
+            interface, address, port = key
+            if interface in indices:
+                try:
+                    self._listeners[key] = _Listener(_listening(interface, address, port), interface, indices[interface])
+                except OSError as error:  # the interface has no address yet, or is gone again
+                    self._complain(f"cannot listen on {address} port {port} by {interface}: {error.strerror}")
+                    continue
+                self._selector.register(self._listeners[key].socket, selectors.EVENT_READ, self._listeners[key])
+
+    def _accept(self, listener: _Listener) -> None:
+        try:
+            accepted, address = listener.socket.accept()
+        except OSError:
+            return
+        accepted.setblocking(False)
+        if len(self._connections) >= CONNECTIONS:
+            self._drop(next(iter(self._connections.values())))
+        connection = _Connection(accepted, time.monotonic(), listener.interface, str(ipaddress.ip_address(address[0].partition("%")[0])))
+        self._connections[accepted] = connection
+        self._selector.register(accepted, selectors.EVENT_READ, connection)
+
+    def _drop(self, connection: _Connection) -> None:
+        self._connections.pop(connection.socket, None)
+        with contextlib.suppress(KeyError, ValueError):
+            self._selector.unregister(connection.socket)
+        connection.socket.close()
+
+    def _serve(self, connection: _Connection) -> None:
+        """Read on, and answer as soon as the request is whole or wrong."""
+        try:
+            if not connection.answer:
+                self._read(connection)
+            if connection.answer:
+                sent = connection.socket.send(connection.answer)
+                connection.answer = connection.answer[sent:]
+                if connection.answer:
+                    self._selector.modify(connection.socket, selectors.EVENT_WRITE, connection)
+                else:
+                    self._end(connection)
+        except BlockingIOError:
+            return
+        except (OSError, EOFError):
+            self._drop(connection)
+
+    def _end(self, connection: _Connection) -> None:
+        """Close so that the answer arrives even where the sender has said more than was read."""
+        connection.socket.shutdown(socket.SHUT_WR)
+        with contextlib.suppress(BlockingIOError):
+            for _time in range(16):
+                if not connection.socket.recv(BODY_LIMIT):
+                    break
+        self._drop(connection)
+
+    def _read(self, connection: _Connection) -> None:
+        part = connection.socket.recv(HEAD_LIMIT)
+        if not part:
+            raise EOFError
+        connection.data += part
+        try:
+            if connection.head is None:
+                end = connection.data.find(b"\r\n\r\n")
+                if end > HEAD_LIMIT or (end < 0 and len(connection.data) > HEAD_LIMIT):
+                    raise Refused(431)
+                if end < 0:
+                    return
+                connection.head = parse_head(bytes(connection.data[:end]))
+                del connection.data[: end + 4]
+            if len(connection.data) > connection.head.length:
+                raise Refused(400)
+            if len(connection.data) == connection.head.length:
+                delivery = Delivery(connection.interface, connection.source, connection.head.signature, bytes(connection.data))
+                connection.answer = _answer(*self._receive(delivery))
+        except Refused as error:
+            connection.answer = _answer(error.status, {"error": str(error)})
+
+    def _receive(self, delivery: Delivery) -> tuple[int, dict[str, Any]]:
+        self._read_view()  # root may just have withdrawn an offer, or ended a link
+        status, answer, name = receive(self.view, delivery)
+        if name is not None:
+            try:
+                self.host.write(f"{self.spool}/{name}.{answer['generation']}.json", render_delivery(delivery))
+            except WriteFailed as error:
+                self._complain(str(error))
+                raise Refused(503) from None
+            # Root reads what it finds and removes what it has read: a later push is never in a file of the same name.
+            with contextlib.suppress(WriteFailed):
+                self.host.remove(f"{self.spool}/{name}.{self._spooled.get(name, 0)}.json")
+            self._spooled[name] = self.view.links[name].remote_generation = answer["generation"]
+        return status, answer
+
+    def _complain(self, line: str) -> None:
+        if line not in self._complaints and len(self._complaints) < 1000:
+            self._complaints.add(line)
+            self.log(line)
+
+
+def _listening(interface: str, address: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        # Needs no privilege while the socket is bound to no device yet (Linux 5.7).
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode())
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listener.bind((address, port))
+        listener.listen(_BACKLOG)
+        listener.setblocking(False)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def _answer(status: int, body: dict[str, Any]) -> bytes:
+    text = json.dumps(body).encode() + b"\n"
+    head = f"HTTP/1.1 {status} {_TEXTS[status]}\r\nContent-Type: application/json\r\nContent-Length: {len(text)}\r\nConnection: close\r\n\r\n"
+    return head.encode() + text

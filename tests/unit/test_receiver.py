@@ -1,0 +1,280 @@
+# Copyright (c) the pic.cells contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The receiver over real sockets on the loopback device: whatever comes, an honest push is answered."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import resource
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ansible_collections.pic.cells.plugins.module_utils import peer_sync, receiver
+from ansible_collections.pic.cells.plugins.module_utils.command import Host
+from ansible_collections.pic.cells.plugins.module_utils.receiver import Server
+from ansible_collections.pic.cells.plugins.module_utils.records import Cell, Link, State
+from ansible_collections.pic.cells.plugins.module_utils.view import Delivery, parse_delivery, parse_view, render_delivery, render_view
+
+PSK = base64.b64encode(b"p" * 32).decode()
+KEY = peer_sync.signing_key(PSK) or ""
+MESSAGE = {
+    "from_cell": "cellb",
+    "from_public_key": "KEYB",
+    "generation": 5,
+    "permissions": {"outbound": {"mail": True}},
+    "exit_offered": True,
+    "use_as_exit_relay": False,
+}
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+class Bench:
+    """A receiver in a thread, with one link by the loopback device."""
+
+    def __init__(self, folder: Path) -> None:
+        self.host = Host(str(folder))
+        self.port = free_port()
+        self.log: list[str] = []
+        self.link = Link("cellb", "KEYB", ["127.0.0.0/24"], ["127.0.0.2", "::1"], interface="lo", remote_generation=4)
+        self.render()
+        self.server = Server(self.host, "/view/links.json", "/spool", self.log.append)
+        self.ended = False
+        self.thread = threading.Thread(target=self.server.run, args=(lambda: self.ended,), daemon=True)
+        self.thread.start()
+        for _attempt in range(100):
+            try:
+                socket.create_connection(("127.0.0.1", self.port)).close()
+                return
+            except OSError:
+                time.sleep(0.02)
+        raise AssertionError(self.log)
+
+    def render(self, **changes: Any) -> None:
+        self.link = replace(self.link, **changes)
+        state = State(Cell("cella", ["127.0.0.1/8", "::1/128"], sync_port=self.port), {"cellb": self.link})
+        self.host.write("/view/links.json", render_view(state, "KEYA", {"cellb": PSK}), 0o644)
+
+    def spooled(self) -> list[Delivery]:
+        return [parse_delivery(self.host.read(f"/spool/{name}") or "") for name in self.host.list("/spool")]
+
+    def talk(self, data: bytes, source: str = "127.0.0.2") -> tuple[int, dict[str, Any]]:
+        family, to = (socket.AF_INET6, "::1") if ":" in source else (socket.AF_INET, "127.0.0.1")
+        with socket.socket(family) as connection:
+            connection.settimeout(8)
+            connection.bind((source, 0))
+            connection.connect((to, self.port))
+            try:
+                connection.sendall(data)
+            except ConnectionError:
+                pass
+            answer = b""
+            while True:
+                try:
+                    part = connection.recv(65536)
+                except ConnectionError:
+                    break
+                if not part:
+                    break
+                answer += part
+        head, _empty, body = answer.partition(b"\r\n\r\n")
+        return (int(head.split()[1]), json.loads(body)) if head else (0, {})
+
+    def push(self, source: str = "127.0.0.2", sign: bool = True, **changes: Any) -> tuple[int, dict[str, Any]]:
+        body = peer_sync.render_push({**MESSAGE, **changes})
+        signature = peer_sync.sign(KEY, "KEYB", "KEYA", body) if sign else None
+        return self.talk(request(body, **({"X-Pic-Cells-Signature": signature} if signature else {})), source)
+
+
+def request(body: bytes, **headers: str) -> bytes:
+    lines = {"Host": "a", "Content-Length": str(len(body)), **headers}
+    return "\r\n".join([f"POST {peer_sync.PATH} HTTP/1.1", *(f"{name}: {value}" for name, value in lines.items()), "", ""]).encode() + body
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    bench = Bench(tmp_path)
+    yield bench
+    bench.ended = True
+    bench.thread.join(3)
+    assert not bench.thread.is_alive()
+
+
+@pytest.mark.parametrize("source", ["127.0.0.2", "::1"])
+def test_an_honest_push_is_handed_over_as_it_came(bench: Bench, source: str) -> None:
+    assert bench.push(source) == (200, {"applied": True, "generation": 5, "reason": "taken over"})
+    (delivery,) = bench.spooled()
+    assert (delivery.interface, delivery.source, json.loads(delivery.body)) == ("lo", source, MESSAGE)
+    assert peer_sync.check_signature(KEY, "KEYB", "KEYA", delivery.body, delivery.signature)
+
+
+def test_a_replay_and_an_overtaken_push_are_answered_and_ignored(bench: Bench) -> None:
+    assert bench.push(generation=9)[1]["applied"]
+    assert bench.push(generation=9) == (200, {"applied": False, "generation": 9, "reason": "not newer than what is known"})
+    assert bench.push(generation=8)[1] == {"applied": False, "generation": 9, "reason": "not newer than what is known"}
+    assert len(bench.spooled()) == 1
+
+
+def test_only_the_newest_push_waits_in_the_spool(bench: Bench) -> None:
+    for generation in range(5, 25):
+        assert bench.push(generation=generation)[1]["applied"]
+    assert [json.loads(delivery.body)["generation"] for delivery in bench.spooled()] == [24]
+
+
+def test_a_wish_without_an_offer_is_told_and_the_rest_is_handed_over(bench: Bench) -> None:
+    status, answer = bench.push(use_as_exit_relay=True)
+    assert (status, answer["applied"], answer["generation"], len(bench.spooled())) == (409, True, 5, 1)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"source": "127.0.0.3"},
+        {"sign": False},
+        {"from_public_key": "OTHER"},
+        {"from_cell": "cellc"},
+    ],
+    ids=["a phone", "unsigned", "another key", "not linked"],
+)
+def test_what_is_not_the_linked_cell_is_refused_and_learns_nothing(bench: Bench, changes: dict[str, Any]) -> None:
+    assert bench.push(**changes) == (403, {"error": "Forbidden"})
+    assert bench.spooled() == []
+
+
+BODY = peer_sync.render_push(MESSAGE)
+WIDER = json.dumps({**MESSAGE, "permissions": {"outbound": {}, "inbound": {"files": True}}}).encode()
+MALFORMED = {
+    "nothing of HTTP": (b"\x16\x03\x01\x02\x00\x01" * 10 + b"\r\n\r\n", 400),
+    "another path": (b"POST /../etc/passwd HTTP/1.1\r\nContent-Length: 0\r\n\r\n", 404),
+    "reading": (f"GET {peer_sync.PATH} HTTP/1.1\r\n\r\n".encode(), 405),
+    "no length": (f"POST {peer_sync.PATH} HTTP/1.1\r\n\r\n".encode() + BODY, 411),
+    "chunked": (request(b"", **{"Transfer-Encoding": "chunked"}) + b"0\r\n\r\n", 411),
+    "oversize": (request(b"x" * (64 * 1024 + 1)), 413),
+    "oversize announced": (request(b"", **{"Content-Length": "999999999"}), 413),
+    "a negative length": (request(b"", **{"Content-Length": "-1"}), 400),
+    "a length in digits of elsewhere": (f"POST {peer_sync.PATH} HTTP/1.1\r\nContent-Length: ".encode() + "٣".encode() + b"\r\n\r\nabc", 400),
+    "two lengths": (request(BODY).replace(b"Host: a", b"Content-Length: 3"), 400),
+    "more than announced": (request(BODY, **{"Content-Length": str(len(BODY) - 1)}), 400),
+    "a head without end": (f"POST {peer_sync.PATH} HTTP/1.1\r\n".encode() + b"X-A: b\r\n" * 5000, 431),
+    "a folded header": (request(BODY).replace(b"Host: a", b" Host: a"), 400),
+    "deep JSON": (request(b"[" * 60000), 400),
+    "a long number": (request(b"1" * 60000), 400),
+    "no object": (request(b"[]"), 400),
+    "unknown fields": (request(json.dumps({**MESSAGE, "shares": ["files"]}).encode()), 400),
+    "our own shares": (request(WIDER), 400),
+}
+
+
+@pytest.mark.parametrize("case", MALFORMED)
+def test_what_is_no_push_is_refused_with_a_constant_text_and_nobody_dies(bench: Bench, case: str) -> None:
+    data, status = MALFORMED[case]
+    answer = bench.talk(data)
+    assert answer == (status, {"error": receiver._TEXTS[status]})
+    assert bench.spooled() == []
+    assert bench.push()[0] == 200
+
+
+def test_less_than_announced_is_dropped_after_a_while(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(receiver, "PATIENCE", 0.3)
+    assert bench.talk(request(BODY, **{"Content-Length": "60000"})) == (0, {})
+    assert bench.spooled() == []
+
+
+def test_an_honest_push_is_answered_among_idle_connections_and_garbage(bench: Bench) -> None:
+    idle = [socket.create_connection(("127.0.0.1", bench.port)) for _number in range(300)]
+    ended = False
+
+    def scatter() -> None:
+        while not ended:
+            try:
+                with socket.create_connection(("127.0.0.1", bench.port)) as connection:
+                    connection.sendall(os.urandom(30000))
+            except OSError:
+                pass
+            time.sleep(0.005)
+
+    noise = threading.Thread(target=scatter)
+    noise.start()
+    try:
+        for generation in range(10, 15):
+            began = time.monotonic()
+            assert bench.push(generation=generation)[1]["applied"]
+            assert time.monotonic() - began < 1
+    finally:
+        ended = True
+        noise.join()
+        for connection in idle:
+            connection.close()
+    assert len(bench.server._connections) <= receiver.CONNECTIONS
+
+
+def test_a_change_of_the_view_counts_at_once(bench: Bench) -> None:
+    bench.render(exit_offered=True)
+    assert bench.push(use_as_exit_relay=True)[0] == 200
+    bench.render(exit_offered=False)
+    assert bench.push(use_as_exit_relay=True, generation=6)[0] == 409
+    bench.render(public_key="NEW")
+    assert bench.push(generation=7)[0] == 403
+
+
+def test_without_a_view_nobody_is_believed(bench: Bench) -> None:
+    bench.host.write("/view/links.json", "{", 0o644)
+    with pytest.raises(OSError):
+        for _attempt in range(20):
+            assert bench.push()[0] in (0, 403)
+            time.sleep(0.1)
+    bench.render()
+    for _attempt in range(20):
+        try:
+            assert bench.push()[0] == 200
+            break
+        except OSError:
+            time.sleep(0.1)
+    assert len(bench.spooled()) == 1
+
+
+def test_a_full_disk_is_no_acknowledgement(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.host.write("/spool", "no folder")
+    assert bench.push() == (503, {"error": "Service Unavailable"})
+
+
+def test_the_view_holds_no_preshared_key_and_is_read_as_it_was_written(bench: Bench) -> None:
+    text = bench.host.read("/view/links.json") or ""
+    assert PSK not in text
+    view = parse_view(text)
+    assert (view.public_key, view.port, view.addresses, view.signing_keys) == ("KEYA", bench.port, ["127.0.0.1", "::1"], {"cellb": KEY})
+    assert replace(view.links["cellb"], networks=bench.link.networks) == bench.link
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"interface": 1, "source": "", "signature": "", "body": ""}', "[" * 50000])
+def test_what_is_handed_over_is_read_or_refused(text: str) -> None:
+    with pytest.raises(ValueError):
+        parse_delivery(text)
+    delivery = Delivery("pic-b", "10.0.1.1", "ab", b"\xff\x00")
+    assert parse_delivery(render_delivery(delivery)) == delivery
+
+
+def test_it_needs_little_memory(bench: Bench) -> None:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    connections = [socket.create_connection(("127.0.0.1", bench.port)) for _number in range(250)]
+    for connection in connections:
+        connection.sendall(request(b"x" * 60000, **{"Content-Length": "65536"})[:60000])
+    assert bench.push()[0] == 200
+    for connection in connections:
+        connection.close()
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 40 * 1024, "KiB"
+    assert sys.getsizeof(bench.server._connections) < 64 * 1024
