@@ -14,9 +14,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from . import cli, units
+from .exchange import SPOOL
 from .plan import Plan, Run, Write
 from .reconcile import Cell
 from .store import STATE_DIR
+from .view import FOLDER
 
 PROGRAM = "/usr/local/lib/pic-cells/pic-cell.pyz"
 LAUNCHER = "/usr/local/bin/pic-cell"
@@ -64,9 +66,11 @@ def plan_agent(cell: Cell, interpreter: str, program: bytes) -> Plan:
     executables = {PROGRAM: program.decode("utf-8", "surrogateescape"), LAUNCHER: _launcher(interpreter, cell.store.path)}
     for path, text in executables.items():
         plan.extend(_plan_file(cell, path, text, 0o755))
+    renewed = bool(plan)
+    plan.extend(cell.plan_view())
     if not host.exists("/run/systemd/system"):
         return plan
-    wanted = units.files(LAUNCHER)
+    wanted = units.files(LAUNCHER, f"{cell.store.path}/{FOLDER}", SPOOL)
     for interface in (cell.stored.cell.interface, *cell.stored.link_interface_names()):
         wanted[units.drop_in_path(interface)] = units.drop_in()
     changed = Plan()
@@ -76,11 +80,15 @@ def plan_agent(cell: Cell, interpreter: str, program: bytes) -> Plan:
     if changed:
         plan.steps.append(Run(("systemctl", "daemon-reload")))
     if not all(host.exists(path) for path in units.links()):
-        plan.steps.append(Run(("systemctl", "enable", units.RESTORE, units.TIMER)))
-        plan.describe(["restore: not at boot, not on a timer"], ["restore: at boot, on a timer, and when what removes rules starts"])
-    if host.run(["systemctl", "is-active", "--quiet", units.TIMER], ok=_ACTIVE).rc:
-        plan.steps.append(Run(("systemctl", "start", units.TIMER)))
-        plan.describe([f"{units.TIMER}: not running"], [f"{units.TIMER}: running"])
+        plan.steps.append(Run(("systemctl", "enable", *units.ENABLED)))
+        plan.describe(["units: not started by themselves"], ["units: restore at boot, on a timer, and when what removes rules starts; peer-sync at boot"])
+    for unit in units.RUNNING:
+        if host.run(["systemctl", "is-active", "--quiet", unit], ok=_ACTIVE).rc:
+            plan.steps.append(Run(("systemctl", "start", unit)))
+            plan.describe([f"{unit}: not running"], [f"{unit}: running"])
+        elif unit == units.SERVE and (renewed or f"{units.SYSTEM}/{unit}: as wanted" in changed.after):
+            plan.steps.append(Run(("systemctl", "restart", unit)))
+            plan.describe([f"{unit}: of before"], [f"{unit}: as wanted"])
     return plan
 
 

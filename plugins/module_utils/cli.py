@@ -16,10 +16,13 @@ from typing import Any
 from . import explain, status
 from .command import Draft, Host
 from .errors import CellError
+from .exchange import SPOOL, replay, take_in
 from .networks import parse_address
+from .receiver import Server
 from .reconcile import Cell
 from .restore import restore
 from .store import STATE_DIR, Store
+from .view import FILE, FOLDER
 
 OK, FAILED, USAGE, DIFFERS = 0, 1, 2, 3
 
@@ -152,10 +155,51 @@ def _explain(host: Host, store: Store, given: argparse.Namespace) -> int:
     return OK
 
 
+def _spool_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--spool", default=SPOOL, metavar="FOLDER", help="the folder that serve fills and apply empties (default: %(default)s)")
+
+
+def _serve_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--view", metavar="FOLDER", help="the folder with what root lets this program see (default: below the records)")
+    _spool_argument(parser)
+
+
+def _serve(host: Host, store: Store, given: argparse.Namespace) -> int:
+    folder = given.view or f"{store.path}/{FOLDER}"
+    Server(host, f"{folder}/{FILE}", given.spool, _say).run()
+    return OK
+
+
+def _apply(host: Host, store: Store, given: argparse.Namespace) -> int:
+    done = take_in(host, store.path, given.spool, _say)
+    for error in done.errors:
+        _complain(error)
+    replay(host, store.path, log=_say)  # what has been heard may be answered by what is told: a wish to use an exit that is offered now
+    return FAILED if done.errors else OK
+
+
+def _replay_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--attempts", type=int, default=1, metavar="N", help="how often cells that are not reached are tried, with growing pauses (default: 1)")
+
+
+def _replay(host: Host, store: Store, given: argparse.Namespace) -> int:
+    answers = replay(host, store.path, attempts=given.attempts, log=(lambda _line: None) if given.json else _say)
+    if given.json:
+        print(json.dumps({"answers": answers}, sort_keys=True))
+    return OK
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
 # In the order of the help.
 COMMANDS: tuple[Command, ...] = (
     Command("restore", "put back whatever is missing, and start what is not running", _restore, _guard_argument),
     Command("check", "say what in the kernel differs from the records; change nothing", _check),
+    Command("serve", "hear what linked cells tell; needs no privileges", _serve, _serve_arguments, reports=False, root=False),
+    Command("apply", "take over what serve has heard, and carry out what follows", _apply, _spool_argument, reports=False),
+    Command("replay", "tell linked cells what they do not know yet", _replay, _replay_arguments),
     Command("status", "say how links and devices are doing", _status),
     Command("explain", "say which way a device's packets go, why, and where they would be dropped", _explain, _explain_arguments),
 )

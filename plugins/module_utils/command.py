@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import stat
 import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -69,6 +70,17 @@ class Host:
                 return file.read()
         except FileNotFoundError:
             return None
+
+    def read_foreign(self, path: str, limit: int) -> str | None:
+        """Return the text of a file that somebody without privileges has put there; None where it is no plain file, or larger than limit bytes."""
+        try:
+            handle = os.open(self._real(path), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except OSError:
+            return None
+        with os.fdopen(handle, "rb") as file:
+            plain = stat.S_ISREG(os.fstat(handle).st_mode)
+            data = file.read(limit + 1) if plain else b""
+            return data.decode("utf-8", "surrogateescape") if plain and len(data) <= limit else None
 
     def exists(self, path: str) -> bool:
         """Tell whether a path exists; a dangling link does."""

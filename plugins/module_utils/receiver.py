@@ -9,10 +9,12 @@ One thread and non-blocking sockets: what a connection can hold is bounded, and 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import ipaddress
 import json
 import selectors
 import socket
+import struct
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -28,6 +30,7 @@ PATIENCE = 5.0  # seconds for a whole request and its answer
 CONNECTIONS = 256  # at once; the oldest gives way
 _LOOK_AGAIN = 0.5  # seconds between looks at the view and the interfaces
 _BACKLOG = 64
+_SIOCGIFINDEX = 0x8933  # linux/sockios.h
 
 # One text for each way to fail; nothing that a sender says comes back to it.
 _TEXTS = {
@@ -164,8 +167,8 @@ class Server:
 
     def close(self) -> None:
         """Close all sockets."""
-        for endpoint in [*self._connections.values(), *self._listeners.values()]:
-            endpoint.socket.close()
+        for endpoint in (*self._connections, *(listener.socket for listener in self._listeners.values())):
+            endpoint.close()
         self._selector.close()
 
     def step(self, wait: float = _LOOK_AGAIN) -> None:
@@ -206,17 +209,18 @@ class Server:
     def _listen(self) -> None:
         """Listen on each of the cell's addresses by each link's interface; an interface that was made anew gets a new socket."""
         wanted = {(str(link.interface), address, self.view.port) for link in self.view.links.values() for address in self.view.addresses}
-        indices = {name: index for index, name in socket.if_nameindex()}
+        indices = {interface: _index_of(interface) for interface in {str(link.interface) for link in self.view.links.values()}}
         for key, listener in list(self._listeners.items()):
-            if key not in wanted or indices.get(listener.interface) != listener.index:
+            if key not in wanted or indices[listener.interface] != listener.index:
                 self._selector.unregister(listener.socket)
                 listener.socket.close()
                 del self._listeners[key]
         for key in sorted(wanted - set(self._listeners)):
             interface, address, port = key
-            if interface in indices:
+            index = indices[interface]
+            if index:
                 try:
-                    self._listeners[key] = _Listener(_listening(interface, address, port), interface, indices[interface])
+                    self._listeners[key] = _Listener(_listening(interface, address, port), interface, index)
                 except OSError as error:  # the interface has no address yet, or is gone again
                     self._complain(f"cannot listen on {address} port {port} by {interface}: {error.strerror}")
                     continue
@@ -307,6 +311,17 @@ class Server:
         if line not in self._complaints and len(self._complaints) < 1000:
             self._complaints.add(line)
             self.log(line)
+
+
+def _index_of(interface: str) -> int | None:
+    """Return the number of an interface, which is another one once it was made anew; None where it is not there."""
+    # socket.if_nametoindex would open a socket of a family that the unit does not allow.
+    with contextlib.closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as any_socket:
+        try:
+            found = fcntl.ioctl(any_socket, _SIOCGIFINDEX, struct.pack("16si12x", interface.encode(), 0))
+        except OSError:
+            return None
+    return int(struct.unpack("16si12x", found)[1])
 
 
 def _listening(interface: str, address: str, port: int) -> socket.socket:

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from . import conntrack, exits, firewall, iptables, overlay, peer_sync, records, wireguard
+from . import conntrack, exits, firewall, iptables, overlay, peer_sync, records, view, wireguard
 from .command import PACKAGES, Host
 from .errors import BadInput, StoreError
 from .iptables import Ruleset, Table
@@ -27,6 +27,7 @@ from .plan import Plan, Run, Write, imagine
 from .records import DIRECT, Leaving, Link, Peer, State, sorted_networks
 from .routing import MAIN, batch
 from .store import Store
+from .transport import Push
 
 Args = Mapping[str, Any]
 NETWORKD = "/etc/systemd/networkd.conf.d/90-pic-cells.conf"
@@ -253,11 +254,28 @@ class Cell:
         """Plan to take over what other cells say. Returns plan and the answers to them."""
         self._know(cell)
         asked = self._asked(items)
+        return self._plan_received(asked, ((peer_sync.check_payload(dict(message)), peer_sync.Evidence("delegate")) for message in received))
+
+    def plan_deliveries(self, deliveries: Iterable[view.Delivery]) -> tuple[Plan, dict[str, Any]]:
+        """Plan to take over what the receiver has handed over, judged anew. Returns plan and the answers."""
+        heard = []
+        for delivery in deliveries:
+            try:
+                message = peer_sync.parse_push(delivery.body)
+            except BadInput:
+                continue
+            link = self.stored.links.get(message["from_cell"])
+            key = peer_sync.signing_key(self.preshared_keys().get(message["from_cell"]))
+            mac_ok = peer_sync.check_signature(key, message["from_public_key"], self.identity.public, delivery.body, delivery.signature)
+            if link is not None:
+                heard.append((message, peer_sync.Evidence("tunnel", delivery.interface, delivery.source, mac_ok)))
+        return self._plan_received(self.wanted, sorted(heard, key=lambda item: int(item[0]["generation"])))
+
+    def _plan_received(self, asked: State, heard: Iterable[tuple[Args, peer_sync.Evidence]]) -> tuple[Plan, dict[str, Any]]:
         plan, answers = Plan(), {}
-        for message in received:
-            message = peer_sync.check_payload(dict(message))
+        for message, evidence in heard:
             name = message["from_cell"]
-            verdict = peer_sync.judge(asked.links.get(name), message, peer_sync.Evidence("delegate"))
+            verdict = peer_sync.judge(asked.links.get(name), message, evidence)
             if verdict.accepted:
                 record = self.wanted.links.setdefault(name, Link(name))
                 before = _view_words(record)
@@ -282,6 +300,31 @@ class Cell:
                 plan.describe(before, _push_words(link))
         plan.extend(self._plan_records(records.SYNC_PART))
         return plan, {}
+
+    def pushes(self, payloads: Mapping[str, Args]) -> dict[str, Push]:
+        """Return what is to be sent to the cells that are not told yet. payloads: as plan_messages returned them."""
+        keys, found = self.preshared_keys(), {}
+        for name, message in payloads.items():
+            link = self.wanted.links[name]
+            if link.pending_push and link.remote_api_url and link.interface:
+                body = peer_sync.render_push(message)
+                key = peer_sync.signing_key(keys.get(name))
+                signature = peer_sync.sign(key, self.identity.public, str(link.public_key), body) if key else None
+                found[name] = Push(link.remote_api_url, tuple(self.wanted.cell.own_addresses()), link.interface, body, signature)
+        return found
+
+    def preshared_keys(self) -> dict[str, str | None]:
+        """Return the preshared key of each link that has one, by name."""
+        return {name: _preshared_keys(self.host, str(link.interface)).get(str(link.public_key)) for name, link in sorted(self.stored.links.items())}
+
+    def plan_view(self) -> Plan:
+        """Plan what the unprivileged receiver is let see."""
+        plan, path = Plan(), f"{self.store.path}/{view.FOLDER}/{view.FILE}"
+        text, found = view.render_view(self.stored, self.identity.public, self.preshared_keys()), self.host.read(path)
+        if text != found:
+            plan.steps.append(Write(path, text, 0o644))
+            plan.describe([] if found is None else [f"{path}: as before"], [f"{path}: as wanted"])
+        return plan
 
     def info(self, cell: Args | None, run: Args | None) -> dict[str, Any]:
         """Read back the cell; say what differs from the records, or with a run given what would be refused in it."""
@@ -326,7 +369,11 @@ class Cell:
             "closed ways": self._plan_closed_ways,
             "walls": self._plan_walls,
         }
-        return closed if guard else {**closed, "cell": self._repair_cell, "links": self.repair_links, "ways": lambda: self.plan_routes(None, [], [])[0]}
+        return (
+            closed
+            if guard
+            else {**closed, "cell": self._repair_cell, "links": self.repair_links, "ways": lambda: self.plan_routes(None, [], [])[0], "view": self.plan_view}
+        )
 
     def take_for_done(self, plan: Plan) -> None:
         """Go on from a plan that was carried out, or is taken to be; the host is a draft."""

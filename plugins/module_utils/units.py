@@ -7,16 +7,57 @@ from __future__ import annotations
 
 SYSTEM = "/etc/systemd/system"
 GUARD, RESTORE, TIMER = "pic-cell-guard.service", "pic-cell-restore.service", "pic-cell-restore.timer"
+SERVE, APPLY_PATH, APPLY = "pic-cell-serve.service", "pic-cell-apply.path", "pic-cell-apply.service"
+REPLAY, REPLAY_TIMER = "pic-cell-replay.service", "pic-cell-replay.timer"
+ENABLED = (RESTORE, TIMER, SERVE, APPLY_PATH, REPLAY_TIMER)
+RUNNING = (TIMER, SERVE, APPLY_PATH, REPLAY_TIMER)
+VIEW = "/run/pic-cell-view"  # where the receiver sees the folder that root keeps for it
 PERIOD = 60  # seconds from the end of one restore to the next
 
 # What takes rules or routes away when it starts. A unit that is not there is no error in either list.
 RIVALS = ("docker.service", "firewalld.service", "netfilter-persistent.service", "nftables.service", "systemd-networkd.service", "ufw.service")
 
 _HEAD = "# Kept by pic.cells.\n"
+_PRIVATE = "/var/lib/private"  # where the folders of dynamic users really are (systemd.exec, DynamicUser=)
+_HARDENED = """\
+DynamicUser=yes
+StateDirectory={folder}
+StateDirectoryMode=0700
+UMask=0077
+MemoryMax=64M
+TasksMax=4
+LimitNOFILE=1024
+CapabilityBoundingSet=
+AmbientCapabilities=
+NoNewPrivileges=yes
+PrivateDevices=yes
+PrivateTmp=yes
+PrivateUsers=yes
+ProtectClock=yes
+ProtectControlGroups=yes
+ProtectHome=yes
+ProtectHostname=yes
+ProtectKernelLogs=yes
+ProtectKernelModules=yes
+ProtectKernelTunables=yes
+ProtectProc=invisible
+ProcSubset=pid
+ProtectSystem=strict
+RemoveIPC=yes
+RestrictAddressFamilies=AF_INET AF_INET6
+RestrictNamespaces=yes
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+LockPersonality=yes
+MemoryDenyWriteExecute=yes
+SystemCallArchitectures=native
+SystemCallFilter=@system-service
+SystemCallFilter=~@privileged @resources
+"""
 
 
-def files(program: str) -> dict[str, str]:
-    """Return the units by path. program: the path of pic-cell."""
+def files(program: str, view: str, spool: str) -> dict[str, str]:
+    """Return the units by path. program: the path of pic-cell. view: the folder that the receiver may read. spool: the one that it may write."""
     after = " ".join(RIVALS)
     wanted_by = " ".join(("multi-user.target", *RIVALS))
     units = {
@@ -59,6 +100,67 @@ AccuracySec=1
 [Install]
 WantedBy=timers.target
 """,
+        # The folders of its user are private to it, and the records' folder to root: what it is let see is bound into its own file system.
+        SERVE: f"""\
+[Unit]
+Description=Hear what linked cells tell this personal internet cell
+After={RESTORE}
+StartLimitIntervalSec=0
+
+[Service]
+ExecStart={program} serve --view {VIEW} --spool {spool}
+Restart=always
+RestartSec=5
+BindReadOnlyPaths="{view}:{VIEW}"
+{_HARDENED.format(folder=spool.rpartition("/")[2])}
+[Install]
+WantedBy=multi-user.target
+""",
+        APPLY_PATH: f"""\
+[Unit]
+Description=Notice what linked cells have told this personal internet cell
+
+[Path]
+DirectoryNotEmpty={_PRIVATE}/{spool.rpartition("/")[2]}
+
+[Install]
+WantedBy=multi-user.target
+""",
+        APPLY: f"""\
+[Unit]
+Description=Take over what linked cells have told this personal internet cell
+After={RESTORE}
+StartLimitIntervalSec=0
+
+[Service]
+Type=oneshot
+ExecStart={program} apply
+TimeoutStartSec=300
+""",
+        REPLAY: f"""\
+[Unit]
+Description=Tell linked cells what they do not know yet of this personal internet cell
+After={RESTORE}
+StartLimitIntervalSec=0
+
+[Service]
+Type=oneshot
+ExecStart={program} replay --attempts 4
+TimeoutStartSec=300
+""",
+        REPLAY_TIMER: f"""\
+[Unit]
+Description=Tell linked cells what they do not know yet of this personal internet cell, every {PERIOD} s
+
+[Timer]
+OnActiveSec=10
+OnUnitInactiveSec={PERIOD - 20}
+RandomizedDelaySec=10
+AccuracySec=1
+
+[Install]
+WantedBy=timers.target
+""",
     }
     return {f"{SYSTEM}/{name}": _HEAD + text for name, text in units.items()}
 
@@ -74,5 +176,6 @@ def drop_in() -> str:
 
 
 def links() -> list[str]:
-    """Return the links that exist where restore and timer are enabled."""
-    return [f"{SYSTEM}/{by}.wants/{RESTORE}" for by in ("multi-user.target", *RIVALS)] + [f"{SYSTEM}/timers.target.wants/{TIMER}"]
+    """Return the links that exist where all units that start by themselves are enabled."""
+    targets = {RESTORE: ("multi-user.target", *RIVALS), TIMER: ("timers.target",), REPLAY_TIMER: ("timers.target",)}
+    return [f"{SYSTEM}/{by}.wants/{unit}" for unit in ENABLED for by in targets.get(unit, ("multi-user.target",))]

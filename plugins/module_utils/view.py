@@ -13,6 +13,7 @@ from typing import Any
 
 from .peer_sync import signing_key
 from .records import Link, State
+from .wireguard import GENERATED
 
 # In the folder of the records, which is root's alone; the receiver's unit has just this folder bound into its view.
 FOLDER, FILE = "view", "links.json"
@@ -43,12 +44,16 @@ class Delivery:
 def render_view(state: State, public_key: str, preshared_keys: Mapping[str, str | None]) -> str:
     """Return the view of a cell. preshared_keys: by link; only what is derived from them is in it."""
     links = [
-        {**{name: getattr(link, name) for name in _FIELDS}, "signing_key": signing_key(preshared_keys.get(link.name))}
+        {**{name: getattr(link, name) for name in _FIELDS}, "signing_key": _signing_key(preshared_keys.get(link.name))}
         for _name, link in sorted(state.links.items())
         if link.address and not link.pending
     ]
     view = {"public_key": public_key, "port": state.cell.sync_port, "addresses": state.cell.own_addresses(), "links": links}
     return json.dumps(view, indent=1, sort_keys=True) + "\n"
+
+
+def _signing_key(preshared_key: str | None) -> str | None:
+    return GENERATED if preshared_key == GENERATED else signing_key(preshared_key)
 
 
 def parse_view(text: str) -> View:
@@ -74,6 +79,6 @@ def parse_delivery(text: str) -> Delivery:
         texts = [data[name] for name in ("interface", "source", "signature")]
         if not all(isinstance(value, str) for value in texts):
             raise ValueError("no delivery")
-        return Delivery(*texts, base64.b64decode(data["body"], validate=True))
+        return Delivery(data["interface"], data["source"], data["signature"], base64.b64decode(data["body"], validate=True))
     except (TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ValueError(f"no delivery: {error}") from None

@@ -196,6 +196,7 @@ class FakeHost(Host):
         for unit in (name for name in self.list(WANTS) if name.startswith("wg-quick@")):
             self.by_hand(f"systemctl restart {unit.removesuffix('.service')}")
         self.active.update(self.list(WANTS.replace("multi-user", "timers")))
+        self.active.update(name for name in self.list(WANTS) if name.startswith("pic-cell-") and not name.startswith("pic-cell-restore"))
 
     def add_link(self, name: str, *addresses: str, kind: str = "ether") -> None:
         """Add an interface, up."""
@@ -271,6 +272,11 @@ class FakeHost(Host):
     def read(self, path: str) -> str | None:
         """Return the text of a file, or None where there is none."""
         return self.files[path][1] if path in self.files else None
+
+    def read_foreign(self, path: str, limit: int) -> str | None:
+        """Return the text of a file that is not too large."""
+        text = self.read(path)
+        return text if text is not None and len(text) <= limit else None
 
     def exists(self, path: str) -> bool:
         """Tell whether there is a file, or a folder with one."""
@@ -554,6 +560,9 @@ class FakeHost(Host):
         if words == ["daemon-reload"]:
             self._step("systemctl daemon-reload", lambda: None)
             return ""
+        if words[0] == "restart" and words[1:] == ["pic-cell-serve.service"]:
+            self._step(f"systemctl {' '.join(words)}", lambda: None)
+            return ""
         if words[0] == "enable" and words[-1].startswith("pic-cell-"):
             self._step(f"systemctl {' '.join(words)}", lambda: self._enable(words[1:]))
             return ""
@@ -561,7 +570,7 @@ class FakeHost(Host):
             if words[2] not in self.active:
                 raise Refused(3, "")
             return ""
-        if words[0] == "start" and words[1:] == ["pic-cell-restore.timer"]:
+        if words[0] == "start" and words[1].startswith("pic-cell-") and len(words) == 2:
             self._step(f"systemctl {' '.join(words)}", lambda: self.active.add(words[1]))
             return ""
         words = [word for word in words if word != "--job-mode=ignore-dependencies"]

@@ -68,8 +68,8 @@ def test_it_is_installed_with_its_units(linked: World) -> None:
     assert host.files[agent.PROGRAM] == (0o755, agent.build(agent.sources()).decode("utf-8", "surrogateescape"))
     mode, launcher = host.files[agent.LAUNCHER]
     assert (mode, launcher.splitlines()[2]) == (0o755, f"python={sys.executable}")
-    assert units.TIMER in host.active
-    for path in (*units.files(agent.LAUNCHER), *units.links(), *map(units.drop_in_path, ("wg0", "pic-cellb", "pic-cellc"))):
+    assert set(units.RUNNING) <= host.active
+    for path in (*units.files(agent.LAUNCHER, "/view", "/spool"), *units.links(), *map(units.drop_in_path, ("wg0", "pic-cellb", "pic-cellc"))):
         assert host.exists(path), path
     assert host.read(units.drop_in_path("wg0")) == units.drop_in()
 
@@ -92,9 +92,11 @@ def test_another_folder_for_the_records(linked: World) -> None:
 def test_what_is_missing_is_installed_again_and_no_more(linked: World) -> None:
     host = linked["cella"]
     cases = {
-        agent.PROGRAM: [f"write {agent.PROGRAM}"],
+        agent.PROGRAM: [f"write {agent.PROGRAM}", f"systemctl restart {units.SERVE}"],
+        f"{units.SYSTEM}/{units.SERVE}": [f"write {units.SYSTEM}/{units.SERVE}", "systemctl daemon-reload", f"systemctl restart {units.SERVE}"],
+        "/var/lib/pic/view/links.json": ["write /var/lib/pic/view/links.json"],
         f"{units.SYSTEM}/{units.GUARD}": [f"write {units.SYSTEM}/{units.GUARD}", "systemctl daemon-reload"],
-        f"{units.SYSTEM}/docker.service.wants/{units.RESTORE}": [f"systemctl enable {units.RESTORE} {units.TIMER}"],
+        f"{units.SYSTEM}/docker.service.wants/{units.RESTORE}": [f"systemctl enable {' '.join(units.ENABLED)}"],
     }
     for path, steps in cases.items():
         del host.files[path]

@@ -16,6 +16,7 @@ import pytest
 from ansible_collections.pic.cells.plugins.module_utils.restore import restore
 from ansible_collections.pic.cells.plugins.module_utils.store import STATE_DIR
 from ansible_collections.pic.cells.tests.benchmarks.restore import CASES, damaged, made, measured
+from ansible_collections.pic.cells.plugins.module_utils import units
 from ansible_collections.pic.cells.tests.unit.fake_host import WANTS, FakeHost, Killed, made_key
 from ansible_collections.pic.cells.tests.unit.test_faults import leaks
 from ansible_collections.pic.cells.tests.unit.test_reconcile import damages
@@ -48,6 +49,7 @@ def rebooted(cell: FakeHost) -> FakeHost:
         del twin.files[path]
     twin.boot()
     twin.files.update(wanted)
+    twin.active.update(units.RUNNING)
     return twin
 
 

@@ -1,0 +1,109 @@
+# Copyright (c) the pic.cells contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Peer-sync over the tunnel, root's side: take over what the receiver hands over, and tell others what they do not know yet."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from .command import Host
+from .peer_sync import BODY_LIMIT, CONFLICT
+from .plan import apply
+from .reconcile import Cell
+from .restore import Restored, restore
+from .store import Store
+from .transport import Push, send_all
+from .view import parse_delivery
+
+SPOOL = "/var/lib/pic-cell-serve"
+_DELIVERY_LIMIT = 2 * BODY_LIMIT  # bytes: a body in base64, and what it came with
+_ROUNDS = 2  # a wish that is refused, or a later generation that is known there, is answered by one more push
+_PAUSE = 2.0  # seconds before the second attempt, doubled for each further one
+
+Send = Callable[[Mapping[str, Push]], dict[str, Any]]
+Log = Callable[[str], None]
+
+
+def take_in(host: Host, path: str, spool: str = SPOOL, log: Log = lambda _line: None) -> Restored:
+    """Take over what waits in the spool, and carry out what follows from it: relays, offers and ways of devices.
+
+    What the receiver has judged is judged again: it is not trusted. path: the folder with the records. log: is told each change.
+    """
+    with Store(host, path).lock(create=False):
+        cell = Cell(host, Store(host, path))
+        names = [f"{spool}/{name}" for name in host.list(spool) if not name.startswith(".")]
+        deliveries = []
+        for name in names:
+            try:
+                deliveries.append(parse_delivery(host.read_foreign(name, _DELIVERY_LIMIT) or ""))
+            except ValueError:
+                log(f"{name} is no push of another cell; it is removed.")
+        plan, _facts = cell.plan_deliveries(deliveries)
+        apply(host, plan)
+        for name in names:
+            host.remove(name)
+    for line in plan.differences():
+        log(line)
+    return restore(host, path, log=log) if plan else Restored()
+
+
+def push(host: Host, cell: Cell, send: Send | None = None) -> dict[str, Any]:
+    """Tell the linked cells over the tunnel what they are not told yet, under the caller's lock. Returns the answers by cell."""
+    answers: dict[str, Any] = {}
+    for _round in range(_ROUNDS):
+        pushes = _due(host, cell)
+        if not pushes:
+            break
+        heard = (send or send_all)(pushes)
+        answers.update(heard)
+        cell = Cell(host, cell.store, now=cell.now)
+        _note(host, cell, heard)
+        cell = Cell(host, cell.store, now=cell.now)
+        if not any(heard.values()):
+            break
+    return answers
+
+
+def replay(host: Host, path: str, send: Send | None = None, attempts: int = 1, log: Log = lambda _line: None) -> dict[str, Any]:
+    """Tell the linked cells what they are not told yet; the lock is not held while they are waited for. Returns the last answers by cell.
+
+    attempts: how often the cells that are not reached are tried, with growing pauses of no fixed length.
+    """
+    answers: dict[str, Any] = {}
+    tried = rounds = 0
+    while tried < attempts:
+        with Store(host, path).lock(create=False):
+            pushes = _due(host, Cell(host, Store(host, path)))
+        if not pushes:
+            break
+        heard = (send or send_all)(pushes)
+        with Store(host, path).lock(create=False):
+            _note(host, Cell(host, Store(host, path)), heard)
+        answers.update(heard)
+        for name, answer in sorted(heard.items()):
+            log(f"cell {name}: {'not reached' if answer is None else answer['reason']}")
+        if any(answer and answer["status"] == CONFLICT for answer in heard.values()):
+            restore(host, path, log=log)  # an exit that is not offered any more is none
+        if any(heard.values()) and rounds < _ROUNDS:
+            rounds += 1
+            continue
+        tried += 1
+        if tried < attempts:
+            time.sleep(_PAUSE * 2 ** (tried - 1) * random.uniform(0.5, 1.5))
+    return answers
+
+
+def _due(host: Host, cell: Cell) -> dict[str, Push]:
+    """Mint what is new, and return what is to be sent."""
+    plan, facts = cell.plan_messages(None, [], [])
+    apply(host, plan)
+    return cell.pushes(facts["payloads"])
+
+
+def _note(host: Host, cell: Cell, answers: Mapping[str, Any]) -> None:
+    plan, _facts = cell.plan_answers(None, answers)
+    apply(host, plan)
