@@ -167,9 +167,16 @@ options:
           mtu:
             description: The link's MTU in bytes.
             type: int
+          preshared_key:
+            description: The preshared key of the link.
+            type: str
           api_url:
             description: URL of the other cell's peer-sync API.
             type: str
+          sync_auth:
+            description: What tells the other cell's pushes from others'.
+            type: str
+            choices: [hmac, address]
           share:
             description: The services that the other cell's devices may reach.
             type: list

@@ -77,10 +77,13 @@ class Host:
             handle = os.open(self._real(path), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         except OSError:
             return None
-        with os.fdopen(handle, "rb") as file:
-            plain = stat.S_ISREG(os.fstat(handle).st_mode)
-            data = file.read(limit + 1) if plain else b""
-            return data.decode("utf-8", "surrogateescape") if plain and len(data) <= limit else None
+        try:
+            found = os.fstat(handle)
+            if not stat.S_ISREG(found.st_mode) or found.st_size > limit:
+                return None
+            return os.read(handle, limit).decode("utf-8", "surrogateescape")
+        finally:
+            os.close(handle)
 
     def exists(self, path: str) -> bool:
         """Tell whether a path exists; a dangling link does."""

@@ -56,6 +56,7 @@ LINK_OPTIONS: dict[str, Any] = {
 }
 
 STATE: dict[str, Any] = {"type": "str", "choices": ["present", "absent"], "default": "present"}
+SYNC_AUTH: dict[str, Any] = {"type": "str", "choices": ["hmac", "address"]}
 ROUTE: dict[str, Any] = {"peer": {"type": "str", "required": True}, "via_cell": {"type": "str"}}
 
 RUN_OPTIONS: dict[str, Any] = {
@@ -84,7 +85,9 @@ RUN_OPTIONS: dict[str, Any] = {
                     "endpoint": {"type": "str"},
                     "keepalive": {"type": "int"},
                     "mtu": {"type": "int"},
+                    "preshared_key": {"type": "str", "no_log": True},
                     "api_url": {"type": "str"},
+                    "sync_auth": SYNC_AUTH,
                     "share": {"type": "list", "elements": "str"},
                     "offer_exit": {"type": "bool"},
                     "offered": {"type": "bool"},

@@ -12,6 +12,7 @@ short_description: Tell linked cells what this one shares, offers and asks for
 description:
   - Without O(received) and O(answers), builds the payload for each link. A payload is given a new generation only when its content is new.
   - With O(received), judges payloads of other cells and takes over what they may change, which is nothing but this cell's view of the sender.
+  - With O(transport), sends over the tunnel what did not reach its cell yet.
   - With O(answers), writes down how this cell's own pushes ended; what did not arrive stays pending.
   - A wish to use this cell as exit is refused (V(409)) while no exit is offered to the sender; the rest of that payload applies.
 version_added: 0.1.0
@@ -88,6 +89,13 @@ options:
       - The answer to each push, by the name of the cell that was told, as RV(answers) of that cell has it under this cell's name.
       - An empty answer means that the cell was not reached.
     type: dict
+  transport:
+    description:
+      - Given, the cells that are not told yet are told now through the tunnel, signed with the key that comes from the link's preshared key. One that
+        is not reached stays pending and is told by C(pic-cell replay), which a timer runs; that is never an error, and no change of the cell.
+      - V(tunnel) and V(auto) send. V(delegate) sends nothing; Ansible alone carries what is to be told then.
+    type: str
+    choices: [tunnel, delegate, auto]
 """
 
 EXAMPLES = r"""
@@ -95,6 +103,11 @@ EXAMPLES = r"""
   pic.cells.pic_peer_sync:
   become: true
   register: built
+
+- name: Tell all linked cells what they do not know yet
+  pic.cells.pic_peer_sync:
+    transport: tunnel
+  become: true
 
 - name: Take over what bergen says
   pic.cells.pic_peer_sync:
@@ -117,7 +130,9 @@ payloads:
       exit_offered: false
       use_as_exit_relay: true
 answers:
-  description: The answer to each received payload, by its sender.
+  description:
+    - The answer to each received payload, by its sender.
+    - With O(transport), the answer to each push, by the cell that was told; empty for one that was not reached.
   returned: success
   type: dict
   sample: {"bergen": {"status": 200, "applied": true, "generation": 3, "reason": "taken over"}}
@@ -125,8 +140,10 @@ answers:
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ..module_utils.exchange import push
 from ..module_utils.module import CELL_OPTIONS, LINK_OPTIONS, ROUTE, RUN_OPTIONS, STATE, opened, report
-from ..module_utils.plan import apply
+from ..module_utils.peer_sync import OK
+from ..module_utils.plan import Plan, apply
 
 CELL = {
     "name": {"type": "str", "required": True},
@@ -147,11 +164,14 @@ def main() -> None:
             "routes": {"type": "list", "elements": "dict", "options": ROUTE, "default": []},
             "received": {"type": "list", "elements": "dict"},
             "answers": {"type": "dict"},
+            "transport": {"type": "str", "choices": ["tunnel", "delegate", "auto"]},
         },
-        mutually_exclusive=[("received", "answers")],
+        mutually_exclusive=[("received", "answers", "transport")],
         supports_check_mode=True,
     )
     given = module.params
+    if given["transport"]:
+        _send(module)
     with opened(module, "hear" if given["received"] is not None else "note" if given["answers"] is not None else "tell") as cell:
         if given["received"] is not None:
             plan, facts = cell.plan_receipt(given["cell"], given["cells"], given["received"])
@@ -162,6 +182,17 @@ def main() -> None:
         if plan and not module.check_mode:
             apply(cell.host, plan)
         report(module, plan, **{"payloads": {}, "answers": {}, **facts})
+
+
+def _send(module: AnsibleModule) -> None:
+    """Tell the cells that are not told yet; how that ends is nobody's change, so check mode has nothing to predict."""
+    answers = {}
+    with opened(module, "send") as cell:
+        if not module.check_mode and module.params["transport"] != "delegate":
+            answers = push(cell.host, cell)
+        late = {name: "not reached" if answer is None else answer["reason"] for name, answer in answers.items() if answer is None or answer["status"] != OK}
+        plan = Plan(warnings=[f"Cell {name!r} is not told yet ({why}). It is told again by itself, or by pic.cells.replay." for name, why in late.items()])
+        report(module, plan, payloads={}, answers={name: answer or {} for name, answer in answers.items()})
 
 
 if __name__ == "__main__":

@@ -75,6 +75,12 @@ options:
       api_url:
         description: URL of the other cell's peer-sync API inside the tunnel. Left out, built from its address and O(cell.sync_port).
         type: str
+      sync_auth:
+        description:
+          - What tells the other cell's pushes from others'. V(hmac) is a signature by a key that comes from the preshared key.
+          - V(address) lets its source address and public key do, where the link has no preshared key. Left out, the record's, or V(hmac).
+        type: str
+        choices: [hmac, address]
       exit:
         description:
           - Whether the link carries traffic to everywhere (C(0.0.0.0/0, ::/0) in AllowedIPs).
@@ -129,6 +135,12 @@ options:
   api_url:
     description: URL of the other cell's peer-sync API inside the tunnel. Left out, built from its address and O(cell.sync_port).
     type: str
+  sync_auth:
+    description:
+      - What tells the other cell's pushes from others'. V(hmac) is a signature by a key that comes from the preshared key.
+      - V(address) lets its source address and public key do, where the link has no preshared key. Left out, the record's, or V(hmac).
+    type: str
+    choices: [hmac, address]
   exit:
     description:
       - Whether the link carries traffic to everywhere (C(0.0.0.0/0, ::/0) in AllowedIPs).
@@ -173,7 +185,7 @@ pending:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.module import CELL_OPTIONS, LINK_OPTIONS, RUN_OPTIONS, STATE, items, opened, report
+from ..module_utils.module import CELL_OPTIONS, LINK_OPTIONS, RUN_OPTIONS, STATE, SYNC_AUTH, items, opened, report
 from ..module_utils.plan import apply
 
 LINK = {
@@ -184,6 +196,7 @@ LINK = {
     "mtu": {"type": "int"},
     "preshared_key": {"type": "str", "no_log": True},
     "api_url": {"type": "str"},
+    "sync_auth": SYNC_AUTH,
     "exit": {"type": "bool"},
     "state": STATE,
 }

@@ -24,6 +24,7 @@ else:
 GROUP = "cells"
 SITE = "site"
 LINK = "link"
+AUTO, TUNNEL = "auto", "tunnel"
 
 
 class Mesh:
@@ -114,7 +115,13 @@ class Mesh:
             peers = self.results("__cell_read", host).get("peers", {})
             before = peers.get(self.job.get("peer"), {}).get("route_via")
             wanted |= {self.host_of[before]} if before in self.host_of else set()
+        if self.transport(host) == TUNNEL:
+            return []
         return sorted(wanted - set(self.play_hosts) - self.unreachable() - {host})
+
+    def transport(self, host: str) -> str:
+        """Return how a host's cell tells others: by Ansible (delegate), through the tunnel, or (auto) by what reaches them."""
+        return str(self.var(host, "cell_sync_transport") or AUTO)
 
     def sides(self, host: str) -> list[str]:
         """Return the hosts that a host of the play works on: in a day-2 job the other cells too, exits first."""
@@ -137,6 +144,7 @@ class Mesh:
         routes, received, answers = self._routes(host), self._received(host), self._answers(host)
         return {
             "state_dir": self.var(host, "cell_state_dir") or "/var/lib/pic",
+            "transport": self.transport(host),
             "missing": self.read(host).get("missing", []),
             "cell": {
                 "name": self.name(host),
@@ -152,7 +160,7 @@ class Mesh:
                 _only(
                     link,
                     *("name", "public_key", "generated", "networks", "address", "endpoint", "interface", "listen_port"),
-                    *("keepalive", "mtu", "preshared_key", "api_url", "state"),
+                    *("keepalive", "mtu", "preshared_key", "api_url", "sync_auth", "state"),
                 )
                 for link in links
             ],
@@ -174,7 +182,20 @@ class Mesh:
                 "links": [
                     _only(
                         link,
-                        *("name", "public_key", "networks", "address", "endpoint", "interface", "listen_port", "keepalive", "mtu", "api_url"),
+                        *(
+                            "name",
+                            "public_key",
+                            "networks",
+                            "address",
+                            "endpoint",
+                            "interface",
+                            "listen_port",
+                            "keepalive",
+                            "mtu",
+                            "preshared_key",
+                            "api_url",
+                            "sync_auth",
+                        ),
                         *("share", "offer_exit", "offered", "state"),
                     )
                     for link in links
@@ -285,7 +306,8 @@ class Mesh:
 
     def _received(self, host: str) -> list[dict[str, Any]]:
         own = self.name(host)
-        messages = (self.results("__cell_built", other).get("payloads", {}).get(own) for other in self.hosts if other != host)
+        others = [other for other in self.hosts if other != host and self.transport(other) != TUNNEL]
+        messages = (self.results("__cell_built", other).get("payloads", {}).get(own) for other in others)
         return [message for message in messages if message]
 
     def _answers(self, host: str) -> dict[str, Any]:
@@ -295,7 +317,7 @@ class Mesh:
         partners = {*self.play_hosts, *self.others(host), *self.unreachable()}
         for name in self.results("__cell_built", host).get("payloads", {}):
             other = self.host_of.get(name)
-            if other in partners:
+            if other in partners and self.transport(host) != TUNNEL:
                 # A cell of an earlier batch answers each later one anew.
                 heard = [result.get("answers") or {} for register in ("__cell_taken", "__cell_handed") for result in self._results(register, other)]
                 answers[name] = next((answer[own] for answer in heard if own in answer), {})

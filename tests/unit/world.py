@@ -14,17 +14,21 @@ import json
 import os
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from unittest import mock
+from urllib.parse import urlsplit
 
 import yaml
 from ansible.module_utils import basic
 
-from ansible_collections.pic.cells.plugins.module_utils import cli
+from ansible_collections.pic.cells.plugins.module_utils import cli, exchange
 from ansible_collections.pic.cells.plugins.module_utils import module as shared
+from ansible_collections.pic.cells.plugins.module_utils.receiver import Refused, receive
+from ansible_collections.pic.cells.plugins.module_utils.transport import Push
+from ansible_collections.pic.cells.plugins.module_utils.view import FILE, FOLDER, Delivery, parse_view, render_delivery
 from ansible_collections.pic.cells.plugins.plugin_utils import statement
 from ansible_collections.pic.cells.plugins.plugin_utils.mesh import Mesh
 from ansible_collections.pic.cells.tests.unit.fake_host import FakeHost, made_key, public_key
@@ -32,8 +36,15 @@ from ansible_collections.pic.cells.tests.unit.fake_host import FakeHost, made_ke
 ROLE = Path(__file__).parents[2] / "roles" / "cell"
 
 
-def call(name: str, host: FakeHost, args: Mapping[str, Any], check: bool = False, uid: int = 0) -> dict[str, Any]:
-    """Run a module on a fake host through its main(); return what it printed."""
+def nobody(pushes: Mapping[str, Push]) -> dict[str, Any]:
+    """Reach no cell."""
+    return dict.fromkeys(pushes)
+
+
+def call(
+    name: str, host: FakeHost, args: Mapping[str, Any], check: bool = False, uid: int = 0, send: Callable[[Mapping[str, Push]], Any] = nobody
+) -> dict[str, Any]:
+    """Run a module on a fake host through its main(); return what it printed. send: what becomes of pushes through the tunnel."""
     module = importlib.import_module(f"ansible_collections.pic.cells.plugins.modules.{name}")
     text = json.dumps({"ANSIBLE_MODULE_ARGS": {**args, "_ansible_check_mode": check, "_ansible_diff": True}})
     out, warnings = io.StringIO(), []
@@ -42,6 +53,7 @@ def call(name: str, host: FakeHost, args: Mapping[str, Any], check: bool = False
         stack.enter_context(mock.patch.object(basic, "_ANSIBLE_PROFILE", "legacy", create=True))
         stack.enter_context(mock.patch.object(shared, "Host", lambda: host))
         stack.enter_context(mock.patch.object(os, "geteuid", lambda: uid))
+        stack.enter_context(mock.patch.object(exchange, "send_all", send))
         stack.enter_context(mock.patch.object(time, "time", lambda: host.now))
         stack.enter_context(mock.patch.object(time, "sleep", lambda _seconds: None))
         stack.enter_context(mock.patch.object(basic.AnsibleModule, "warn", lambda _module, text: warnings.append(text)))
@@ -51,11 +63,12 @@ def call(name: str, host: FakeHost, args: Mapping[str, Any], check: bool = False
     return {**json.loads(out.getvalue()), "warnings": warnings}
 
 
-def program(host: FakeHost, *words: str, uid: int = 0) -> tuple[int, str, str]:
+def program(host: FakeHost, *words: str, uid: int = 0, send: Callable[[Mapping[str, Push]], Any] = nobody) -> tuple[int, str, str]:
     """Run the on-cell program on a fake host; return exit code, standard output and standard error."""
     out, err, rc = io.StringIO(), io.StringIO(), 0
     with contextlib.ExitStack() as stack:
         stack.enter_context(mock.patch.object(cli, "Host", lambda: host))
+        stack.enter_context(mock.patch.object(exchange, "send_all", send))
         stack.enter_context(mock.patch.object(os, "geteuid", lambda: uid))
         stack.enter_context(mock.patch.object(time, "time", lambda: host.now))
         stack.enter_context(mock.patch.object(time, "sleep", lambda _seconds: None))
@@ -159,6 +172,30 @@ class World:
         """Return a cell's public key."""
         return public_key((self[host].read("/var/lib/pic/identity.key") or "").strip())
 
+    def carry(self, sender: str, pushes: Mapping[str, Push]) -> dict[str, Any]:
+        """Carry pushes through the tunnels: to the receiver on the other host, and from its spool to root there."""
+        return {name: None if sender in self.dead else self._arrive(push) for name, push in pushes.items()}
+
+    def _arrive(self, push: Push) -> dict[str, Any] | None:
+        address = str(urlsplit(push.url).hostname)
+        for name, host in self.hosts.items():
+            text = host.read(f"/var/lib/pic/{FOLDER}/{FILE}")
+            view = parse_view(text) if text and name not in self.dead else None
+            if view is None or address not in view.addresses:
+                continue
+            source = next(s for s in push.sources if (":" in s) == (":" in address))
+            interface = next((str(link.interface) for link in view.links.values() if source in link.address), "eth0")
+            delivery = Delivery(interface, source, push.signature or "", push.body)
+            try:
+                status, answer, accepted = receive(view, delivery)
+            except Refused as error:
+                return {"status": error.status, "generation": 0, "reason": str(error)}
+            if accepted:
+                host.files[f"{exchange.SPOOL}/{accepted}.{answer['generation']}.json"] = (0o600, render_delivery(delivery))
+                exchange.take_in(host, "/var/lib/pic")
+            return {"status": status, **answer}
+        return None
+
     def reset(self) -> None:
         """Forget what all hosts recorded."""
         for host in self.hosts.values():
@@ -221,7 +258,7 @@ class World:
             return {"item": item, "unreachable": True}
         side = mesh.side(item)
         run.calls.append((item, task.module, {key: side[value] for key, value in task.args.items()}))
-        result = call(task.module, self[item], run.calls[-1][2], check)
+        result = call(task.module, self[item], run.calls[-1][2], check, send=functools.partial(self.carry, item))
         if result.get("failed") and item in self.ill:
             self.dead.add(item)
         if item in self.dead:

@@ -1,0 +1,249 @@
+# Copyright (c) the pic.cells contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Peer-sync through the tunnel between cells: a change on one is known to the other without Ansible reaching it."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ansible_collections.pic.cells.plugins.module_utils import exchange, peer_sync
+from ansible_collections.pic.cells.plugins.module_utils.command import Host
+from ansible_collections.pic.cells.plugins.module_utils.transport import Push
+from ansible_collections.pic.cells.plugins.module_utils.view import Delivery, render_delivery
+from ansible_collections.pic.cells.tests.unit.fake_host import made_key
+from ansible_collections.pic.cells.tests.unit.world import World, program, three_cells
+
+PSKS = {"cellb": made_key("preshared key of a and b"), "cellc": made_key("preshared key of a and c")}
+
+
+def inventory(transport: str) -> dict[str, dict[str, Any]]:
+    cells = three_cells()
+    for item in cells["cella"]["cell_links"]:
+        item["preshared_key"] = PSKS[item["name"]]
+    for cell in cells.values():
+        cell["cell_sync_transport"] = transport
+    return cells
+
+
+@pytest.fixture(scope="session")
+def _linked_by_tunnel(tmp_path_factory: pytest.TempPathFactory) -> World:
+    world = World(tmp_path_factory.mktemp("tunnel"), inventory("tunnel"))
+    for _run in range(2):  # what is told at the end of one run can be what the next one builds on
+        world.site()
+    return world
+
+
+@pytest.fixture
+def tunnel(_linked_by_tunnel: World) -> World:
+    """Return three cells that tell each other everything through the tunnels."""
+    world = _linked_by_tunnel.fork()
+    world.reset()
+    return world
+
+
+def replay(world: World, host: str, *words: str) -> str:
+    """Do what the timer does; return what was printed."""
+    rc, out, err = program(world[host], "replay", *words, send=functools.partial(world.carry, host))
+    assert (rc, err) == (0, "")
+    return out
+
+
+def forge(world: World, host: str, message: Mapping[str, Any], signature: str = "", interface: str = "pic-cella", source: str = "10.0.0.1") -> list[str]:
+    """Put something into a cell's spool, as a receiver that is somebody else's by now could; return what is written there."""
+    body = peer_sync.render_push(message)
+    world[host].files[f"{exchange.SPOOL}/cella.9.json"] = (0o600, render_delivery(Delivery(interface, source, signature, body)))
+    world.reset()
+    exchange.take_in(world[host], "/var/lib/pic")
+    assert world[host].list(exchange.SPOOL) == []
+    return [step for step in world[host].steps if exchange.SPOOL not in step]
+
+
+def message(world: World, **changes: Any) -> dict[str, Any]:
+    """Return what cella could tell cellb next."""
+    known = world.link("cellb", "cella")["remote_generation"]
+    outbound = {"outbound": {"files": True}}
+    base = {"from_cell": "cella", "from_public_key": world.public_key("cella"), "generation": known + 1, "permissions": outbound}
+    return {**base, "exit_offered": True, "use_as_exit_relay": True, **changes}
+
+
+def signed(world: World, content: Mapping[str, Any]) -> str:
+    key = peer_sync.signing_key(PSKS["cellb"]) or ""
+    return peer_sync.sign(key, world.public_key("cella"), world.public_key("cellb"), peer_sync.render_push(content))
+
+
+def test_cells_that_tell_each_other_by_tunnel_come_to_the_same_as_by_ansible(tmp_path: Path, tunnel: World) -> None:
+    carried = World(tmp_path, inventory("delegate"))
+    carried.site()
+    for host, other in (("cella", "cellb"), ("cellb", "cella"), ("cella", "cellc"), ("cellc", "cella")):
+        for key in ("permissions", "exit_offered", "remote_exit_offered", "exit_relay_active", "remote_exit_relay_active", "pending_push"):
+            assert tunnel.link(host, other)[key] == carried.link(host, other)[key], (host, other, key)
+    assert not any(tunnel.link(host, "cella")["pending_push"] for host in ("cellb", "cellc"))
+
+
+def test_a_second_run_writes_nothing(tunnel: World) -> None:
+    run = tunnel.site()
+    assert (run.changed, tunnel.steps()) == ([], {})
+
+
+@pytest.mark.parametrize("transport", ["tunnel", "auto"])
+def test_a_change_is_known_to_the_other_cell_although_ansible_does_not_reach_it(tunnel: World, transport: str) -> None:
+    for cell in tunnel.inventory.values():
+        cell["cell_sync_transport"] = transport
+    run = tunnel.job("share", cell="cella", remote_cell="cellb", services="voice")
+    if transport == "tunnel":
+        assert {host for host, _module, _args in run.calls} == {"cella"}
+    assert tunnel.link("cellb", "cella")["permissions"]["outbound"] == {"voice": True}
+    tunnel.job("offer_exit", cell="cella", remote_cell="cellb", offered="false")
+    assert tunnel.link("cellb", "cella")["remote_exit_offered"] is False
+
+
+def test_a_withdrawn_offer_closes_the_other_cells_way_at_once(tunnel: World) -> None:
+    assert tunnel.link("cellb", "cella")["exit_relay_active"]
+    tunnel.job("offer_exit", cell="cella", remote_cell="cellb", offered="false")
+    link = tunnel.link("cellb", "cella")
+    assert (link["remote_exit_offered"], link["exit_relay_active"]) == (False, False)
+    table = link["exit_table"]
+    assert [route.dev for route in tunnel["cellb"].routes if route.table == table and route.family == 4] == [None]
+    replay(tunnel, "cellb")
+    assert not tunnel.link("cella", "cellb")["remote_exit_relay_active"]
+
+
+def test_ten_changes_while_the_other_cell_is_off_arrive_as_one(tunnel: World) -> None:
+    tunnel.dead.add("cellb")
+    for number in range(10):
+        run = tunnel.job("share", play=("cella", "cellc"), cell="cella", remote_cell="cellb", services="files" if number % 2 else "voice")
+    assert any("not told yet (not reached)" in warning for warning in run.warnings())
+    link = tunnel.link("cella", "cellb")
+    assert (link["pending_push"], link["last_push_status"], link["last_push_error"]) == (True, None, "not reached")
+    tunnel.reset()
+    replay(tunnel, "cella")
+    assert tunnel.steps() == {}, "a push that fails again in the same way changes nothing"
+    before = tunnel.link("cellb", "cella")["remote_generation"]
+    tunnel.dead.clear()
+    assert "cell cellb: taken over" in replay(tunnel, "cella")
+    link, heard = tunnel.link("cella", "cellb"), tunnel.link("cellb", "cella")
+    assert (link["pending_push"], link["last_push_status"], link["last_push_error"]) == (False, 200, None)
+    assert (heard["permissions"]["outbound"], heard["remote_generation"]) == ({"files": True}, before + 10)
+    assert replay(tunnel, "cella") == ""
+
+
+def test_a_cell_that_is_not_reached_is_tried_again_in_one_run(tunnel: World) -> None:
+    tunnel.dead.add("cellb")
+    tunnel.job("share", play=("cella", "cellc"), cell="cella", remote_cell="cellb", services="none")
+    tries: list[int] = []
+
+    def send(pushes: Mapping[str, Push]) -> dict[str, Any]:
+        tries.append(len(pushes))
+        return dict.fromkeys(pushes)
+
+    assert program(tunnel["cella"], "replay", "--attempts", "4", send=send)[0] == 0
+    assert tries == [1, 1, 1, 1]
+
+
+@pytest.mark.parametrize("status", [302, 403, 500, 502])
+def test_whatever_is_no_acknowledgement_leaves_it_pending(tunnel: World, status: int) -> None:
+    tunnel.dead.add("cellb")
+    tunnel.job("share", play=("cella", "cellc"), cell="cella", remote_cell="cellb", services="none")
+    answer = {"status": status, "generation": 0, "reason": f"HTTP status {status}"}
+    assert program(tunnel["cella"], "replay", send=lambda pushes: dict.fromkeys(pushes, answer))[0] == 0
+    link = tunnel.link("cella", "cellb")
+    assert (link["pending_push"], link["last_push_status"], link["last_push_error"]) == (True, status, f"HTTP status {status}")
+
+
+def test_an_exit_wish_that_is_refused_closes_the_way_and_the_rest_is_told(tunnel: World) -> None:
+    """The offer was withdrawn while nobody could say so."""
+    tunnel.dead.add("cellb")
+    tunnel.job("offer_exit", play=("cella", "cellc"), cell="cella", remote_cell="cellb", offered="false")
+    tunnel.dead = {"cella"}
+    tunnel.inventory["cellb"]["cell_services"] = [{"name": "mail", "address": "10.0.1.1", "port": 25, "protocol": "tcp"}]
+    tunnel.inventory["cellb"]["cell_links"] = [{"name": "cella", "share": ["mail"], "offer_exit": True}]
+    tunnel.site("cellb")
+    assert tunnel.link("cellb", "cella")["exit_relay_active"]
+    tunnel.dead.clear()
+    replay(tunnel, "cellb")
+    link = tunnel.link("cellb", "cella")
+    assert (link["remote_exit_offered"], link["exit_relay_active"], link["pending_push"]) == (False, False, False)
+    heard = tunnel.link("cella", "cellb")
+    assert (heard["permissions"]["outbound"], heard["remote_exit_relay_active"]) == ({"mail": True}, False)
+
+
+def test_a_reinstalled_cell_continues_from_what_the_other_one_knows(tunnel: World) -> None:
+    for name in ("generation", "minted"):
+        record = tunnel.record("cella")
+        for link in record["links"]:
+            link[name] = {"generation": 0, "minted": None}[name]
+        tunnel["cella"].files["/var/lib/pic/cell_links.json"] = (0o600, json.dumps(record))
+    replay(tunnel, "cella")
+    link = tunnel.link("cella", "cellb")
+    assert link["pending_push"] is False
+    assert link["generation"] == tunnel.link("cellb", "cella")["remote_generation"]
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"interface": "wg0"},
+        {"source": "10.0.0.2"},
+        {"signature": ""},
+        {"signature": "00" * 32},
+        {"changes": {"generation": 1}},
+        {"changes": {"from_public_key": made_key("somebody")}},
+        {"changes": {"from_cell": "cellx"}},
+        {"changes": {"from_cell": "cellc"}},
+    ],
+)
+def test_what_is_handed_over_is_judged_again(tunnel: World, how: dict[str, Any]) -> None:
+    content = message(tunnel, **how.get("changes", {}))
+    rest = {key: value for key, value in how.items() if key != "changes"}
+    assert forge(tunnel, "cellb", content, **{"signature": signed(tunnel, content), **rest}) == []
+
+
+def test_what_is_handed_over_and_right_is_taken_over(tunnel: World) -> None:
+    content = message(tunnel, permissions={"outbound": {}})
+    assert forge(tunnel, "cellb", content, signed(tunnel, content)) != []
+    assert tunnel.link("cellb", "cella")["permissions"]["outbound"] == {}
+
+
+def test_garbage_in_the_spool_goes_and_changes_nothing(tunnel: World) -> None:
+    for number, text in enumerate(("", "{", "[" * 9999, "x" * 200_000)):
+        tunnel["cellb"].files[f"{exchange.SPOOL}/{number}"] = (0o600, text)
+    tunnel.reset()
+    exchange.take_in(tunnel["cellb"], "/var/lib/pic")
+    assert [step for step in tunnel["cellb"].steps if exchange.SPOOL not in step] == []
+    assert tunnel["cellb"].list(exchange.SPOOL) == []
+
+
+def test_a_file_of_the_receiver_that_is_no_plain_file_is_not_read(real: Host, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("secret")
+    (tmp_path / "link").symlink_to(tmp_path / "secret")
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    assert [real.read_foreign(f"/{name}", 100) for name in ("link", "folder", "pipe", "none")] == [None] * 4
+    assert (real.read_foreign("/secret", 6), real.read_foreign("/secret", 5)) == ("secret", None)
+
+
+def test_a_link_without_a_key_is_refused_unless_it_is_told_to_do_without(tmp_path: Path) -> None:
+    cells = inventory("tunnel")
+    for item in cells["cella"]["cell_links"]:
+        del item["preshared_key"]
+    world = World(tmp_path, cells)
+    world.site()
+    assert (world.link("cella", "cellb")["pending_push"], world.link("cella", "cellb")["last_push_status"]) == (True, 403)
+    for cell in world.inventory.values():
+        for item in cell["cell_links"]:
+            item["sync_auth"] = "address"
+    world.site()
+    assert (world.link("cella", "cellb")["pending_push"], world.link("cellb", "cella")["permissions"]["outbound"]) == (False, {"files": True, "voice": True})
+
+
+def test_check_mode_sends_nothing(tunnel: World) -> None:
+    tunnel.job("share", check=True, cell="cella", remote_cell="cellb", services="none")
+    assert tunnel.steps() == {}
