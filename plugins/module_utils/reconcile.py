@@ -315,7 +315,17 @@ class Cell:
 
     def preshared_keys(self) -> dict[str, str | None]:
         """Return the preshared key of each link that has one, by name."""
-        return {name: _preshared_keys(self.host, str(link.interface)).get(str(link.public_key)) for name, link in sorted(self.stored.links.items())}
+        names = [name.removesuffix(".conf") for name in self.host.list(wireguard.CONFIG_DIR) if name.startswith("pic-") and name.endswith(".conf")]
+        found = {interface: _preshared_keys(self.host, interface) for interface in {*names, self.stored.cell.interface}}
+        anywhere = {key: secret for _interface, peers in sorted(found.items()) for key, secret in peers.items() if secret}
+        links = sorted(self.stored.links.items())
+        # A link that moves to another interface takes its key along.
+        return {name: found.get(str(link.interface), {}).get(str(link.public_key)) or anywhere.get(str(link.public_key)) for name, link in links}
+
+    def made_keys(self, names: Iterable[str]) -> dict[str, str]:
+        """Return the preshared key of each of these links: its own, or a new one that nobody has yet."""
+        keys = self.preshared_keys()
+        return {name: keys.get(name) or (wireguard.PRESHARED_LATER if self.predict else self.host.run(["wg", "genpsk"]).out.strip()) for name in names}
 
     def plan_view(self) -> Plan:
         """Plan what the unprivileged receiver is let see."""
@@ -330,12 +340,16 @@ class Cell:
         """Read back the cell; say what differs from the records, or with a run given what would be refused in it."""
         state, seen = self.stored, self.observed
         public = None if self.identity.new else self.identity.public
+        keys = self.preshared_keys()
         tunnels = {key: peer for interface in seen.wireguard.values() for key, peer in interface.peers.items()}
         facts: dict[str, Any] = {
             "name": state.cell.name,
             "public_key": public,
             "networks": state.cell.networks,
-            "links": {name: {**asdict(link), **_counters(tunnels.get(link.public_key or ""))} for name, link in sorted(state.links.items())},
+            "links": {
+                name: {**asdict(link), "preshared_key_id": wireguard.key_id(keys[name]), **_counters(tunnels.get(link.public_key or ""))}
+                for name, link in sorted(state.links.items())
+            },
             "peers": {
                 name: {**asdict(peer), "exit_effective": state.exit_is_effective(peer.route_via), **_counters(tunnels.get(peer.public_key or ""))}
                 for name, peer in sorted(state.peers.items())
@@ -559,15 +573,17 @@ class Cell:
     def _plan_tunnels(self, interface: str, links: Collection[Link], identity: Identity, given: Mapping[str, str | None]) -> Plan:
         """Plan one interface with the links on it, of which that of the devices can hold several. given: new preshared keys by name."""
         cell, observed = self.wanted.cell, self.observed.wireguard.get(interface)
-        written = _preshared_keys(self.host, interface)
+        written, moved = _preshared_keys(self.host, interface), self.preshared_keys()
         wanted = wireguard.Interface(interface, identity.private, None, cell.listen_port, {}, self._device_addresses())
         removed = self._left_keys(interface)
         for link in links:
             key = _peer_key(link)
             if given.get(link.name):
-                wireguard.check_preshared_key(f"link {link.name!r}", given[link.name] or "")
+                self._check_preshared_key(f"link {link.name!r}", given[link.name] or "")
             keepalive = DEFAULT_KEEPALIVE if link.keepalive is None else link.keepalive
-            wanted.peers[key] = wireguard.Peer(str(link.public_key), _allowed_ips(link), link.endpoint, keepalive, given.get(link.name) or written.get(key))
+            before = self.stored.links.get(link.name, link)
+            secret = given.get(link.name) or written.get(key) or (moved.get(link.name) if before.public_key == link.public_key else None)
+            wanted.peers[key] = wireguard.Peer(str(link.public_key), _allowed_ips(link), link.endpoint, keepalive, secret)
             wanted.routes += exits.link_routes(cell, link)
             if interface != cell.interface:
                 wanted.listen_port, wanted.mtu = link.listen_port, link.mtu
@@ -578,6 +594,11 @@ class Cell:
         labels = {_peer_key(link): f"cell {link.name}" for link in links}
         present = [route for family in FAMILIES for route in self.observed.routing[family].routes]
         return wireguard.plan_interface(self.host, wanted, observed, labels, removed, self.now, present)
+
+    def _check_preshared_key(self, what: str, value: str) -> None:
+        """Refuse a key that is none; in a prediction nobody knows yet the one that the run will make."""
+        if not (self.predict and value == wireguard.PRESHARED_LATER):
+            wireguard.check_preshared_key(what, value)
 
     def _left_keys(self, interface: str) -> set[str]:
         """Return the keys of links that have been on an interface and are not any more."""

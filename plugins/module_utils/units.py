@@ -111,7 +111,7 @@ StartLimitIntervalSec=0
 ExecStart={program} serve --view {VIEW} --spool {spool}
 Restart=always
 RestartSec=5
-BindReadOnlyPaths="{view}:{VIEW}"
+BindReadOnlyPaths="{view}":{VIEW}
 {_HARDENED.format(folder=spool.rpartition("/")[2])}
 [Install]
 WantedBy=multi-user.target

@@ -13,7 +13,7 @@ from typing import Any
 
 from .peer_sync import signing_key
 from .records import Link, State
-from .wireguard import GENERATED
+from .wireguard import PRESHARED_LATER
 
 # In the folder of the records, which is root's alone; the receiver's unit has just this folder bound into its view.
 FOLDER, FILE = "view", "links.json"
@@ -53,7 +53,7 @@ def render_view(state: State, public_key: str, preshared_keys: Mapping[str, str 
 
 
 def _signing_key(preshared_key: str | None) -> str | None:
-    return GENERATED if preshared_key == GENERATED else signing_key(preshared_key)
+    return PRESHARED_LATER if preshared_key == PRESHARED_LATER else signing_key(preshared_key)
 
 
 def parse_view(text: str) -> View:

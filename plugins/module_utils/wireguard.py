@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import binascii
 import contextlib
+import hmac
 import ipaddress
 import re
 from collections.abc import Iterable, Mapping
@@ -23,6 +24,8 @@ from .units import drop_in_path
 CONFIG_DIR = "/etc/wireguard"
 WANTS_DIR = "/etc/systemd/system/multi-user.target.wants"
 GENERATED = "(generated)"  # a key that the run will make; in check mode nobody knows it yet
+# The same for a preshared key. No text of ours has it in it: Ansible blots out a secret wherever it is.
+PRESHARED_LATER = "(a preshared key that the run will make)"
 FRESH_HANDSHAKE = 135  # seconds; a session is renewed after 120 s, so an older one is no sign of life (WireGuard paper, 6.1)
 
 _NO_KEY = base64.b64encode(bytes(32)).decode()
@@ -102,6 +105,11 @@ def check_preshared_key(what: str, value: str) -> str:
     if len(raw) != 32 or value == _NO_KEY:
         raise BadInput(f"{what}: the preshared key is not 32 bytes in base64 or is all zero. Make one with 'wg genpsk'.")
     return value
+
+
+def key_id(preshared_key: str | None) -> str | None:
+    """Return what tells a preshared key from another one without telling it; None for none."""
+    return hmac.new(base64.b64decode(preshared_key), b"pic.cells preshared key id", "sha256").hexdigest()[:16] if preshared_key else None
 
 
 def check_endpoint(what: str, value: str) -> str:

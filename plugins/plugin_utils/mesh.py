@@ -145,6 +145,7 @@ class Mesh:
         return {
             "state_dir": self.var(host, "cell_state_dir") or "/var/lib/pic",
             "transport": self.transport(host),
+            "keyless": self._keyless(host),
             "missing": self.read(host).get("missing", []),
             "cell": {
                 "name": self.name(host),
@@ -282,6 +283,9 @@ class Mesh:
         other = self.host_of.get(str(link["name"]))
         if other is None:
             return link
+        made = self._made_key(host, other, item)
+        if made:
+            link.setdefault("preshared_key", made)
         said = self.said(other)
         told = (said.get("links") or {}).get(self.name(host), {})
         if link.setdefault("public_key", said.get("public_key")) == said.get("public_key"):
@@ -296,6 +300,35 @@ class Mesh:
         link["expected"] = stated is True
         link["offered"] = stated if stated is not None else told.get("exit_offered")
         return link
+
+    # Preshared keys between cells of the inventory: made by the cell with the lower name, given to both ends in one run
+
+    def _keyless(self, host: str) -> list[str]:
+        """Return the links whose preshared key a host's cell gives out in this run: those whose ends do not have the same one."""
+        own = self.name(host)
+        found = []
+        for item in self._chosen_links(host):
+            name = str(item["name"])
+            other = self.host_of.get(name)
+            if other is None or own > name or not self._pair_needs_key(host, other, item):
+                continue
+            found.append(name)
+        return sorted(found)
+
+    def _pair_needs_key(self, host: str, other: str, item: Mapping[str, Any]) -> bool:
+        """Tell whether both ends of a link are worked on in this run, have not the same key, and nobody states one."""
+        worked_on = {side for own in self.play_hosts for side in self.sides(own)}
+        if item.get("preshared_key") or item.get("state") == "absent" or not {host, other} <= worked_on or not (self.read(host) and self.read(other)):
+            return False
+        ends = [self.read(one).get("links", {}).get(self.name(two), {}).get("preshared_key_id") for one, two in ((host, other), (other, host))]
+        return ends[0] is None or ends[0] != ends[1]
+
+    def _made_key(self, host: str, other: str, item: Mapping[str, Any]) -> str | None:
+        maker, taker = sorted((host, other), key=self.name)
+        if not self._pair_needs_key(host, other, item):
+            return None
+        key = self.results("__cell_keys", maker).get("keys", {}).get(self.name(taker))
+        return None if key is None else str(key)
 
     def _routes(self, host: str) -> list[dict[str, Any]]:
         if not self.job:

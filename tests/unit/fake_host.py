@@ -470,7 +470,7 @@ class FakeHost(Host):
     def _wg(self, words: list[str], stdin: str) -> str:
         if words == ["show", "all", "dump"]:
             return "".join(f"{line}\n" for name, device in self.wg.items() for line in _dump(name, device))
-        if words == ["genkey"]:
+        if words in (["genkey"], ["genpsk"]):
             self.made += 1
             key = made_key(f"{self.name} {self.made}")
             self.secrets.add(key)

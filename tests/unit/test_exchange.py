@@ -231,19 +231,86 @@ def test_a_file_of_the_receiver_that_is_no_plain_file_is_not_read(real: Host, tm
 
 
 def test_a_link_without_a_key_is_refused_unless_it_is_told_to_do_without(tmp_path: Path) -> None:
-    cells = inventory("tunnel")
-    for item in cells["cella"]["cell_links"]:
-        del item["preshared_key"]
-    world = World(tmp_path, cells)
-    world.site()
+    world = World(tmp_path, inventory("tunnel"))
+    for item in world.inventory["cella"]["cell_links"]:
+        item.pop("preshared_key")
+    world.site("cella"), world.site("cellb"), world.site("cella")  # no run reaches both, so that none makes a key
     assert (world.link("cella", "cellb")["pending_push"], world.link("cella", "cellb")["last_push_status"]) == (True, 403)
     for cell in world.inventory.values():
         for item in cell["cell_links"]:
             item["sync_auth"] = "address"
-    world.site()
+    world.site("cella"), world.site("cellb"), world.site("cella")
     assert (world.link("cella", "cellb")["pending_push"], world.link("cellb", "cella")["permissions"]["outbound"]) == (False, {"files": True, "voice": True})
 
 
 def test_check_mode_sends_nothing(tunnel: World) -> None:
     tunnel.job("share", check=True, cell="cella", remote_cell="cellb", services="none")
     assert tunnel.steps() == {}
+
+
+# Preshared keys between cells of the inventory
+
+
+def keys(world: World, host: str, other: str) -> tuple[str | None, str | None]:
+    """Return the preshared key that each end of a link has."""
+    one = world[host].wg[f"pic-{other}"].peers.get(world.public_key(other)) if f"pic-{other}" in world[host].wg else None
+    two = world[other].wg[f"pic-{host}"].peers.get(world.public_key(host)) if f"pic-{host}" in world[other].wg else None
+    return (one.psk if one else None), (two.psk if two else None)
+
+
+def test_both_ends_of_a_link_get_one_new_key_and_a_second_run_leaves_it(linked: World) -> None:
+    one, two = keys(linked, "cella", "cellb")
+    other, _other = keys(linked, "cella", "cellc")
+    assert one is not None
+    assert (one, one != other) == (two, True)
+    linked.site()
+    assert linked.steps() == {}
+
+
+def test_a_key_is_made_only_in_a_run_that_reaches_both_ends(tmp_path: Path) -> None:
+    world = World(tmp_path, three_cells())
+    world.dead.add("cellb")
+    world.site()
+    assert keys(world, "cella", "cellb")[0] is None
+    world.dead = {"cella"}
+    world.site()
+    assert keys(world, "cella", "cellb") == (None, None)
+    world.dead.clear()
+    world.site("cella")
+    assert keys(world, "cella", "cellb") == (None, None), "the other one was only read"
+    world.site()
+    assert len(set(keys(world, "cella", "cellb"))) == 1
+    assert keys(world, "cella", "cellb")[0]
+
+
+@pytest.mark.parametrize("lost", ["cella", "cellb"])
+def test_ends_that_differ_come_to_one_key_again(linked: World, lost: str) -> None:
+    before = keys(linked, "cella", "cellb")
+    other = {"cella": "cellb", "cellb": "cella"}[lost]
+    path = f"/etc/wireguard/pic-{other}.conf"
+    mode, text = linked[lost].files[path]
+    linked[lost].files[path] = (mode, "".join(line for line in text.splitlines(True) if "PresharedKey" not in line))
+    predicted, done = linked.site(check=True), linked.site()
+    assert (predicted.changed, predicted.diffs()) == (done.changed, done.diffs())
+    after = keys(linked, "cella", "cellb")
+    assert after[0] == after[1]
+    assert (after == before) == (lost == "cellb"), "the cell with the lower name hands its key over"
+    linked.reset()
+    linked.site()
+    assert linked.steps() == {}
+
+
+def test_a_key_that_the_inventory_states_is_nobody_elses_to_make(tunnel: World) -> None:
+    assert keys(tunnel, "cella", "cellb") == (PSKS["cellb"],) * 2
+
+
+def test_a_link_by_playbook_gets_its_key_at_once(tmp_path: Path) -> None:
+    cells = three_cells()
+    for cell in cells.values():
+        cell["cell_links"] = []
+        cell["cell_peers"] = []
+    world = World(tmp_path, cells)
+    world.site()
+    world.job("link", cell="cella", remote_cell="cellb")
+    assert keys(world, "cella", "cellb")[0]
+    assert len(set(keys(world, "cella", "cellb"))) == 1

@@ -1,0 +1,66 @@
+#!/usr/bin/python
+# Copyright (c) the pic.cells contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+---
+module: pic_link_keys
+short_description: Give out preshared keys of links
+description:
+  - Returns the preshared key of each link that is named, a new one where the link has none. Nothing is written; M(pic.cells.wg_cell_peer) installs it on
+    both sides.
+  - The result B(is the secret). Every task that calls this module needs C(no_log=true), and what it registers goes into masked options only.
+version_added: 0.1.0
+author:
+  - pic.cells contributors (@pic-cells)
+extends_documentation_fragment:
+  - pic.cells.cell.attributes
+options:
+  state_dir:
+    description: The folder of the cell's records.
+    type: path
+    default: /var/lib/pic
+  links:
+    description: The names of the linked cells.
+    type: list
+    elements: str
+    required: true
+seealso:
+  - module: pic.cells.wg_cell_peer
+"""
+
+EXAMPLES = r"""
+- name: Make the preshared key of the link with bergen
+  pic.cells.pic_link_keys:
+    links: [bergen]
+  become: true
+  no_log: true
+  register: made
+"""
+
+RETURN = r"""
+keys:
+  description: The preshared key of each link, by the other cell's name; in check mode a text in place of one that a run would make.
+  returned: success
+  type: dict
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils.module import CELL_OPTIONS, opened, report
+from ..module_utils.plan import Plan
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={"state_dir": CELL_OPTIONS["state_dir"], "links": {"type": "list", "elements": "str", "required": True}}, supports_check_mode=True
+    )
+    with opened(module, "keys") as cell:
+        report(module, Plan(), keys=cell.made_keys(module.params["links"]))
+
+
+if __name__ == "__main__":
+    main()
