@@ -230,17 +230,23 @@ def test_a_file_of_the_receiver_that_is_no_plain_file_is_not_read(real: Host, tm
     assert (real.read_foreign("/secret", 6), real.read_foreign("/secret", 5)) == ("secret", None)
 
 
-def test_a_link_without_a_key_is_refused_unless_it_is_told_to_do_without(tmp_path: Path) -> None:
-    world = World(tmp_path, inventory("tunnel"))
-    for item in world.inventory["cella"]["cell_links"]:
-        item.pop("preshared_key")
-    world.site("cella"), world.site("cellb"), world.site("cella")  # no run reaches both, so that none makes a key
-    assert (world.link("cella", "cellb")["pending_push"], world.link("cella", "cellb")["last_push_status"]) == (True, 403)
-    for cell in world.inventory.values():
+def test_a_link_without_a_key_is_refused_unless_it_is_told_to_do_without(tunnel: World) -> None:
+    for item in tunnel.inventory["cella"]["cell_links"]:
+        del item["preshared_key"]
+    for host, other in (("cella", "cellb"), ("cellb", "cella")):
+        path = f"/etc/wireguard/pic-{other}.conf"
+        mode, text = tunnel[host].files[path]
+        tunnel[host].files[path] = (mode, "".join(line for line in text.splitlines(keepends=True) if "PresharedKey" not in line))
+        assert program(tunnel[host], "restore")[0] == 0
+    tunnel.job("share", cell="cella", remote_cell="cellb", services="none")
+    assert (tunnel.link("cella", "cellb")["pending_push"], tunnel.link("cella", "cellb")["last_push_status"]) == (True, 403)
+    for cell in tunnel.inventory.values():
         for item in cell["cell_links"]:
             item["sync_auth"] = "address"
-    world.site("cella"), world.site("cellb"), world.site("cella")
-    assert (world.link("cella", "cellb")["pending_push"], world.link("cellb", "cella")["permissions"]["outbound"]) == (False, {"files": True, "voice": True})
+    tunnel.site("cellb")
+    tunnel.site("cella")
+    assert keys(tunnel, "cella", "cellb") == (None, None)
+    assert (tunnel.link("cella", "cellb")["pending_push"], tunnel.link("cellb", "cella")["permissions"]["outbound"]) == (False, {"files": True, "voice": True})
 
 
 def test_check_mode_sends_nothing(tunnel: World) -> None:
@@ -289,7 +295,7 @@ def test_ends_that_differ_come_to_one_key_again(linked: World, lost: str) -> Non
     other = {"cella": "cellb", "cellb": "cella"}[lost]
     path = f"/etc/wireguard/pic-{other}.conf"
     mode, text = linked[lost].files[path]
-    linked[lost].files[path] = (mode, "".join(line for line in text.splitlines(True) if "PresharedKey" not in line))
+    linked[lost].files[path] = (mode, "".join(line for line in text.splitlines(keepends=True) if "PresharedKey" not in line))
     predicted, done = linked.site(check=True), linked.site()
     assert (predicted.changed, predicted.diffs()) == (done.changed, done.diffs())
     after = keys(linked, "cella", "cellb")
