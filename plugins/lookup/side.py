@@ -19,7 +19,7 @@ options:
     description:
       - The host whose cell is meant, or V(sides) for the hosts that this host works on, V(others) for linked hosts outside this batch of the play,
         V(told) for those of them that this host tells what the cells of the play say, V(advertised) for [host, device] of uplinks known by router
-        advertisements, V(refusals) for what forbids the run.
+        advertisements, V(refusals) for what forbids the run, V(invited) for cells of other owners that get an invitation.
     required: true
   job:
     description: The day-2 change as M(pic.cells.pic_cells_check) returned it; empty for the whole site.
@@ -61,6 +61,7 @@ class LookupModule(LookupBase):
             "others": lambda: mesh.others(own),
             "advertised": lambda: [[host, device] for host in mesh.sides(own) for device in mesh.read(host).get("advertised", ())],
             "told": lambda: mesh.told(own),
+            "invited": mesh.invited,
             "refusals": mesh.refusals,
         }
         return [words[term]() if term in words else mesh.side(term) for term in terms]

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from . import names, wireguard
@@ -67,7 +67,7 @@ def lay_link(state: State, item: Args) -> Link:
     if name == state.cell.name:
         raise BadInput(f"Cell {name!r} cannot be linked with itself. Name another cell.")
     link = state.links.setdefault(name, Link(name))
-    derived = _api_url(state.cell, link)
+    derived = api_url(link.address, state.cell.sync_port)
     where = f"link {name!r}"
     if "public_key" in given and given["public_key"] == wireguard.GENERATED:
         link.public_key = wireguard.GENERATED
@@ -107,7 +107,7 @@ def lay_link(state: State, item: Args) -> Link:
             raise BadInput(f"address {address} of {where} is in none of its networks {', '.join(link.networks)}. Correct one of them.")
     _check_endpoint_outside(link)
     if link.remote_api_url in (None, derived):
-        link.remote_api_url = _api_url(state.cell, link)
+        link.remote_api_url = api_url(link.address, state.cell.sync_port)
     return link
 
 
@@ -259,12 +259,12 @@ def _inside(address: str, networks: Iterable[str]) -> bool:
     return any(interface_of(address).ip in interface_of(n).network for n in networks)
 
 
-def _api_url(cell: Cell, link: Link) -> str | None:
-    """Return where the other cell's peer-sync API is unless somebody has said otherwise."""
-    if not link.address:
+def api_url(addresses: Sequence[str], port: int) -> str | None:
+    """Return where a cell's peer-sync API is unless somebody has said otherwise."""
+    if not addresses:
         return None
-    first = link.address[0]
-    return f"http://{f'[{first}]' if ':' in first else first}:{cell.sync_port}"
+    first = addresses[0]
+    return f"http://{f'[{first}]' if ':' in first else first}:{port}"
 
 
 def _port(value: Any, what: str) -> int:

@@ -21,6 +21,7 @@ from . import conntrack, exits, firewall, iptables, overlay, peer_sync, records,
 from .command import PACKAGES, Host
 from .errors import BadInput, StoreError
 from .iptables import Ruleset, Table
+from .names import check_name
 from .networks import EVERYWHERE, FAMILIES, host_networks
 from .observed import Observed
 from .plan import Plan, Run, Write, imagine
@@ -322,6 +323,29 @@ class Cell:
         # A link that moves to another interface takes its key along.
         return {name: found.get(str(link.interface), {}).get(str(link.public_key)) or anywhere.get(str(link.public_key)) for name, link in links}
 
+    def plan_invitation(self, name: str) -> tuple[Plan, dict[str, Any]]:
+        """Plan the preshared key of a link with a cell of another owner. Returns plan and invitation."""
+        check_name("Cell", name)
+        cell, link, path = self.stored.cell, self.stored.links.get(name, Link(name)), self._invited_path(name)
+        plan = Plan()
+        if not self.preshared_keys().get(name) and not self.host.exists(path):
+            plan.steps.append(Write(path, f"{self.made_keys([name])[name]}\n"))
+            plan.describe([], [f"{path}: the preshared key of link {name}"])
+        port, host = link.listen_port, cell.endpoint or ""
+        address = cell.own_addresses()
+        invitation = {
+            "name": cell.name,
+            "public_key": self.identity.public,
+            "networks": cell.own_networks(),
+            "address": address,
+            "endpoint": (f"[{host}]:{port}" if ":" in host else f"{host}:{port}") if host and port else None,
+            "api_url": overlay.api_url(address, cell.sync_port),
+        }
+        return plan, {"invitation": invitation, "key_file": path if plan or self.host.exists(path) else ""}
+
+    def _invited_path(self, name: str) -> str:
+        return f"{self.store.path}/invitations/{name}.psk"
+
     def made_keys(self, names: Iterable[str]) -> dict[str, str]:
         """Return the preshared key of each of these links: its own, or a new one that nobody has yet."""
         keys = self.preshared_keys()
@@ -583,6 +607,7 @@ class Cell:
             keepalive = DEFAULT_KEEPALIVE if link.keepalive is None else link.keepalive
             before = self.stored.links.get(link.name, link)
             secret = given.get(link.name) or written.get(key) or (moved.get(link.name) if before.public_key == link.public_key else None)
+            secret = secret or (self.host.read(self._invited_path(link.name)) or "").strip() or None
             wanted.peers[key] = wireguard.Peer(str(link.public_key), _allowed_ips(link), link.endpoint, keepalive, secret)
             wanted.routes += exits.link_routes(cell, link)
             if interface != cell.interface:

@@ -40,6 +40,11 @@ options:
   via_cell:
     description: The exit cell, or V(direct).
     type: raw
+  invitation:
+    description:
+      - For a link with a cell of another owner; the text that M(pic.cells.pic_link_invitation) made there, or the path of a file with it on the controller.
+      - V(new) where there is none yet. The link is pending then, and its own invitation is what the other owner needs.
+    type: raw
 attributes:
   check_mode:
     support: full

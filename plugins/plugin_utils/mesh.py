@@ -35,7 +35,7 @@ class Mesh:
         self._template = template
         self._variables = variables
         self._hostvars = _Once(variables["hostvars"])
-        self._self = variables.get("inventory_hostname")
+        self.own = variables.get("inventory_hostname")
         self._results_of: dict[str, list[dict[str, Any]]] = {}
         self._known: dict[tuple[str, str], Any] = {}  # templating costs milliseconds a value, and each is asked for many times
         self.job = job or {}
@@ -49,7 +49,7 @@ class Mesh:
         """Return a variable of a host, None where it is absent or an empty text; a role's own variables count for its host."""
         # A role's own variables are in no hostvars.
         if (host, key) not in self._known:
-            value = self._template(self._variables[key]) if host == self._self and key in self._variables else self._hostvars[host].get(key)
+            value = self._template(self._variables[key]) if host == self.own and key in self._variables else self._hostvars[host].get(key)
             self._known[host, key] = None if isinstance(value, str) and value == "" else value
         return self._known[host, key]
 
@@ -131,6 +131,10 @@ class Mesh:
         """Return the hosts outside the play that a host hands what the play's cells say; each is told once, by the first that is linked with it."""
         outside = set(self.others(host)) - set(self.sides(host))
         return sorted(other for other in outside if host == next(own for own in self.play_hosts if other in self.others(own)))
+
+    def invited(self) -> list[str]:
+        """Return the cells that are in no inventory and that a link is made with: they are sent an invitation."""
+        return [name for name in self._partners() if self.job.get("invitation") and name not in self.host_of]
 
     def _partners(self) -> list[str]:
         return [name for name in (self.job.get("remote_cell"), self.job.get("via_cell")) if name and name != DIRECT]
@@ -231,7 +235,7 @@ class Mesh:
         found = [
             f"Cell {own!r} knows no cell {name!r}: neither the inventory nor its record has one. Correct the name, or link the cells first."
             for name in self._partners()
-            if name not in self.host_of and name not in items and name not in read.get("links", {})
+            if name not in self.host_of and name not in items and name not in read.get("links", {}) and not self.job.get("invitation")
         ]
         peer = self.job.get("peer")
         peers = {item["name"] for item in self.var(host, "cell_peers") or ()} | set(read.get("peers", {}))
@@ -282,6 +286,9 @@ class Mesh:
         link["address"] = _as_list(link.get("address")) or None
         other = self.host_of.get(str(link["name"]))
         if other is None:
+            if self.job.get("job") == LINK and self._variables.get("preshared_key"):
+                # Not a part of the job, which a verbose run prints.
+                link["preshared_key"] = str(self._template(self._variables["preshared_key"]))
             return link
         made = self._made_key(host, other, item)
         if made:

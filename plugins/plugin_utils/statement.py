@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.parsing.convert_bool import boolean
@@ -16,14 +18,14 @@ from ansible_collections.pic.cells.plugins.module_utils.names import check_name,
 from ansible_collections.pic.cells.plugins.module_utils.networks import parse_address, parse_interface, parse_network
 from ansible_collections.pic.cells.plugins.module_utils.records import DIRECT
 from ansible_collections.pic.cells.plugins.module_utils.wireguard import check_endpoint, check_preshared_key, check_public_key
-from ansible_collections.pic.cells.plugins.plugin_utils.mesh import GROUP, SITE, Mesh
+from ansible_collections.pic.cells.plugins.plugin_utils.mesh import GROUP, LINK, SITE, Mesh
 
 try:
     import netaddr
 except ImportError:
     pass  # mesh.HAS_NETADDR says so
 
-INPUTS = ("cell", "remote_cell", "services", "offered", "peer", "via_cell")
+INPUTS = ("cell", "remote_cell", "services", "offered", "peer", "via_cell", "invitation")
 
 _NEEDED = {
     "link": ("cell", "remote_cell"),
@@ -32,6 +34,8 @@ _NEEDED = {
     "offer_exit": ("cell", "remote_cell", "offered"),
     "route_peer": ("cell", "peer", "via_cell"),
 }
+NEW = "new"
+_INVITED = ("public_key", "networks", "address", "endpoint", "api_url")
 _CELL_INPUTS = ("cell", "remote_cell", "via_cell")
 
 
@@ -87,9 +91,45 @@ def read_job(mesh: Mesh, given: Mapping[str, Any]) -> tuple[dict[str, Any], list
         job["change"]["share"] = parse_services(asked["services"])
         for service in job["change"]["share"]:
             _check_service_known(mesh, host, service, f"services={asked['services']}")
+    if "invitation" in asked and kind == LINK:
+        job["invitation"] = True
+        job["change"].update(read_invitation(asked["invitation"], asked["remote_cell"]))
     if "offered" in asked and kind in ("link", "offer_exit"):
         job["change"]["offer_exit"] = parse_offered(asked["offered"])
     return job, _contradictions(mesh, host, job)
+
+
+def read_invitation(value: Any, remote: str) -> dict[str, Any]:
+    """Read what another owner's cell says of itself: a file, or its text; nothing for 'new', where there is none yet. Raises BadInput."""
+    if value == NEW:
+        return {}
+    text = value if isinstance(value, str) else json.dumps(value)
+    if not text.lstrip().startswith("{"):
+        try:
+            text = Path(text).expanduser().read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise BadInput(f"invitation={text}: the file cannot be read ({error}). Give the other owner's invitation, its file, or {NEW!r}.") from None
+    try:
+        said = json.loads(text)
+        given = {key: said[key] for key in _INVITED if said.get(key) not in (None, "", [])}
+        name = said["name"]
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        raise BadInput("The invitation is none. Give the text that pic.cells.link printed for the other owner, or a file with it.") from None
+    if name != remote:
+        raise BadInput(f"The invitation is of cell {name!r}, and remote_cell={remote}. Name the cell that has sent it.")
+    where = f"the invitation of {name!r}"
+    if "public_key" not in given or "networks" not in given:
+        raise BadInput(f"The invitation of {name!r} lacks the public key or the networks. Let its owner link his cell first, and send what that prints.")
+    check_public_key(f"public_key of {where}", given["public_key"])
+    for network in _listed(given["networks"]):
+        parse_network(network, f"networks of {where}")
+    for address in _listed(given.get("address")):
+        parse_address(address, f"address of {where}")
+    if "endpoint" in given:
+        check_endpoint(where, given["endpoint"])
+    if not re.fullmatch(r"http://[0-9a-fA-F.:\[\]]+(/[\w./-]*)?", given.get("api_url", "http://0")):
+        raise BadInput(f"api_url of {where}: {given['api_url']!r} is no URL like http://10.0.1.1:8088. Correct it.")
+    return given
 
 
 def parse_services(value: Any) -> list[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,11 @@ import pytest
 
 from ansible_collections.pic.cells.plugins.module_utils import exchange, peer_sync
 from ansible_collections.pic.cells.plugins.module_utils.command import Host
+from ansible_collections.pic.cells.plugins.module_utils.errors import BadInput
 from ansible_collections.pic.cells.plugins.module_utils.transport import Push
 from ansible_collections.pic.cells.plugins.module_utils.view import Delivery, render_delivery
 from ansible_collections.pic.cells.tests.unit.fake_host import made_key
-from ansible_collections.pic.cells.tests.unit.world import World, program, three_cells
+from ansible_collections.pic.cells.tests.unit.world import Refusal, Run, World, program, three_cells
 
 PSKS = {"cellb": made_key("preshared key of a and b"), "cellc": made_key("preshared key of a and c")}
 
@@ -320,3 +322,77 @@ def test_a_link_by_playbook_gets_its_key_at_once(tmp_path: Path) -> None:
     world.job("link", cell="cella", remote_cell="cellb")
     assert keys(world, "cella", "cellb")[0]
     assert len(set(keys(world, "cella", "cellb"))) == 1
+
+
+# Cells of other owners
+
+
+def owner(folder: Path, cell: str) -> World:
+    """Return what one owner has: an inventory with nothing but his own cell."""
+    return World(folder, {cell: {**three_cells()[cell], "cell_links": [], "cell_peers": three_cells()[cell]["cell_peers"][:1]}})
+
+
+def invited(run: Run, host: str) -> dict[str, Any]:
+    return run.of(host, "pic_link_invitation")[0]
+
+
+def test_two_owners_link_their_cells_with_one_invitation_each_way(tmp_path: Path) -> None:
+    ours, theirs = owner(tmp_path / "a", "cella"), owner(tmp_path / "b", "cellb")
+    ours.inventory["cella"]["cell_peers"][0]["route_via"] = theirs.inventory["cellb"]["cell_peers"][0]["route_via"] = "direct"
+    ours.elsewhere, theirs.elsewhere = theirs.hosts, ours.hosts
+    ours.site()
+    theirs.site()
+    first = invited(ours.job("link", cell="cella", remote_cell="cellb", invitation="new", services="files"), "cella")
+    path = first["key_file"]
+    secret = ours["cella"].files[path]
+    assert (path, secret[0]) == ("/var/lib/pic/invitations/cellb.psk", 0o600)
+    assert secret[1].strip() not in json.dumps(first)
+    assert first["invitation"]["endpoint"] == "cella.example.net:51821"
+    sent = json.dumps(first["invitation"])
+    second = invited(theirs.job("link", cell="cellb", remote_cell="cella", invitation=sent, preshared_key=secret[1].strip(), offered="true"), "cellb")
+    assert second["key_file"] == ""
+    assert "cella.example.net" in json.dumps(theirs.link("cellb", "cella"))
+    ours.job("link", cell="cella", remote_cell="cellb", invitation=json.dumps(second["invitation"]))
+    replay(theirs, "cellb")
+    assert ours["cella"].wg["pic-cellb"].peers[theirs.public_key("cellb")].psk == secret[1].strip()
+    assert theirs["cellb"].wg["pic-cella"].peers[ours.public_key("cella")].psk == secret[1].strip()
+    assert theirs.link("cellb", "cella")["permissions"]["outbound"] == {"files": True}
+    assert ours.link("cella", "cellb")["remote_exit_offered"]
+    ours.job("route_peer", cell="cella", peer="phone", via_cell="cellb")
+    assert theirs.link("cellb", "cella")["remote_exit_relay_active"]
+    ours.reset(), theirs.reset()
+    ours.site(), theirs.site()
+    assert (ours.link("cella", "cellb")["pending_push"], theirs.link("cellb", "cella")["pending_push"]) == (False, False)
+    theirs.job("offer_exit", cell="cellb", remote_cell="cella", offered="false")
+    assert not ours.link("cella", "cellb")["exit_relay_active"]
+
+
+INVITATION = {"name": "cellx", "public_key": made_key("x"), "networks": ["10.9.0.0/24"], "address": ["10.9.0.1"], "endpoint": "192.0.2.9:51821"}
+
+
+@pytest.mark.parametrize(
+    ("invitation", "sentence"),
+    [
+        ("", "knows no cell"),
+        ("{", "The invitation is none"),
+        ("[]", "cannot be read"),
+        ("/nowhere/invitation.json", "cannot be read"),
+        (json.dumps({**INVITATION, "name": "celly"}), "is of cell 'celly'"),
+        (json.dumps({**INVITATION, "public_key": "x"}), "no WireGuard key"),
+        (json.dumps({**INVITATION, "networks": ["10.9.0.1/24"]}), "networks of the invitation"),
+        (json.dumps({**INVITATION, "networks": []}), "lacks the public key or the networks"),
+        (json.dumps({**INVITATION, "networks": ["10.0.1.0/25"], "address": []}), "overlap"),
+        (json.dumps({**INVITATION, "endpoint": "x"}), "is no host:port"),
+        (json.dumps({**INVITATION, "api_url": "http://x/$(y)"}), "is no URL"),
+    ],
+)
+def test_an_invitation_that_cannot_be_is_refused_before_anything_changes(linked: World, invitation: str, sentence: str) -> None:
+    with pytest.raises((BadInput, Refusal), match=re.escape(sentence)):
+        linked.job("link", cell="cella", remote_cell="cellx", invitation=invitation)
+    assert linked.steps() == {}
+
+
+def test_an_invitation_can_be_a_file(linked: World, tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text(json.dumps(INVITATION))
+    linked.job("link", cell="cella", remote_cell="cellx", invitation=str(tmp_path / "x.json"))
+    assert linked.link("cella", "cellx")["endpoint"] == "192.0.2.9:51821"

@@ -154,6 +154,8 @@ class World:
         self.hosts = {host: FakeHost(folder / host, host) for host in inventory}
         self.dead: set[str] = set()
         self.ill: set[str] = set()
+        self.extra: dict[str, str] = {}  # extra vars that a job does not hold
+        self.elsewhere: dict[str, FakeHost] = {}  # of other owners, by any name
         for host in self.hosts.values():
             host.dns.update({f"{name}.example.net": [f"192.0.2.{number}"] for number, name in enumerate(inventory, 11)})
 
@@ -186,7 +188,7 @@ class World:
 
     def _arrive(self, push: Push) -> dict[str, Any] | None:
         address = str(urlsplit(push.url).hostname)
-        for name, host in self.hosts.items():
+        for name, host in {**self.hosts, **self.elsewhere}.items():
             text = host.read(f"/var/lib/pic/{FOLDER}/{FILE}")
             view = parse_view(text) if text and name not in self.dead else None
             if view is None or address not in view.addresses:
@@ -226,7 +228,7 @@ class World:
         groups = {"cells": list(self.inventory)}
 
         def mesh(own: str) -> Mesh:
-            variables = {"hostvars": hostvars, "groups": groups, "inventory_hostname": own, "ansible_play_batch": hosts}
+            variables = {"hostvars": hostvars, "groups": groups, "inventory_hostname": own, "ansible_play_batch": hosts, **self.extra}
             return Mesh(variables, lambda value: value, job)
 
         statement.check_inventory(mesh(hosts[0]))
@@ -248,13 +250,18 @@ class World:
         """Carry out a day-2 playbook with extra vars, which are texts."""
         hosts = list(play or self.hosts)
         variables = {"hostvars": self.inventory, "groups": {"cells": list(self.inventory)}, "inventory_hostname": hosts[0], "ansible_play_batch": hosts}
+        self.extra = {key: value for key, value in given.items() if key == "preshared_key"}
         job, _warnings = statement.read_job(Mesh(variables, lambda value: value), {"job": kind, **given})
-        return self.site(job["host"], check=check, job=job)
+        try:
+            return self.site(job["host"], check=check, job=job)
+        finally:
+            self.extra = {}
 
     def _loop(self, mesh: Mesh, host: str, task: Task) -> list[str]:
         """Work out the loops that the role has; a new one has to be added here."""
         known = {
             "[inventory_hostname]": lambda: [host],
+            "lookup('pic.cells.side', 'invited', job=__cell_job)": mesh.invited,
             "__cell_outside": lambda: mesh.others(host),
             "__cell_sides": lambda: mesh.sides(host),
             "lookup('pic.cells.side', 'told', job=__cell_job)": lambda: mesh.told(host),
@@ -262,6 +269,9 @@ class World:
         return known[task.loop.strip("{} ")]()
 
     def _task(self, run: Run, mesh: Mesh, task: Task, item: str, check: bool) -> dict[str, Any]:
+        if task.module == "pic_link_invitation":  # the one loop that is not over hosts
+            own = str(mesh.own)
+            return {**call(task.module, self[own], {"name": item}, check), "item": own}
         if item in self.dead:
             return {"item": item, "unreachable": True}
         side = mesh.side(item)

@@ -1,0 +1,76 @@
+#!/usr/bin/python
+# Copyright (c) the pic.cells contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+---
+module: pic_link_invitation
+short_description: Make an invitation for the owner of another cell
+description:
+  - Returns what the other owner's C(pic.cells.link) needs to know of this cell. Nothing of it is secret.
+  - The preshared key of the link is not part of it. Where the link has none yet, one is made and kept in a file on the cell that only root can read; the
+    link takes it from there, and the other owner needs it by a way that nobody else reads.
+version_added: 0.1.0
+author:
+  - pic.cells contributors (@pic-cells)
+extends_documentation_fragment:
+  - pic.cells.cell.attributes
+options:
+  state_dir:
+    description: The folder of the cell's records.
+    type: path
+    default: /var/lib/pic
+  name:
+    description: The other cell's name.
+    type: str
+    required: true
+seealso:
+  - module: pic.cells.wg_cell_peer
+"""
+
+EXAMPLES = r"""
+- name: Invite the owner of tromso
+  pic.cells.pic_link_invitation:
+    name: tromso
+  become: true
+  register: invited
+"""
+
+RETURN = r"""
+invitation:
+  description: What the other owner gives as the extra var C(invitation).
+  returned: success
+  type: dict
+  sample:
+    name: oslo
+    public_key: 5Hd4mOPLbmHPLRTIsiVNLYJ0d1+RkRlvrfrHSXXkrRo=
+    networks: [10.0.0.0/24]
+    address: [10.0.0.1]
+    endpoint: 192.0.2.11:51822
+    api_url: http://10.0.0.1:8088
+key_file:
+  description: The file on the cell with the preshared key, the other owner's extra var C(preshared_key); empty where the link has got its key otherwise.
+  returned: success
+  type: str
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils.module import CELL_OPTIONS, opened, report
+from ..module_utils.plan import apply
+
+
+def main() -> None:
+    module = AnsibleModule(argument_spec={"state_dir": CELL_OPTIONS["state_dir"], "name": {"type": "str", "required": True}}, supports_check_mode=True)
+    with opened(module, "invite") as cell:
+        plan, facts = cell.plan_invitation(module.params["name"])
+        if plan and not module.check_mode:
+            apply(cell.host, plan)
+        report(module, plan, **facts)
+
+
+if __name__ == "__main__":
+    main()
