@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from ansible_collections.pic.cells.plugins.module_utils import units
 from ansible_collections.pic.cells.plugins.module_utils.restore import restore
 from ansible_collections.pic.cells.plugins.module_utils.store import STATE_DIR
 from ansible_collections.pic.cells.tests.benchmarks.restore import CASES, damaged, made, measured
-from ansible_collections.pic.cells.plugins.module_utils import units
 from ansible_collections.pic.cells.tests.unit.fake_host import WANTS, FakeHost, Killed, made_key
 from ansible_collections.pic.cells.tests.unit.test_faults import leaks
 from ansible_collections.pic.cells.tests.unit.test_reconcile import damages
