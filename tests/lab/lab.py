@@ -44,6 +44,9 @@ KINDS = {
     "share": ("bookworm", "legacy"),
     "unlink": ("trixie", "legacy"),
 }
+SCENARIO = os.environ.get("MOLECULE_SCENARIO_NAME", "")
+# The others damage a cell by hand and look at what it does then: there only a run of Ansible may put anything back.
+SELF_REPAIR = ("", "restore", "peer_sync")
 PACKAGES = (
     "python3,systemd,systemd-sysv,dbus,iproute2,iptables,nftables,conntrack,wireguard-tools,wireguard-go,"
     "curl,iputils-ping,procps,ca-certificates,tcpdump,kmod,sudo,openssh-server,docker.io,ufw"
@@ -262,6 +265,8 @@ def files_of(host: Host, backend: str) -> dict[str, str]:
     if host.is_cell:
         # PAM in a container asks for rights that it does not have
         files["etc/ssh/sshd_config.d/pic-lab.conf"] = "UsePAM no\nAuthorizedKeysFile /etc/ssh/pic-lab.pub\n"
+        if SCENARIO not in SELF_REPAIR:
+            files["etc/systemd/system/pic-cell-restore.service.d/pic-lab.conf"] = "[Service]\nExecStart=\nExecStart=true\n"
         files["etc/ssh/pic-lab.pub"] = (STATE / "keys" / "ssh.pub").read_text()
     if host.listens:
         files["etc/systemd/system/pic-lab-echo.service"] = (
@@ -503,7 +508,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="lab.py", description=__doc__)
     commands = parser.add_subparsers(dest="job", required=True)
     commands.add_parser("image", help="make the image, if it is not there").add_argument("release", choices=RELEASES, nargs="?", default=RELEASES[0])
-    kind = KINDS.get(os.environ.get("MOLECULE_SCENARIO_NAME", ""), (RELEASES[0], BACKENDS[0]))
+    kind = KINDS.get(SCENARIO, (RELEASES[0], BACKENDS[0]))
     for job, text in (("up", "make what is missing or broken"), ("reset", "bring the cells back to their first day")):
         command = commands.add_parser(job, help=text)
         command.add_argument("--cells-release", choices=RELEASES, default=os.environ.get("PIC_LAB_CELLS_RELEASE") or kind[0])
