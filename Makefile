@@ -2,7 +2,7 @@
 # Everything that is made lies below .build; the lab's containers are podman's.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup lint sanity unit molecule matrix test build demo demo-shell demo-down clean
+.PHONY: help setup lint sanity unit molecule matrix test benchmark build demo demo-shell demo-down clean
 
 HOST ?= cella
 BUILD := $(CURDIR)/.build
@@ -41,6 +41,9 @@ matrix: setup ## the scenarios on both releases of Debian with both kinds of ipt
 		echo "--- $$release, iptables-$$backend"; PIC_LAB_CELLS_RELEASE=$$release PIC_LAB_BACKEND=$$backend molecule test --all; done; done
 
 test: lint sanity unit molecule ## lint, sanity, unit tests and scenarios
+
+benchmark: setup ## how long restore takes for a large cell, and how many commands it executes
+	python tests/benchmarks/restore.py
 
 build: setup ## the collection's artifact
 	rm -rf $(BUILD)/dist

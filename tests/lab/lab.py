@@ -251,6 +251,7 @@ def make_network(name: str) -> None:
 def files_of(host: Host, backend: str) -> dict[str, str]:
     """Units rather than commands from outside, so that `podman restart` is a reboot."""
     setup = "set -e\necho 0 >/proc/sys/net/ipv4/ip_forward\necho 0 >/proc/sys/net/ipv6/conf/all/forwarding\n"
+    setup += "for file in /etc/sysctl.d/*.conf; do sysctl --quiet --load $file || true; done\n"  # after a restart, what has been set for good
     if host.is_cell:
         setup += f"id {ADMIN} >/dev/null 2>&1 || useradd --create-home --password '*' {ADMIN}\necho '{ADMIN} ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/{ADMIN}\n"
         setup += "".join(f"update-alternatives --quiet --set {tool} /usr/sbin/{tool}-{backend}\n" for tool in ("iptables", "ip6tables"))
