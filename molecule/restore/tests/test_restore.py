@@ -103,11 +103,10 @@ def test_after_a_restart_all_is_as_before_and_a_routed_phone_never_went_direct(c
         restart(*cells)
         for phone in ("phone-a2", "phone-b1"):
             wake(phone)
-        others = [phone for phone in ("phone-a2", "phone-b1") if phone != "phone-b1"]
-        assert within(10, lambda: all(leaves_by_its_exit(phone) for phone in others)), "an exit, or a way to one, is not back"
+        assert within(10, lambda: leaves_by_its_exit("phone-a2")), "an exit, or the way to it, is not back"
         assert within(10, lambda: reaches("phone-b1", "10.0.0.1", 8443)), "a share is not back"
         assert not reaches("phone-b1", "10.0.0.1", 8444), "more than is shared"
-        assert within(20, lambda: leaves_by_its_exit("phone-a1"))
+        assert within(25, lambda: leaves_by_its_exit("phone-a1"))
     assert uplink.lines == []
     assert leaves_by_its_exit("phone-b1")
     for cell in cells:
@@ -124,13 +123,13 @@ def test_a_guard_that_fails_keeps_the_devices_interface_down():
         assert sh("cella", "wg show interfaces") == "\n" or sh("cella", "wg show interfaces") == ""
         assert "no record of it" in sh("cella", "journalctl -b -u pic-cell-guard --no-pager")
         sh("cella", "mv /root/cell.json /var/lib/pic/; systemctl start pic-cell-restore")
-        assert within(20, lambda: leaves_by_its_exit("phone-a1"))
+        assert within(25, lambda: leaves_by_its_exit("phone-a1"))
     assert uplink.lines == []
     assert is_as_recorded("cella")
 
 
 DAMAGE = {
-    "a jump": "iptables -D FORWARD $(iptables -S FORWARD | grep PIC-FWD | head -1 | cut -d' ' -f3- | sed 's/\"[^\"]*\"/TAG/') || iptables -D FORWARD 1",
+    "a jump": "iptables -D FORWARD 1",
     "the rules of a chain": "iptables -F PIC-L-cellb",
     "a share's rule of IPv6": "ip6tables -D PIC-S-cellb 1",
     "the translation": "iptables -t nat -F PIC-POST",
