@@ -161,7 +161,7 @@ class Cell:
         pending = [item["name"] for item in present if self.wanted.links[item["name"]].pending]
         plan = self._plan_records(records.LINK_PART)
         plan.steps += self._plan_identity(identity).steps
-        plan.extend(self._plan_room())
+        room = self._plan_room()
         by_interface: dict[str, list[Link]] = {}
         for item in present:
             link = self.wanted.links[item["name"]]
@@ -172,8 +172,14 @@ class Cell:
         if self._left_keys(self.wanted.cell.interface):
             by_interface.setdefault(self.wanted.cell.interface, [])
         secrets = {str(item["name"]): item.get("preshared_key") or None for item in present}
+        tunnels = Plan()
         for interface, links in by_interface.items():
-            plan.extend(self._plan_tunnels(interface, links, identity, secrets))
+            tunnels.extend(self._plan_tunnels(interface, links, identity, secrets))
+        # The files first: one that goes may be all that has the preshared key of a link that moves.
+        plan.steps += [step for step in tunnels.steps if isinstance(step, Write)]
+        tunnels.steps = [step for step in tunnels.steps if not isinstance(step, Write)]
+        plan.extend(room)
+        plan.extend(tunnels)
         # Those of a link that stays end when its rules have changed.
         networks = {network for link in self.wanted.links.values() for network in link.networks}
         over = [flows for flows in self.leaving.flows if networks.isdisjoint(flows.split())]

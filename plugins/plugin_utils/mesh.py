@@ -290,7 +290,7 @@ class Mesh:
                 # Not a part of the job, which a verbose run prints.
                 link["preshared_key"] = str(self._template(self._variables["preshared_key"]))
             return link
-        made = self._made_key(host, other, item)
+        made = self._given_key(host, other, item)
         if made:
             link.setdefault("preshared_key", made)
         said = self.said(other)
@@ -308,33 +308,32 @@ class Mesh:
         link["offered"] = stated if stated is not None else told.get("exit_offered")
         return link
 
-    # Preshared keys between cells of the inventory: made by the cell with the lower name, given to both ends in one run
+    # Preshared keys between cells of the inventory: given out by one cell, installed on both in one run
 
     def _keyless(self, host: str) -> list[str]:
         """Return the links whose preshared key a host's cell gives out in this run: those whose ends do not have the same one."""
-        own = self.name(host)
-        found = []
-        for item in self._chosen_links(host):
-            name = str(item["name"])
-            other = self.host_of.get(name)
-            if other is None or own > name or not self._pair_needs_key(host, other, item):
-                continue
-            found.append(name)
-        return sorted(found)
+        others = [(str(item["name"]), self.host_of.get(str(item["name"])), item) for item in self._chosen_links(host)]
+        return sorted(name for name, other, item in others if other and self._giver(host, other, item) == host)
 
-    def _pair_needs_key(self, host: str, other: str, item: Mapping[str, Any]) -> bool:
-        """Tell whether both ends of a link are worked on in this run, have not the same key, and nobody states one."""
+    def _giver(self, host: str, other: str, item: Mapping[str, Any]) -> str | None:
+        """Return the host that gives out a link's preshared key: the cell with the lower name, or the only one that has a key.
+
+        None where both ends have the same key, where one of them is not worked on in this run, and where somebody states it.
+        """
         worked_on = {side for own in self.play_hosts for side in self.sides(own)}
         if item.get("preshared_key") or item.get("state") == "absent" or not {host, other} <= worked_on or not (self.read(host) and self.read(other)):
-            return False
-        ends = [self.read(one).get("links", {}).get(self.name(two), {}).get("preshared_key_id") for one, two in ((host, other), (other, host))]
-        return ends[0] is None or ends[0] != ends[1]
-
-    def _made_key(self, host: str, other: str, item: Mapping[str, Any]) -> str | None:
-        maker, taker = sorted((host, other), key=self.name)
-        if not self._pair_needs_key(host, other, item):
             return None
-        key = self.results("__cell_keys", maker).get("keys", {}).get(self.name(taker))
+        low, high = sorted((host, other), key=self.name)
+        has_low, has_high = (self.read(one).get("links", {}).get(self.name(two), {}).get("preshared_key_id") for one, two in ((low, high), (high, low)))
+        if has_low and has_low == has_high:
+            return None
+        return high if has_high and not has_low else low
+
+    def _given_key(self, host: str, other: str, item: Mapping[str, Any]) -> str | None:
+        giver = self._giver(host, other, item)
+        if giver is None:
+            return None
+        key = self.results("__cell_keys", giver).get("keys", {}).get(self.name(other if giver == host else host))
         return None if key is None else str(key)
 
     def _routes(self, host: str) -> list[dict[str, Any]]:
