@@ -39,6 +39,7 @@ KINDS = {
     "default": ("bookworm", "nft"),
     "exit_relay": ("trixie", "legacy"),
     "neighbours": ("trixie", "nft"),
+    "peer_sync": ("bookworm", "nft"),
     "prediction": ("bookworm", "legacy"),
     "restore": ("bookworm", "nft"),
     "share": ("bookworm", "legacy"),
