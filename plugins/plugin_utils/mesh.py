@@ -305,7 +305,9 @@ class Mesh:
         # What this run states; a day-2 change leaves all other offers as the other cell's record has them.
         stated = next((i.get("offer_exit") for i in self._chosen_links(other) if i.get("name") == self.name(host)), None)
         link["expected"] = stated is True
-        link["offered"] = stated if stated is not None else told.get("exit_offered")
+        # A cell that is not part of the run goes on offering what it does, whatever is stated: its record counts.
+        takes_part = bool(self.job) or (other in self.play_hosts and other not in self.unreachable())
+        link["offered"] = stated if takes_part and stated is not None else told.get("exit_offered")
         return link
 
     # Preshared keys between cells of the inventory: given out by one cell, installed on both in one run

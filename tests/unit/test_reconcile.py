@@ -18,6 +18,7 @@ import pytest
 from ansible_collections.pic.cells.plugins.module_utils import wireguard
 from ansible_collections.pic.cells.plugins.module_utils.command import Result
 from ansible_collections.pic.cells.plugins.module_utils.errors import CommandFailed
+from ansible_collections.pic.cells.plugins.module_utils.restore import restore
 from ansible_collections.pic.cells.tests.unit.fake_host import MAIN, FakeHost, Killed, made_key
 from ansible_collections.pic.cells.tests.unit.world import WG0, Refusal, Run, World, call, device_key, foreign, furnish, three_cells
 
@@ -778,6 +779,20 @@ def test_after_a_switch_of_the_iptables_variant_our_rules_are_in_the_new_one_alo
             chains = {chain for table in host.tables[variant, family].values() for chain in table.rules}
             assert any(chain.startswith("PIC-") for chain in chains) == used, (family, variant)
     assert linked.site().changed == []
+
+
+def test_an_offer_stands_until_a_run_reaches_the_cell_that_makes_it(linked: World) -> None:
+    """Else each run would close what the cell itself opens again, because its records say so."""
+    linked.inventory["cellb"]["cell_links"][0]["offer_exit"] = False
+    linked.inventory["cella"]["cell_peers"][0].pop("route_via")
+    assert linked.site("cella").changed == []
+    assert restore(linked["cella"], "/var/lib/pic").repairs == []
+    linked.dead = {"cellb"}
+    assert linked.site("cella", "cellb", "cellc").changed == []
+    linked.dead = set()
+    linked.site()
+    assert not linked.link("cella", "cellb")["exit_relay_active"]
+    assert restore(linked["cella"], "/var/lib/pic").repairs == []
 
 
 def test_a_link_keeps_its_addresses_while_the_cells_own_record_cannot_be_read(linked: World) -> None:
