@@ -788,6 +788,8 @@ def test_an_offer_stands_until_a_run_reaches_the_cell_that_makes_it(linked: Worl
     assert linked.site("cella").changed == []
     assert restore(linked["cella"], "/var/lib/pic").repairs == []
     linked.dead = {"cellb"}
+    linked.site("cella", "cellb", "cellc")  # notes that cellb is not reached
+    assert linked.link("cella", "cellb")["exit_relay_active"]
     assert linked.site("cella", "cellb", "cellc").changed == []
     linked.dead = set()
     linked.site()
