@@ -24,9 +24,11 @@ EXITS = {"phone-a1": "cellb", "phone-a2": "cellc", "phone-a3": "cella", "phone-b
 OF_A = " or ".join(f"src net {network}" for network in (*ADDRESSES["cella"], "10.0.0.0/24", "fd00:a::/64"))
 LEAK = f"({OF_A}) and (dst host {INTERNET[0]} or dst host {INTERNET[1]})"
 OFFER = """
+exec >/dev/null 2>&1
 for to in {} {}; do ping -q -n -i 0.1 -w 100 $to & done
-end=$(($(date +%s) + 100))
-while [ $(date +%s) -lt $end ]; do curl -s -g -m 1 http://{}/; sleep 0.1; done
+while :; do curl -s -g -m 1 http://{}/; sleep 0.1; done &
+read -r end
+kill $(jobs -p)
 """
 PACKAGES = ("var/lib/pic", "etc/wireguard", "usr/local/lib/pic-cells", "usr/local/bin/pic-cell")
 
@@ -69,9 +71,7 @@ def busy(phone: str) -> Iterator[None]:
     try:
         yield
     finally:
-        sh(phone, "pkill ping; pkill -f 'date +%s'", check=False)
-        process.process.kill()
-        process.process.communicate(timeout=10)
+        process.stop()
 
 
 def restart(*cells: str) -> None:
