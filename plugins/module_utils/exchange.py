@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from .command import Host
+from .errors import WriteFailed
 from .peer_sync import BODY_LIMIT, CONFLICT
 from .plan import apply
 from .reconcile import Cell
@@ -41,11 +42,14 @@ def take_in(host: Host, path: str, spool: str = SPOOL, log: Log = lambda _line: 
             try:
                 deliveries.append(parse_delivery(host.read_foreign(name, _DELIVERY_LIMIT) or ""))
             except ValueError:
-                log(f"{name} is no push of another cell; it is removed.")
+                log(f"{name!r} is no push of another cell; it is removed.")
         plan, _facts = cell.plan_deliveries(deliveries)
         apply(host, plan)
         for name in names:
-            host.remove(name)
+            try:
+                host.remove(name)
+            except WriteFailed:  # a folder, which the receiver never makes
+                log(f"{name!r} cannot be removed.")
     for line in plan.differences():
         log(line)
     return restore(host, path, log=log) if plan else Restored()

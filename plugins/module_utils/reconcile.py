@@ -272,9 +272,10 @@ class Cell:
             except BadInput:
                 continue
             link = self.stored.links.get(message["from_cell"])
-            key = peer_sync.signing_key(self.preshared_keys().get(message["from_cell"]))
-            mac_ok = peer_sync.check_signature(key, message["from_public_key"], self.identity.public, delivery.body, delivery.signature)
             if link is not None:
+                key = peer_sync.signing_key(self.preshared_keys().get(link.name))
+                # By the key of the record: the one in the message can be any text.
+                mac_ok = peer_sync.check_signature(key, str(link.public_key), self.identity.public, delivery.body, delivery.signature)
                 heard.append((message, peer_sync.Evidence("tunnel", delivery.interface, delivery.source, mac_ok)))
         return self._plan_received(self.wanted, sorted(heard, key=lambda item: int(item[0]["generation"])))
 

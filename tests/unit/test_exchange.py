@@ -17,7 +17,7 @@ import pytest
 
 from ansible_collections.pic.cells.plugins.module_utils import exchange, peer_sync
 from ansible_collections.pic.cells.plugins.module_utils.command import Host
-from ansible_collections.pic.cells.plugins.module_utils.errors import BadInput
+from ansible_collections.pic.cells.plugins.module_utils.errors import BadInput, WriteFailed
 from ansible_collections.pic.cells.plugins.module_utils.transport import Push
 from ansible_collections.pic.cells.plugins.module_utils.view import Delivery, render_delivery
 from ansible_collections.pic.cells.tests.unit.fake_host import made_key
@@ -221,6 +221,30 @@ def test_garbage_in_the_spool_goes_and_changes_nothing(tunnel: World) -> None:
     exchange.take_in(tunnel["cellb"], "/var/lib/pic")
     assert [step for step in tunnel["cellb"].steps if exchange.SPOOL not in step] == []
     assert tunnel["cellb"].list(exchange.SPOOL) == []
+
+
+def test_nothing_that_the_receiver_could_hand_over_keeps_root_from_hearing_the_others(tunnel: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = tunnel["cellb"]
+    logged: list[str] = []
+    content = message(tunnel, from_public_key="\ud800")
+    body = peer_sync.render_push(content)
+    host.files[f"{exchange.SPOOL}/0"] = (0o600, render_delivery(Delivery("pic-cella", "10.0.0.1", "", body)))
+    host.files[f"{exchange.SPOOL}/1\nforged line \udcff"] = (0o600, "")
+    host.files[f"{exchange.SPOOL}/2"] = (0o600, "a folder, which nobody can remove as a file")
+    remove = host.remove
+
+    def refuse(path: str) -> None:
+        if path.endswith("/2"):
+            raise WriteFailed(f"{path} cannot be removed.")
+        remove(path)
+
+    monkeypatch.setattr(host, "remove", refuse)
+    content = message(tunnel, permissions={"outbound": {}})
+    host.files[f"{exchange.SPOOL}/3"] = (0o600, render_delivery(Delivery("pic-cella", "10.0.0.1", signed(tunnel, content), peer_sync.render_push(content))))
+    exchange.take_in(host, "/var/lib/pic", log=logged.append)
+    assert tunnel.link("cellb", "cella")["permissions"]["outbound"] == {}
+    assert host.list(exchange.SPOOL) == ["2"]
+    assert all(line.isprintable() for line in logged)
 
 
 def test_a_file_of_the_receiver_that_is_no_plain_file_is_not_read(real: Host, tmp_path: Path) -> None:
