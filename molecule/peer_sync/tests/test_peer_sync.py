@@ -18,7 +18,7 @@ import yaml
 import lab
 from lab import inside
 from packets import reaches, seen_address
-from playbooks import INVENTORY, call, play
+from playbooks import INVENTORY, call, play, run
 
 API = {4: "http://10.0.1.1:8088", 6: "http://[fd00:b::1]:8088"}
 PATH = "/api/cells/peer-sync/permissions"
@@ -151,6 +151,17 @@ def test_nobody_but_the_other_cell_reaches_the_receiver(family):
 def test_the_receiver_hears_an_interface_that_was_made_anew():
     inside("cellb", "systemctl", "restart", "wg-quick@pic-cella")
     assert comes_true(lambda: (pushed() or {}).get("status") == 200, 15)
+
+
+def test_a_preshared_key_is_handed_over_without_being_shown():
+    inside("cellb", "sed", "-i", "/PresharedKey/d", "/etc/wireguard/pic-cella.conf")
+    inside("cellb", "systemctl", "restart", "wg-quick@pic-cella")
+    done = run("site", "-vvvv", "--diff")
+    assert done.returncode == 0, done.stdout
+    keys = [inside(cell, "wg", "show", link, "preshared-keys").stdout.split()[1] for cell, link in (("cella", "pic-cellb"), ("cellb", "pic-cella"))]
+    assert keys[0] == keys[1] != "(none)"
+    assert keys[0] not in done.stdout + done.stderr
+    assert comes_true(lambda: (pushed() or {}).get("status") == 200, 20)
 
 
 def test_what_was_changed_while_the_other_cell_was_off_arrives_as_one():
