@@ -89,13 +89,23 @@ def _parser(commands: Sequence[Command]) -> argparse.ArgumentParser:
 
 
 def _complain(message: str) -> int:
-    print(f"pic-cell: {message}", file=sys.stderr)
+    sys.stderr.write(f"pic-cell: {message}\n")
     return FAILED
 
 
-def _print(given: argparse.Namespace, facts: Any, lines: Sequence[str]) -> None:
-    """Print a report: facts as JSON where that was asked for, or else lines for a person."""
-    print(json.dumps(facts, sort_keys=True) if given.json else "\n".join(lines), end="\n" if given.json or lines else "")
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def _say_only_to_a_person(given: argparse.Namespace) -> Callable[[str], None]:
+    return (lambda _line: None) if given.json else _say
+
+
+def _report(given: argparse.Namespace, facts: Any, lines: Sequence[str]) -> None:
+    """Say facts as JSON where that was asked for, or else lines for a person."""
+    for line in [json.dumps(facts, sort_keys=True)] if given.json else lines:
+        _say(line)
 
 
 def _info(host: Host, store: Store) -> dict[str, Any]:
@@ -116,9 +126,8 @@ def _guard_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def _restore(host: Host, store: Store, given: argparse.Namespace) -> int:
-    done = restore(host, store.path, given.guard, (lambda _line: None) if given.json else lambda line: print(line, flush=True))
-    if given.json:
-        print(json.dumps({"repairs": done.repairs, "errors": done.errors}, sort_keys=True))
+    done = restore(host, store.path, given.guard, _say_only_to_a_person(given))
+    _report(given, {"repairs": done.repairs, "errors": done.errors}, [])
     for error in done.errors:
         _complain(error)
     return FAILED if done.errors else OK
@@ -129,13 +138,13 @@ def _check(host: Host, store: Store, given: argparse.Namespace) -> int:
     if not info["name"]:
         raise CellError(" ".join(info["warnings"]) or f"This host is no cell: there is no record of it in {store.path}.")
     drift = info["drift"] + info["warnings"]
-    _print(given, {"drift": info["drift"], "warnings": info["warnings"]}, drift)
+    _report(given, {"drift": info["drift"], "warnings": info["warnings"]}, drift)
     return DIFFERS if drift else OK
 
 
 def _status(host: Host, store: Store, given: argparse.Namespace) -> int:
     info = _info(host, store)
-    _print(given, info, status.report(info) + info["warnings"])
+    _report(given, info, status.report(info) + info["warnings"])
     return OK
 
 
@@ -151,7 +160,7 @@ def _explain(host: Host, store: Store, given: argparse.Namespace) -> int:
         to = None if given.to is None else str(parse_address(given.to, "--to"))
         ways = explain.explain(cell, given.peer, to)
         facts = {"peer": given.peer, "route_via": cell.stored.peers[given.peer].route_via, "ways": [asdict(way) for way in ways]}
-        _print(given, facts, explain.words(cell, given.peer, ways))
+        _report(given, facts, explain.words(cell, given.peer, ways))
     return OK
 
 
@@ -183,14 +192,9 @@ def _replay_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _replay(host: Host, store: Store, given: argparse.Namespace) -> int:
-    answers = replay(host, store.path, attempts=given.attempts, log=(lambda _line: None) if given.json else _say)
-    if given.json:
-        print(json.dumps({"answers": answers}, sort_keys=True))
+    answers = replay(host, store.path, attempts=given.attempts, log=_say_only_to_a_person(given))
+    _report(given, {"answers": answers}, [])
     return OK
-
-
-def _say(line: str) -> None:
-    print(line, flush=True)
 
 
 # In the order of the help.
