@@ -58,8 +58,10 @@ def test_a_push_says_what_it_has_to_and_brings_the_answer(family: int) -> None:
 
 
 def test_a_redirect_is_not_followed() -> None:
-    with server() as (elsewhere, heard), server(f"HTTP/1.1 302 Found\r\nLocation: {elsewhere}\r\n\r\n".encode()) as (url, _heard):
-        answer = send(push(url))
+    with server() as (elsewhere, heard):
+        redirect = f"HTTP/1.1 302 Found\r\nLocation: {elsewhere}\r\n\r\n".encode()
+        with server(redirect) as (url, _heard):
+            answer = send(push(url))
     assert answer is not None
     assert (answer["status"], answer["generation"], heard) == (302, 0, [])
 
