@@ -176,29 +176,17 @@ def test_the_end_of_an_exits_use_is_told_at_once(without_b):
 # Not reached
 
 
-def test_changes_while_the_other_cell_is_off_arrive_as_one_within_a_period(without_b):
-    before = record("cella", "cellb")["generation"]
-    with stopped("cellb"):
-        for services in ("files", "voice", "files,voice", "voice"):
-            done = share(without_b, services)
-            assert record("cella", "cellb")["pending_push"] is True
-        assert "pending" in done.text or "not told" in done.text
-        assert record("cella", "cellb")["last_push_error"] == "not reached"
-    assert within(PERIOD + AT_ONCE, lambda: may_use("cellb", "cella") == {"voice"})
+def test_a_receiver_that_hangs_fails_no_run_and_is_told_within_a_period(without_b):
+    sh("cellb", "systemctl kill --signal=STOP pic-cell-serve")
+    share(without_b, "files")
+    share(without_b, "voice")
+    assert (record("cella", "cellb")["pending_push"], record("cella", "cellb")["last_push_error"]) == (True, "not reached")
+    sh("cellb", "systemctl kill --signal=CONT pic-cell-serve")
+    assert within(PERIOD, lambda: may_use("cellb", "cella") == {"voice"})
     assert within(AT_ONCE, lambda: record("cella", "cellb")["pending_push"] is False)
-    assert record("cellb", "cella")["remote_generation"] == record("cella", "cellb")["generation"] > before
+    assert record("cellb", "cella")["remote_generation"] == record("cella", "cellb")["generation"]
     share(without_b, "files,voice")
-
-
-def test_a_receiver_that_refuses_or_hangs_fails_no_run(without_b):
-    for stop, start in (("stop pic-cell-serve", "start pic-cell-serve"), ("kill --signal=STOP pic-cell-serve", "kill --signal=CONT pic-cell-serve")):
-        sh("cellb", f"systemctl {stop}")
-        share(without_b, "files")
-        assert record("cella", "cellb")["pending_push"] is True
-        sh("cellb", f"systemctl {start}")
-        assert within(PERIOD, lambda: may_use("cellb", "cella") == {"files"})
-        share(without_b, "files,voice")
-        assert within(PERIOD, lambda: may_use("cellb", "cella") == {"files", "voice"})
+    assert within(AT_ONCE, lambda: may_use("cellb", "cella") == {"files", "voice"})
 
 
 def test_the_playbook_replay_tells_what_was_not_told(without_b):
