@@ -15,6 +15,7 @@ from .errors import WriteFailed
 from .peer_sync import BODY_LIMIT, CONFLICT
 from .plan import apply
 from .reconcile import Cell
+from .records import Link
 from .restore import Restored, restore
 from .store import Store
 from .transport import Push, send_all
@@ -81,12 +82,15 @@ def replay(host: Host, path: str, send: Send | None = None, attempts: int = 1, l
     tried = rounds = 0
     while tried < attempts:
         with Store(host, path).lock(create=False):
-            pushes = _due(host, Cell(host, Store(host, path)))
+            cell = Cell(host, Store(host, path))
+            known = {name: link.remote_generation for name, link in cell.stored.links.items()}
+            pushes = _due(host, cell)
         if not pushes:
             break
         heard = (send or send_all)(pushes)
         with Store(host, path).lock(create=False):
-            _note(host, Cell(host, Store(host, path)), heard)
+            cell = Cell(host, Store(host, path))
+            _note(host, cell, {name: _marked(answer, known[name], cell.stored.links[name]) for name, answer in heard.items() if name in cell.stored.links})
         answers.update(heard)
         for name, answer in sorted(heard.items()):
             log(f"cell {name}: {'not reached' if answer is None else answer['reason']}")
@@ -106,6 +110,11 @@ def _due(host: Host, cell: Cell) -> dict[str, Push]:
     plan, facts = cell.plan_messages(None, [], [])
     apply(host, plan)
     return cell.pushes(facts["payloads"])
+
+
+def _marked(answer: Mapping[str, Any] | None, known: int, link: Link) -> Mapping[str, Any] | None:
+    """Return an answer that says whether the other cell has been heard while it was waited for. known: its generation before."""
+    return answer and {**answer, "overtaken": link.remote_generation != known}
 
 
 def _note(host: Host, cell: Cell, answers: Mapping[str, Any]) -> None:

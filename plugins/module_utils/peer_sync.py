@@ -157,8 +157,8 @@ def mint(link: Link, message: dict[str, Any]) -> None:
 def acknowledge(link: Link, answer: Mapping[str, Any] | None, now: str) -> None:
     """Write down how a push ended.
 
-    answer: {status, generation, reason} of the receiver, None where it was not reached. A push that fails again in the
-    same way changes nothing.
+    answer: {status, generation, reason} of the receiver, None where it was not reached; overtaken, where the other cell has been
+    heard since the push was sent. A push that fails again in the same way changes nothing.
     """
     status = None if answer is None else int(answer["status"])
     error = "not reached" if answer is None else None if status == OK else str(answer["reason"])
@@ -168,7 +168,9 @@ def acknowledge(link: Link, answer: Mapping[str, Any] | None, now: str) -> None:
     if answer is not None and status == OK and answer["generation"] > link.generation:
         # The other side knows a later one of ours (this cell was reinstalled): continue from there.
         link.generation, link.minted, error = answer["generation"], None, "the other cell knows a later generation"
-    if status == CONFLICT:
+    if status == CONFLICT and answer is not None and answer.get("overtaken"):
+        link.minted = None  # what it offers now is in the record, and the wish that it has refused is said anew
+    elif status == CONFLICT:
         link.remote_exit_offered = False
     if was != (link.pending_push, status, error):
         link.last_push_status, link.last_push_error, link.last_push_at = status, error, now

@@ -177,6 +177,32 @@ def test_an_exit_wish_that_is_refused_closes_the_way_and_the_rest_is_told(tunnel
     assert (heard["permissions"]["outbound"], heard["remote_exit_relay_active"]) == ({"mail": True}, False)
 
 
+def test_a_refused_wish_is_not_held_against_an_offer_that_has_arrived_since(tunnel: World) -> None:
+    """The answer is on its way, or waits for the lock, while the other cell offers its exit again."""
+    tunnel.dead.add("cellb")
+    tunnel.job("offer_exit", play=("cella", "cellc"), cell="cella", remote_cell="cellb", offered="false")
+    tunnel.dead.clear()
+    tunnel.inventory["cellb"]["cell_services"] = [{"name": "mail", "address": "10.0.1.1", "port": 25, "protocol": "tcp"}]
+    tunnel.inventory["cellb"]["cell_links"] = [{"name": "cella", "share": ["mail"], "offer_exit": True}]
+    tunnel.dead = {"cella"}
+    tunnel.site("cellb")
+    tunnel.dead.clear()
+    sent: list[int] = []
+
+    def send(pushes: Mapping[str, Push]) -> dict[str, Any]:
+        answers = tunnel.carry("cellb", pushes)
+        sent.append(answers["cella"]["status"])
+        if sent == [409]:
+            tunnel.job("offer_exit", play=("cella", "cellc"), cell="cella", remote_cell="cellb", offered="true")
+        return answers
+
+    assert program(tunnel["cellb"], "replay", send=send)[0] == 0
+    assert sent == [409, 200]
+    link = tunnel.link("cellb", "cella")
+    assert (link["remote_exit_offered"], link["exit_relay_active"], link["pending_push"]) == (True, True, False)
+    assert tunnel.link("cella", "cellb")["remote_exit_relay_active"] is True
+
+
 def test_a_reinstalled_cell_continues_from_what_the_other_one_knows(tunnel: World) -> None:
     for name in ("generation", "minted"):
         record = tunnel.record("cella")
