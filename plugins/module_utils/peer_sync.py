@@ -158,13 +158,16 @@ def acknowledge(link: Link, answer: Mapping[str, Any] | None, now: str) -> None:
     """Write down how a push ended.
 
     answer: {status, generation, reason} of the receiver, None where it was not reached; overtaken, where the other cell has been
-    heard since the push was sent. A push that fails again in the same way changes nothing.
+    heard since the push was sent; ignored, where the tunnel brought it and it was not new. A push that fails again in the same way changes nothing.
     """
     status = None if answer is None else int(answer["status"])
     error = "not reached" if answer is None else None if status == OK else str(answer["reason"])
     stored = answer is not None and status in (OK, CONFLICT) and answer["generation"] == link.generation
     was = (link.pending_push, link.last_push_status, link.last_push_error)
     link.pending_push = not stored or status == CONFLICT
+    if stored and status == OK and was[0] and answer is not None and answer.get("ignored"):
+        # An earlier answer was lost, or the generation was once given to something else (the record was lost): nobody can tell, so it is said anew.
+        link.pending_push, link.minted, error = True, None, "the other cell knows this generation already"
     if answer is not None and status == OK and answer["generation"] > link.generation:
         # The other side knows a later one of ours (this cell was reinstalled): continue from there.
         link.generation, link.minted, error = answer["generation"], None, "the other cell knows a later generation"

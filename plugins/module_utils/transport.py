@@ -45,7 +45,10 @@ def send_all(pushes: Mapping[str, Push]) -> dict[str, dict[str, Any] | None]:
 
 
 def send(push: Push) -> dict[str, Any] | None:
-    """Send one push from the cell's own address by the link's device; return {status, generation, reason}, None where nobody was reached."""
+    """Send one push from the cell's own address by the link's device.
+
+    Returns {status, generation, reason}, and ignored where it was not new; None where nobody was reached.
+    """
     try:
         target = urlsplit(push.url)
         address = ipaddress.ip_address(target.hostname or "")
@@ -100,6 +103,8 @@ def _read(answer: bytes) -> dict[str, Any] | None:
         generation, reason = body.get("generation"), body.get("reason")
         if isinstance(generation, int) and not isinstance(generation, bool) and 0 <= generation < 2**63:
             result["generation"] = generation
+        if body.get("applied") is False:
+            result["ignored"] = True
         if isinstance(reason, str) and reason.isprintable():
             result["reason"] = reason[:200]
     return result

@@ -215,6 +215,18 @@ def test_a_reinstalled_cell_continues_from_what_the_other_one_knows(tunnel: Worl
     assert link["generation"] == tunnel.link("cellb", "cella")["remote_generation"]
 
 
+def test_news_is_not_lost_in_a_generation_that_the_other_cell_has_already(tunnel: World) -> None:
+    """The links' record was lost, and as many changes since then as the other cell had heard before."""
+    record = tunnel.record("cella")
+    for link in record["links"]:
+        link.update(generation=link["generation"] - 1, minted=None, permissions={**link["permissions"], "inbound": {}})
+    tunnel["cella"].files["/var/lib/pic/cell_links.json"] = (0o600, json.dumps(record))
+    replay(tunnel, "cella")
+    link = tunnel.link("cella", "cellb")
+    assert tunnel.link("cellb", "cella")["permissions"]["outbound"] == {}
+    assert (link["pending_push"], link["generation"]) == (False, tunnel.link("cellb", "cella")["remote_generation"])
+
+
 @pytest.mark.parametrize(
     "how",
     [

@@ -203,7 +203,7 @@ class World:
             if accepted:
                 host.files[f"{exchange.SPOOL}/{accepted}.{answer['generation']}.json"] = (0o600, render_delivery(delivery))
                 exchange.take_in(host, "/var/lib/pic")
-            return {"status": status, **answer}
+            return {"status": status, "ignored": not answer["applied"], **answer}
         return None
 
     def reset(self) -> None:
