@@ -29,5 +29,5 @@ def untouched_neighbours() -> object:
     """Whatever a scenario does: nothing of others has changed afterwards."""
     yield
     for cell in lab.CELLS:
-        if not lab.inside(cell.name, "test", "-e", neighbours.LOG, check=False).returncode:
+        if not lab.inside(cell.name, "test", "-e", neighbours.PLANTED, check=False).returncode:
             assert neighbours.foreign(neighbours.snapshot(cell.name)) == neighbours.foreign_before(cell.name)

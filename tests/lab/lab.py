@@ -293,7 +293,8 @@ def tar_of(files: dict[str, str]) -> bytes:
 
 
 def create_argv(host: Host) -> list[str]:
-    argv = ["--systemd=always", "--cap-add", "NET_ADMIN,NET_RAW,NET_BROADCAST", "--security-opt", "unmask=/proc/sys", "--device", "/dev/net/tun"]
+    # SYS_ADMIN: systemd 257 starts no unit with a sandbox without it, as that of peer-sync is
+    argv = ["--systemd=always", "--cap-add", "NET_ADMIN,NET_RAW,NET_BROADCAST,SYS_ADMIN", "--security-opt", "unmask=/proc/sys", "--device", "/dev/net/tun"]
     argv += ["--name", host.container, "--hostname", host.name, "--stop-timeout", "5"]
     for index, (name, number) in enumerate(host.at.items()):
         v4, v6 = NETWORKS[name].addresses(number)

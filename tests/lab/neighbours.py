@@ -18,6 +18,7 @@ from lab import CELLS, PREFIX, STATE, inside, podman, run
 from packets import snapshot
 
 LOG = "/run/pic-argv.log"
+PLANTED = "/run/pic-lab-planted"  # is gone after a reboot, like most of what was planted
 TOOLS = "wg wg-quick ip conntrack systemctl sysctl getent " + " ".join(
     f"{tool}{variant}{job}" for tool in ("iptables", "ip6tables") for variant in ("", "-nft", "-legacy") for job in ("", "-save", "-restore")
 )
@@ -114,6 +115,7 @@ END
     done ;;
 esac
 : >"$LOG"
+: >$PLANTED
 """
 
 # anycast routes are the kernel's own, of every network once it forwards
@@ -164,7 +166,7 @@ def main() -> int:
     (STATE / "neighbours").mkdir(exist_ok=True, parents=True)
     plug_in("web", "cella")
     for cell in CELLS:
-        inside(cell.name, "sh", "-c", f"TOOLS='{TOOLS}' LOG={LOG}\n{PLANT.replace('$POLICY_RULES', POLICY_RULES)}")
+        inside(cell.name, "sh", "-c", f"TOOLS='{TOOLS}' LOG={LOG}\n{PLANT.replace('$POLICY_RULES', POLICY_RULES).replace('$PLANTED', PLANTED)}")
         (STATE / "neighbours" / f"{cell.name}.json").write_text(json.dumps(foreign(snapshot(cell.name))))
     return 0
 

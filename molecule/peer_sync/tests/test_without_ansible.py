@@ -141,6 +141,13 @@ def stopped(cell: str) -> Iterator[None]:
 # Said at once
 
 
+@pytest.fixture(scope="module", autouse=True)
+def as_stated() -> None:
+    """Brings the cells to what the inventory states, whatever was done before."""
+    assert play("site").rc == 0
+    lab.phones()
+
+
 def test_a_share_is_known_to_the_other_cell_at_once_without_ansible(without_b):
     share(without_b, "files")
     assert within(AT_ONCE, lambda: may_use("cellb", "cella") == {"files"})
