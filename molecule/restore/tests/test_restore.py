@@ -171,6 +171,7 @@ def test_what_is_deleted_by_hand_is_put_back_and_nothing_else(foreign, what):
     assert is_as_recorded("cella")
     assert state_of("cella") == before
     assert sh("cella", "pic-cell restore") == ""
+    assert sh("cella", "iptables -S SOMEBODY; ip rule; ip route show table 77").count("192.0.2.") == 3
 
 
 def test_the_timer_puts_it_back_and_says_what_was_missing(foreign):
