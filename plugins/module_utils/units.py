@@ -40,7 +40,6 @@ ProtectHostname=yes
 ProtectKernelLogs=yes
 ProtectKernelModules=yes
 ProtectKernelTunables=yes
-ProtectProc=invisible
 ProcSubset=pid
 ProtectSystem=strict
 RemoveIPC=yes
