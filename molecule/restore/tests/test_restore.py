@@ -53,7 +53,7 @@ def leaves_by_its_exit(phone: str) -> bool:
 
 def state_of(cell: str) -> list[str]:
     """Our rules and policy rules in an order of their own, our routes, the interfaces; what others have planted does not outlive a reboot."""
-    rules = "{ iptables-save; ip6tables-save; } | grep pic-cell | grep -v not_ours; { ip rule; ip -6 rule; } | grep 'proto 201'"
+    rules = "{ iptables-save; ip6tables-save; } | grep pic-cell | grep -v -e not_ours -e of-mine; { ip rule; ip -6 rule; } | grep 'proto 201'"
     text = sh(cell, rules + "; for f in 4 6; do ip -$f route show table all proto 201; done; wg show interfaces | xargs -n1 | grep -v wgother")
     return sorted(text.splitlines())
 
