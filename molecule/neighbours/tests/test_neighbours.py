@@ -75,7 +75,8 @@ def test_a_service_that_docker_publishes_is_shared_by_its_public_port_alone_and_
 def test_a_foreign_masquerade_does_not_change_a_phones_address_on_a_link(own, server):
     assert address_seen_by(server, "phone-b1") == own
     address = server.rpartition(":")[0].strip("[]")
-    with by_hand("cella", "systemd-run --quiet --unit=pic-lab-api python3 /usr/local/lib/pic-lab/echo_server.py serve tcp:8088", "systemctl stop pic-lab-api"):
+    server = "systemd-run --quiet --collect --unit=pic-lab-api python3 /usr/local/lib/pic-lab/echo_server.py serve tcp:8088"
+    with by_hand("cella", f"systemctl stop pic-cell-serve; {server}", "systemctl stop pic-lab-api; systemctl start pic-cell-serve"):
         assert not reaches("phone-b1", address, 8088), "the peer-sync port is the cell's alone"
 
 
