@@ -15,7 +15,7 @@ from typing import Any
 
 from . import cli, units
 from .exchange import SPOOL
-from .plan import Plan, Run, Write
+from .plan import Plan, Run
 from .reconcile import Cell
 from .store import STATE_DIR
 from .view import FOLDER
@@ -65,7 +65,7 @@ def plan_agent(cell: Cell, interpreter: str, program: bytes) -> Plan:
     host, plan = cell.host, Plan()
     executables = {PROGRAM: program.decode("utf-8", "surrogateescape"), LAUNCHER: _launcher(interpreter, cell.store.path)}
     for path, text in executables.items():
-        plan.extend(_plan_file(cell, path, text, 0o755))
+        plan.write(path, host.read(path), text, 0o755)
     renewed = bool(plan)
     plan.extend(cell.plan_view())
     if not host.exists("/run/systemd/system"):
@@ -75,7 +75,7 @@ def plan_agent(cell: Cell, interpreter: str, program: bytes) -> Plan:
         wanted[units.drop_in_path(interface)] = units.drop_in()
     changed = Plan()
     for path, text in wanted.items():
-        changed.extend(_plan_file(cell, path, text, 0o644))
+        changed.write(path, host.read(path), text, 0o644)
     plan.extend(changed)
     if changed:
         plan.steps.append(Run(("systemctl", "daemon-reload")))
@@ -89,15 +89,6 @@ def plan_agent(cell: Cell, interpreter: str, program: bytes) -> Plan:
         elif unit == units.SERVE and (renewed or f"{units.SYSTEM}/{unit}: as wanted" in changed.after):
             plan.steps.append(Run(("systemctl", "restart", unit)))
             plan.describe([f"{unit}: of before"], [f"{unit}: as wanted"])
-    return plan
-
-
-def _plan_file(cell: Cell, path: str, text: str, mode: int) -> Plan:
-    plan = Plan()
-    found = cell.host.read(path)
-    if found != text:
-        plan.steps.append(Write(path, text, mode))
-        plan.describe([] if found is None else [f"{path}: as before"], [f"{path}: as wanted"])
     return plan
 
 

@@ -14,13 +14,12 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from . import explain, status
-from .command import Draft, Host
+from .command import Host
 from .errors import CellError
 from .exchange import SPOOL, replay, take_in
 from .networks import parse_address
 from .receiver import Server
-from .reconcile import Cell
-from .restore import restore
+from .restore import drafted, restore
 from .store import STATE_DIR, Store
 from .view import FILE, FOLDER
 
@@ -110,10 +109,9 @@ def _report(given: argparse.Namespace, facts: Any, lines: Sequence[str]) -> None
 
 def _info(host: Host, store: Store) -> dict[str, Any]:
     """Read the cell back without changing anything."""
-    draft = Draft(host)
-    read = Store(draft, store.path)
     with store.lock(create=False):
-        return {**Cell(draft, read, predict=True).info(None, None), "warnings": read.warnings}
+        cell = drafted(host, store.path)
+        return {**cell.info(None, None), "warnings": cell.store.warnings}
 
 
 # The subcommands
@@ -154,9 +152,8 @@ def _explain_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _explain(host: Host, store: Store, given: argparse.Namespace) -> int:
-    draft = Draft(host)
     with store.lock(create=False):
-        cell = Cell(draft, Store(draft, store.path), predict=True)
+        cell = drafted(host, store.path)
         to = None if given.to is None else str(parse_address(given.to, "--to"))
         ways = explain.explain(cell, given.peer, to)
         facts = {"peer": given.peer, "route_via": cell.stored.peers[given.peer].route_via, "ways": [asdict(way) for way in ways]}

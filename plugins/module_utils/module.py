@@ -55,8 +55,17 @@ LINK_OPTIONS: dict[str, Any] = {
     "listen_port": {"type": "int"},
 }
 
+TUNNEL_OPTIONS: dict[str, Any] = {
+    **LINK_OPTIONS,
+    "endpoint": {"type": "str"},
+    "keepalive": {"type": "int"},
+    "mtu": {"type": "int"},
+    "preshared_key": {"type": "str", "no_log": True},
+    "api_url": {"type": "str"},
+    "sync_auth": {"type": "str", "choices": ["hmac", "address"]},
+}
+
 STATE: dict[str, Any] = {"type": "str", "choices": ["present", "absent"], "default": "present"}
-SYNC_AUTH: dict[str, Any] = {"type": "str", "choices": ["hmac", "address"]}
 ROUTE: dict[str, Any] = {"peer": {"type": "str", "required": True}, "via_cell": {"type": "str"}}
 
 RUN_OPTIONS: dict[str, Any] = {
@@ -81,13 +90,7 @@ RUN_OPTIONS: dict[str, Any] = {
                 "default": [],
                 "options": {
                     "name": {"type": "str", "required": True},
-                    **LINK_OPTIONS,
-                    "endpoint": {"type": "str"},
-                    "keepalive": {"type": "int"},
-                    "mtu": {"type": "int"},
-                    "preshared_key": {"type": "str", "no_log": True},
-                    "api_url": {"type": "str"},
-                    "sync_auth": SYNC_AUTH,
+                    **TUNNEL_OPTIONS,
                     "share": {"type": "list", "elements": "str"},
                     "offer_exit": {"type": "bool"},
                     "offered": {"type": "bool"},

@@ -55,6 +55,11 @@ def interface_of(text: str) -> Interface:
     return ipaddress.ip_interface(text)
 
 
+def host_port(host: object, port: object) -> str:
+    """Return host:port as endpoints and URLs have it, an IPv6 address in brackets."""
+    return f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"
+
+
 def parse_address(value: object, what: str) -> Address:
     """Read one address, e.g. 10.0.0.2; raise BadInput naming what it was for."""
     try:

@@ -11,7 +11,7 @@ from typing import Any
 
 from . import names, wireguard
 from .errors import BadInput
-from .networks import conflicts, interface_of, parse_address, parse_interface, parse_network
+from .networks import conflicts, host_port, interface_of, parse_address, parse_interface, parse_network
 from .records import DIRECT, Cell, Link, Peer, Service, State
 
 Args = Mapping[str, Any]
@@ -264,7 +264,7 @@ def api_url(addresses: Sequence[str], port: int) -> str | None:
     if not addresses:
         return None
     first = addresses[0]
-    return f"http://{f'[{first}]' if ':' in first else first}:{port}"
+    return f"http://{host_port(first, port)}"
 
 
 def _port(value: Any, what: str) -> int:

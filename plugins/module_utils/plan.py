@@ -82,6 +82,12 @@ class Plan:
         self.before.extend(before)
         self.after.extend(after)
 
+    def write(self, path: str, found: str | None, text: str, mode: int = 0o600) -> None:
+        """Add the writing of a file, unless what was found is what it shall hold. found: None where there is none."""
+        if found != text:
+            self.steps.append(Write(path, text, mode))
+            self.describe([] if found is None else [f"{path}: as before"], [f"{path}: as wanted"])
+
     def extend(self, other: Plan) -> None:
         """Append another plan."""
         self.steps.extend(other.steps)

@@ -22,7 +22,7 @@ from .command import PACKAGES, Host
 from .errors import BadInput, StoreError
 from .iptables import Ruleset, Table
 from .names import check_name
-from .networks import EVERYWHERE, FAMILIES, host_networks
+from .networks import EVERYWHERE, FAMILIES, host_networks, host_port
 from .observed import Observed
 from .plan import Plan, Run, Write, imagine
 from .records import DIRECT, Leaving, Link, Peer, State, sorted_networks
@@ -265,7 +265,7 @@ class Cell:
 
     def plan_deliveries(self, deliveries: Iterable[view.Delivery]) -> tuple[Plan, dict[str, Any]]:
         """Plan to take over what the receiver has handed over, judged anew. Returns plan and the answers."""
-        heard = []
+        keys, heard = self.preshared_keys(), []
         for delivery in deliveries:
             try:
                 message = peer_sync.parse_push(delivery.body)
@@ -273,7 +273,7 @@ class Cell:
                 continue
             link = self.stored.links.get(message["from_cell"])
             if link is not None:
-                key = peer_sync.signing_key(self.preshared_keys().get(link.name))
+                key = peer_sync.signing_key(keys.get(link.name))
                 # By the key of the record: the one in the message can be any text.
                 mac_ok = peer_sync.check_signature(key, str(link.public_key), self.identity.public, delivery.body, delivery.signature)
                 heard.append((message, peer_sync.Evidence("tunnel", delivery.interface, delivery.source, mac_ok)))
@@ -345,7 +345,7 @@ class Cell:
             "public_key": self.identity.public,
             "networks": cell.own_networks(),
             "address": address,
-            "endpoint": (f"[{host}]:{port}" if ":" in host else f"{host}:{port}") if host and port else None,
+            "endpoint": host_port(host, port) if host and port else None,
             "api_url": overlay.api_url(address, cell.sync_port),
         }
         return plan, {"invitation": invitation, "key_file": path if plan or self.host.exists(path) else ""}
@@ -361,10 +361,7 @@ class Cell:
     def plan_view(self) -> Plan:
         """Plan what the unprivileged receiver is let see."""
         plan, path = Plan(), f"{self.store.path}/{view.FOLDER}/{view.FILE}"
-        text, found = view.render_view(self.stored, self.identity.public, self.preshared_keys()), self.host.read(path)
-        if text != found:
-            plan.steps.append(Write(path, text, 0o644))
-            plan.describe([] if found is None else [f"{path}: as before"], [f"{path}: as wanted"])
+        plan.write(path, self.host.read(path), view.render_view(self.stored, self.identity.public, self.preshared_keys()), 0o644)
         return plan
 
     def info(self, cell: Args | None, run: Args | None) -> dict[str, Any]:
@@ -548,10 +545,8 @@ class Cell:
     def _plan_networkd(self) -> Plan:
         """Plan the setting that lets systemd-networkd leave our rules and routes alone; it reads it when it starts, which is when it matters."""
         plan = Plan()
-        found = self.host.read(NETWORKD)
-        if found != NETWORKD_TEXT and self.host.exists("/run/systemd/system"):
-            plan.steps.append(Write(NETWORKD, NETWORKD_TEXT, 0o644))
-            plan.describe([] if found is None else [f"{NETWORKD}: as before"], [f"{NETWORKD}: as wanted"])
+        if self.host.exists("/run/systemd/system"):
+            plan.write(NETWORKD, self.host.read(NETWORKD), NETWORKD_TEXT, 0o644)
         return plan
 
     def _plan_devices(self, identity: Identity, given: Mapping[str, str | None]) -> Plan:

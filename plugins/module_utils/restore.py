@@ -35,7 +35,7 @@ def restore(host: Host, path: str, guard: bool = False, log: Callable[[str], Non
     """
     done = Restored()
     with Store(host, path).lock(create=False):
-        cell = _read(host, path)
+        cell = drafted(host, path)
         done.errors += cell.store.warnings
         closed = cell.repairs(guard=True)
         open_to_devices = True
@@ -52,6 +52,12 @@ def restore(host: Host, path: str, guard: bool = False, log: Callable[[str], Non
     return done
 
 
+def drafted(host: Host, path: str) -> Cell:
+    """Read a cell without changing it: its plans are drafted, and make no key. path: the folder with the records."""
+    draft = Draft(host)
+    return Cell(draft, Store(draft, path), predict=True)
+
+
 def _carry_out(host: Host, cell: Cell, make: Callable[[Cell], Plan], done: Restored, log: Callable[[str], None]) -> Cell:
     """Make one plan and carry it out. Returns the cell as it is then: the same one, or after an error one that is read anew."""
     try:
@@ -60,7 +66,7 @@ def _carry_out(host: Host, cell: Cell, make: Callable[[Cell], Plan], done: Resto
     except CellError as error:
         if str(error) not in done.errors:
             done.errors.append(str(error))
-        return _read(host, cell.store.path)
+        return drafted(host, cell.store.path)
     for line in summed_up(plan.differences()):
         done.repairs.append(line)
         log(line)
@@ -83,9 +89,3 @@ def _part(name: str) -> Callable[[Cell], Plan]:
 
 def _link(name: str) -> Callable[[Cell], Plan]:
     return lambda cell: cell.repair_links(name)
-
-
-def _read(host: Host, path: str) -> Cell:
-    """Read a cell for plans that are carried out on the host: they make no key, and are drafted before."""
-    draft = Draft(host)
-    return Cell(draft, Store(draft, path), predict=True)

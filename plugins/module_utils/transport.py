@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+from .networks import host_port
 from .peer_sync import PATH, SIGNATURE
 
 CONNECT, TOTAL = 2.0, 4.0  # seconds
@@ -58,8 +59,12 @@ def send(push: Push) -> dict[str, Any] | None:
             return None
     except (ValueError, StopIteration):
         return None
-    host = f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"
-    lines = [f"POST {target.path.rstrip('/')}{PATH} HTTP/1.1", f"Host: {host}", "Content-Type: application/json", f"Content-Length: {len(push.body)}"]
+    lines = [
+        f"POST {target.path.rstrip('/')}{PATH} HTTP/1.1",
+        f"Host: {host_port(address, port)}",
+        "Content-Type: application/json",
+        f"Content-Length: {len(push.body)}",
+    ]
     lines += [f"{SIGNATURE}: {push.signature}"] if push.signature else []
     request = "\r\n".join([*lines, "Connection: close", "", ""]).encode() + push.body
     deadline = time.monotonic() + TOTAL

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field, replace
 
 from .command import Host
 from .errors import BadInput, CommandFailed
-from .networks import sort_key
-from .plan import Plan, Remove, Run, Write
+from .networks import host_port, sort_key
+from .plan import Plan, Remove, Run
 from .routing import MAIN, Route, batch
 from .units import drop_in_path
 
@@ -252,9 +252,7 @@ def plan_interface(
             wanted.peers[key] = replace(peer, endpoint=written.get(key) if observed else None)
             plan.warnings.append(f"The endpoint {peer.endpoint!r} of {labels[key]} does not resolve; it is not used until it does.")
     new_text = merge_config(text, wanted, labels, gone, link)
-    if new_text != text:
-        plan.steps.append(Write(path, new_text))
-        plan.describe([] if text is None else [f"{path}: as before"], [f"{path}: as wanted"])
+    plan.write(path, text, new_text)
     systemd = host.exists("/run/systemd/system")
     unit = f"wg-quick@{wanted.name}"
     if systemd and not host.exists(_wants(unit)):
@@ -328,7 +326,7 @@ def resolve(host: Host, endpoint: str) -> str | None:
         if not found:
             return None
         address = ipaddress.ip_address(found[0])
-    return f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"
+    return host_port(address, port)
 
 
 def _plan_live(observed: Interface, final: Interface, present_routes: Iterable[Route]) -> Plan:

@@ -185,18 +185,12 @@ pending:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.module import CELL_OPTIONS, LINK_OPTIONS, RUN_OPTIONS, STATE, SYNC_AUTH, items, opened, report
+from ..module_utils.module import CELL_OPTIONS, RUN_OPTIONS, STATE, TUNNEL_OPTIONS, items, opened, report
 from ..module_utils.plan import apply
 
 LINK = {
-    **LINK_OPTIONS,
+    **TUNNEL_OPTIONS,
     "generated": {"type": "bool", "default": False},
-    "endpoint": {"type": "str"},
-    "keepalive": {"type": "int"},
-    "mtu": {"type": "int"},
-    "preshared_key": {"type": "str", "no_log": True},
-    "api_url": {"type": "str"},
-    "sync_auth": SYNC_AUTH,
     "exit": {"type": "bool"},
     "state": STATE,
 }

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from ansible_collections.pic.cells.plugins.module_utils.networks import host_port
 from ansible_collections.pic.cells.plugins.module_utils.records import DIRECT
 
 try:
@@ -301,7 +302,7 @@ class Mesh:
         link["address"] = link["address"] or self.addresses(other) or None
         endpoint, port = self.var(other, "cell_endpoint"), told.get("listen_port")
         if endpoint and port:
-            link.setdefault("endpoint", f"[{endpoint}]:{port}" if ":" in str(endpoint) else f"{endpoint}:{port}")
+            link.setdefault("endpoint", host_port(endpoint, port))
         # What this run states; a day-2 change leaves all other offers as the other cell's record has them.
         stated = next((i.get("offer_exit") for i in self._chosen_links(other) if i.get("name") == self.name(host)), None)
         link["expected"] = stated is True
