@@ -6,32 +6,19 @@
 from __future__ import annotations
 
 import copy
-import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
 import yaml
 
 import lab
+from cells import link_record, switched_off
 from lab import CELLS, INTERNET, inside
 from packets import Sniffer, reaches, seen_address, snapshot
 from playbooks import INVENTORY, Outcome, play
 
 EXIT = {"cella": "198.51.100.11", "cellb": "198.51.100.12"}
 FILES, VOICE = 8443, 9002
-
-
-@contextmanager
-def switched_off(cell: str) -> Iterator[None]:
-    """Switches a cell off while the block runs, and on again."""
-    lab.podman("stop", f"pic-lab-{cell}")
-    try:
-        yield
-    finally:
-        lab.podman("start", f"pic-lab-{cell}")
-        lab.wait_until_running(lab.HOSTS[cell])
 
 
 def play_with_one_off(name: str, **more: Any) -> Outcome:
@@ -42,11 +29,6 @@ def play_with_one_off(name: str, **more: Any) -> Outcome:
 def times_not_reached(outcome: Outcome) -> int:
     """Returns how often a run has waited for a cell that is off."""
     return sum(bool(result.get("unreachable")) for _host, _task, result in outcome.results)
-
-
-def link_record(cell: str, other: str) -> dict[str, object]:
-    """Returns what a cell remembers of another."""
-    return next(link for link in json.loads(inside(cell, "cat", "/var/lib/pic/cell_links.json").stdout)["links"] if link["name"] == other)
 
 
 def state() -> dict[str, dict[str, str]]:

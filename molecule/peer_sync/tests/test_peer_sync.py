@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-import lab
+from cells import link_record, may_use, switched_off, within
 from lab import inside
 from packets import reaches, seen_address
 from playbooks import INVENTORY, call, play, run
@@ -40,37 +38,6 @@ print(json.dumps(transport.send(transport.Push("http://10.0.1.1:8088", ("10.0.0.
 """
 
 
-def record(cell: str, other: str) -> dict[str, Any]:
-    """Returns what a cell remembers of another."""
-    return dict(next(link for link in json.loads(inside(cell, "cat", "/var/lib/pic/cell_links.json").stdout)["links"] if link["name"] == other))
-
-
-def shared(cell: str, other: str) -> set[str]:
-    """Returns which services a cell knows to be shared with it."""
-    return {name for name, allowed in record(cell, other)["permissions"]["outbound"].items() if allowed}
-
-
-def comes_true(what: Callable[[], bool], seconds: float) -> bool:
-    """Tells whether something is so within a time."""
-    end = time.monotonic() + seconds
-    while not what():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.1)
-    return True
-
-
-@contextmanager
-def switched_off(cell: str) -> Iterator[None]:
-    """Switches a cell off while the block runs, and on again."""
-    lab.podman("stop", "-t", "3", f"pic-lab-{cell}")
-    try:
-        yield
-    finally:
-        lab.podman("start", f"pic-lab-{cell}")
-        lab.wait_until_running(lab.HOSTS[cell])
-
-
 def pushed(**changes: Any) -> dict[str, Any]:
     """Sends a push of cella's to cellb with changed fields."""
     return dict(json.loads(inside("cella", "python3", "-", json.dumps(changes), stdin=PUSH).stdout) or {})
@@ -92,8 +59,8 @@ def test_a_change_is_in_the_other_cells_record_within_two_seconds(playbook: str,
     assert outcome.rc == 0, outcome.message
     assert {host for host, _task, result in outcome.results if not result.get("skipped")} <= {"cella", "cellb", "cellc"}
     assert outcome.executions("cellb") == 0
-    assert comes_true(lambda: shared("cellb", "cella") == known, 2)
-    assert not record("cella", "cellb")["pending_push"]
+    assert within(2, lambda: may_use("cellb", "cella") == known)
+    assert not link_record("cella", "cellb")["pending_push"]
 
 
 @pytest.mark.parametrize(
@@ -110,14 +77,14 @@ def test_a_change_is_in_the_other_cells_record_within_two_seconds(playbook: str,
     ids=["unsigned", "another cell's", "another key", "unknown fields", "our shares", "overtaken", "replayed"],
 )
 def test_a_push_that_is_not_right_changes_nothing(changes: dict[str, Any], status: int):
-    before = record("cellb", "cella")
+    before = link_record("cellb", "cella")
     assert pushed(**changes)["status"] == status
     time.sleep(0.5)
-    assert record("cellb", "cella") == before
+    assert link_record("cellb", "cella") == before
 
 
 def test_whatever_is_sent_the_receiver_lives_and_answers():
-    before = record("cellb", "cella")
+    before = link_record("cellb", "cella")
     oversize = inside("cella", "curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "-m", "5", "-d", "@-", API[4] + PATH, stdin="x" * 100_000, check=False)
     assert oversize.stdout == "413"
     garbage = "for n in $(seq 200); do (sleep 4 | timeout 6 bash -c 'cat >/dev/tcp/10.0.1.1/8088') & done; head -c 2000000 /dev/urandom >/dev/tcp/10.0.1.1/8088"
@@ -129,7 +96,7 @@ def test_whatever_is_sent_the_receiver_lives_and_answers():
     pid = inside("cellb", "systemctl", "show", "-p", "MainPID", "--value", "pic-cell-serve").stdout.strip()
     peak = next(line for line in inside("cellb", "cat", f"/proc/{pid}/status").stdout.splitlines() if line.startswith("VmHWM:"))
     assert int(peak.split()[1]) < 64 * 1024, peak  # KiB
-    assert record("cellb", "cella") == before
+    assert link_record("cellb", "cella") == before
 
 
 @pytest.mark.parametrize("family", [4, 6])
@@ -150,7 +117,7 @@ def test_nobody_but_the_other_cell_reaches_the_receiver(family):
 
 def test_the_receiver_hears_an_interface_that_was_made_anew():
     inside("cellb", "systemctl", "restart", "wg-quick@pic-cella")
-    assert comes_true(lambda: pushed().get("status") == 200, 15)
+    assert within(15, lambda: pushed().get("status") == 200)
 
 
 def test_a_preshared_key_is_handed_over_without_being_shown():
@@ -161,7 +128,7 @@ def test_a_preshared_key_is_handed_over_without_being_shown():
     keys = [inside(cell, "wg", "show", link, "preshared-keys").stdout.split()[1] for cell, link in (("cella", "pic-cellb"), ("cellb", "pic-cella"))]
     assert keys[0] == keys[1] != "(none)"
     assert keys[0] not in done.stdout + done.stderr
-    assert comes_true(lambda: pushed().get("status") == 200, 20)
+    assert within(20, lambda: pushed().get("status") == 200)
 
 
 def test_what_was_changed_while_the_other_cell_was_off_arrives_as_one():
@@ -171,12 +138,12 @@ def test_what_was_changed_while_the_other_cell_was_off_arrives_as_one():
         outcome = play("offer_exit", cell="cella", remote_cell="cellb", offered="false", cell_sync_transport="tunnel")
         assert outcome.rc == 0, outcome.message
         assert "is not told yet (not reached)" in outcome.text
-        assert record("cella", "cellb")["pending_push"]
+        assert link_record("cella", "cellb")["pending_push"]
         rules = inside("cella", "sh", "-c", "iptables-save; iptables-legacy-save").stdout
         assert not [line for line in rules.splitlines() if "PIC-L-cellb" in line and "-o eth" in line and "ACCEPT" in line], "the relay stands"
-    assert comes_true(lambda: shared("cellb", "cella") == {"files"}, PERIOD + 15)
-    assert comes_true(lambda: not record("cellb", "cella")["exit_relay_active"], 5), "the routed device fails closed"
-    assert comes_true(lambda: not record("cella", "cellb")["pending_push"], 5)
+    assert within(PERIOD + 15, lambda: may_use("cellb", "cella") == {"files"})
+    assert within(5, lambda: not link_record("cellb", "cella")["exit_relay_active"]), "the routed device fails closed"
+    assert within(5, lambda: not link_record("cella", "cellb")["pending_push"])
 
 
 def owner(folder: Path, cell: str) -> Path:
@@ -203,8 +170,8 @@ def test_two_owners_link_their_cells_with_one_invitation_each_way(tmp_path):
     second = link(theirs, "cellc", "cellb", invitation=str(tmp_path / "b.json"), preshared_key=secret, offered="true")
     (tmp_path / "c.json").write_text(json.dumps(second["invitation"]))
     link(ours, "cellb", "cellc", invitation=str(tmp_path / "c.json"))
-    assert comes_true(lambda: record("cellb", "cellc")["remote_exit_offered"], PERIOD + 15)
+    assert within(PERIOD + 15, lambda: link_record("cellb", "cellc")["remote_exit_offered"])
     outcome = play("route_peer", inventory=ours, cell="cellb", peer="phone-b1", via_cell="cellc")
     assert outcome.rc == 0, outcome.message
-    assert comes_true(lambda: record("cellc", "cellb")["remote_exit_relay_active"], 5)
-    assert comes_true(lambda: seen_address("phone-b1", 4) == "198.51.100.13", 20)
+    assert within(5, lambda: link_record("cellc", "cellb")["remote_exit_relay_active"])
+    assert within(20, lambda: seen_address("phone-b1", 4) == "198.51.100.13")

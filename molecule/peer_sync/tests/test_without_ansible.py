@@ -9,8 +9,7 @@ import contextlib
 import json
 import subprocess
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ import pytest
 import yaml
 
 import lab
+from cells import link_record, may_use, sh, switched_off, within
 from lab import CELLS, INTERNET, inside
 from packets import Sniffer, reaches, seen_address, snapshot
 from playbooks import INVENTORY, play
@@ -85,30 +85,6 @@ CURL = "curl -s -o /dev/null -w '%{{http_code}} %{{time_total}}' --max-time 5 --
 CURL += f"http://{OWN['cellb']}:8088{API}"
 
 
-def sh(host: str, script: str, check: bool = True) -> str:
-    return inside(host, "sh", "-c", script, check=check).stdout
-
-
-def within(seconds: float, what: Callable[[], bool]) -> bool:
-    """Tries until it is so, and tells whether it was in time."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if what():
-            return True
-        time.sleep(0.1)
-    return False
-
-
-def record(cell: str, other: str) -> dict[str, Any]:
-    """Returns what a cell remembers of another."""
-    return next(link for link in json.loads(inside(cell, "cat", "/var/lib/pic/cell_links.json").stdout)["links"] if link["name"] == other)
-
-
-def may_use(cell: str, other: str) -> set[str]:
-    """Returns which services of another cell a cell knows that it may use."""
-    return {name for name, allowed in record(cell, other)["permissions"]["outbound"].items() if allowed}
-
-
 @pytest.fixture(scope="module")
 def without_b(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Returns an inventory in which cellb is somebody else's: no run can reach it but through the tunnel."""
@@ -125,17 +101,6 @@ def share(inventory: Path, services: str) -> Any:
     assert done.rc == 0, done.text
     assert "cellb" not in {host for host, _task, _result in done.results}
     return done
-
-
-@contextmanager
-def stopped(cell: str) -> Iterator[None]:
-    """Switches a cell off while the block runs, and on again."""
-    lab.podman("stop", f"pic-lab-{cell}")
-    try:
-        yield
-    finally:
-        lab.podman("start", f"pic-lab-{cell}")
-        lab.wait_until_running(lab.HOSTS[cell])
 
 
 # Said at once
@@ -160,23 +125,23 @@ def test_an_offer_and_its_use_are_told_at_once_and_carried_out_by_themselves(wit
     assert seen_address("phone-b1", 4) == "198.51.100.11"
     done = play("offer_exit", inventory=without_b, cell="cella", remote_cell="cellb", offered="false")
     assert done.rc == 0, done.text
-    assert within(AT_ONCE, lambda: record("cellb", "cella")["remote_exit_offered"] is False)
-    assert within(AT_ONCE + 3, lambda: record("cella", "cellb")["remote_exit_relay_active"] is False)
+    assert within(AT_ONCE, lambda: link_record("cellb", "cella")["remote_exit_offered"] is False)
+    assert within(AT_ONCE + 3, lambda: link_record("cella", "cellb")["remote_exit_relay_active"] is False)
     with Sniffer("cellb", "eth0", f"dst host {INTERNET[0]} or dst host {INTERNET[1]}") as uplink:
         assert (seen_address("phone-b1", 4), seen_address("phone-b1", 6)) == (None, None)
     assert uplink.lines == []
     assert "cell cella offers no exit now" in sh("cellb", "pic-cell explain phone-b1")
     assert play("offer_exit", inventory=without_b, cell="cella", remote_cell="cellb", offered="true").rc == 0
-    assert within(AT_ONCE, lambda: record("cellb", "cella")["remote_exit_offered"] is True)
+    assert within(AT_ONCE, lambda: link_record("cellb", "cella")["remote_exit_offered"] is True)
     assert within(10, lambda: seen_address("phone-b1", 4) == "198.51.100.11")
 
 
 def test_the_end_of_an_exits_use_is_told_at_once(without_b):
-    assert record("cellb", "cella")["remote_exit_relay_active"] is True
+    assert link_record("cellb", "cella")["remote_exit_relay_active"] is True
     assert play("route_peer", inventory=without_b, cell="cella", peer="phone-a1", via_cell="direct").rc == 0
-    assert within(AT_ONCE, lambda: record("cellb", "cella")["remote_exit_relay_active"] is False)
+    assert within(AT_ONCE, lambda: link_record("cellb", "cella")["remote_exit_relay_active"] is False)
     assert play("route_peer", inventory=without_b, cell="cella", peer="phone-a1", via_cell="cellb").rc == 0
-    assert within(AT_ONCE, lambda: record("cellb", "cella")["remote_exit_relay_active"] is True)
+    assert within(AT_ONCE, lambda: link_record("cellb", "cella")["remote_exit_relay_active"] is True)
     assert within(10, lambda: seen_address("phone-a1", 4) == EXIT_OF_B)
 
 
@@ -187,12 +152,12 @@ def test_a_receiver_that_hangs_fails_no_run_and_is_told_within_a_period(without_
     sh("cellb", "systemctl kill --signal=STOP pic-cell-serve")
     share(without_b, "files")
     share(without_b, "voice")
-    assert (record("cella", "cellb")["pending_push"], record("cella", "cellb")["last_push_error"]) == (True, "not reached")
+    assert (link_record("cella", "cellb")["pending_push"], link_record("cella", "cellb")["last_push_error"]) == (True, "not reached")
     sh("cellb", "systemctl kill --signal=CONT pic-cell-serve")
     # It may find what was said meanwhile; that cella was not answered is told again all the same.
-    assert within(PERIOD, lambda: record("cella", "cellb")["pending_push"] is False)
+    assert within(PERIOD, lambda: link_record("cella", "cellb")["pending_push"] is False)
     assert within(AT_ONCE, lambda: may_use("cellb", "cella") == {"voice"})
-    assert record("cellb", "cella")["remote_generation"] == record("cella", "cellb")["generation"]
+    assert link_record("cellb", "cella")["remote_generation"] == link_record("cella", "cellb")["generation"]
     share(without_b, "files,voice")
     assert within(AT_ONCE, lambda: may_use("cellb", "cella") == {"files", "voice"})
 
@@ -211,7 +176,7 @@ def test_the_playbook_replay_tells_what_was_not_told(without_b):
 
 def test_a_cell_that_has_forgotten_its_generation_is_heard_again(without_b):
     sh("cella", 'sed -i \'s/"generation": [0-9]*/"generation": 0/; s/"minted": "[0-9a-f]*"/"minted": null/\' /var/lib/pic/cell_links.json')
-    assert record("cella", "cellb")["generation"] == 0
+    assert link_record("cella", "cellb")["generation"] == 0
     share(without_b, "voice")
     assert within(AT_ONCE + 3, lambda: may_use("cellb", "cella") == {"voice"})
     share(without_b, "files,voice")
@@ -223,7 +188,7 @@ def test_a_cell_that_has_forgotten_its_generation_is_heard_again(without_b):
 
 def payload(**changes: Any) -> str:
     """Returns what cella would tell cellb next."""
-    link, back = record("cella", "cellb"), record("cellb", "cella")
+    link, back = link_record("cella", "cellb"), link_record("cellb", "cella")
     message = {
         "from_cell": "cella",
         "from_public_key": back["public_key"],
@@ -236,7 +201,7 @@ def payload(**changes: Any) -> str:
 
 
 def signature(body: str) -> str:
-    keys = [record("cellb", "cella")["public_key"], record("cella", "cellb")["public_key"]]
+    keys = [link_record("cellb", "cella")["public_key"], link_record("cella", "cellb")["public_key"]]
     return inside("cella", "python3", "-c", SIGN, stdin=json.dumps({"device": "pic-cellb", "keys": keys, "body": body})).stdout.strip()
 
 
@@ -352,11 +317,11 @@ def test_a_push_that_reaches_for_more_is_refused(more):
 def test_a_wish_after_the_offer_was_withdrawn_is_refused_and_the_rest_applies(without_b):
     done = play("offer_exit", "--limit", "cellb", cell="cellb", remote_cell="cella", offered="false")
     assert done.rc == 0, done.text
-    assert within(AT_ONCE + 3, lambda: record("cella", "cellb")["remote_exit_offered"] is False)
-    assert within(AT_ONCE + 3, lambda: record("cellb", "cella")["remote_exit_relay_active"] is False)
+    assert within(AT_ONCE + 3, lambda: link_record("cella", "cellb")["remote_exit_offered"] is False)
+    assert within(AT_ONCE + 3, lambda: link_record("cellb", "cella")["remote_exit_relay_active"] is False)
     assert status(say(payload(permissions={"outbound": {}}))) == 409
     assert within(AT_ONCE, lambda: may_use("cellb", "cella") == set())
-    assert record("cellb", "cella")["remote_exit_relay_active"] is False
+    assert link_record("cellb", "cella")["remote_exit_relay_active"] is False
     assert seen_address("phone-a1", 4) is None
     share(without_b, "files")  # has the generation that was said in cella's name
     share(without_b, "files,voice")
@@ -405,7 +370,7 @@ def test_every_link_has_one_preshared_key_that_both_ends_have_and_nobody_else():
 def test_a_preshared_key_is_made_on_neither_cell_while_one_is_off():
     for cell, other in (("cella", "cellc"), ("cellc", "cella")):
         sh(cell, f"sed -i /PresharedKey/d /etc/wireguard/pic-{other}.conf; wg set pic-{other} peer $(wg show pic-{other} peers) preshared-key /dev/null")
-    with stopped("cellc"):
+    with switched_off("cellc"):
         assert play("site", ansible_ssh_retries="0", ansible_ssh_timeout="3").stats["cella"]["failures"] == 0
         assert sh("cella", "wg show pic-cellc preshared-keys").split()[1] == "(none)"
     assert play("site").rc == 0

@@ -6,14 +6,14 @@
 from __future__ import annotations
 
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import pytest
 
 import lab
+from cells import sh, within
 from lab import INTERNET, PREFIX, inside, podman
 from packets import Attached, Sniffer, reaches, seen_address
 from playbooks import run
@@ -31,20 +31,6 @@ read -r end
 kill $(jobs -p)
 """
 PACKAGES = ("var/lib/pic", "etc/wireguard", "usr/local/lib/pic-cells", "usr/local/bin/pic-cell")
-
-
-def sh(host: str, script: str, check: bool = True) -> str:
-    return inside(host, "sh", "-c", script, check=check).stdout
-
-
-def within(seconds: float, what: Callable[[], bool]) -> bool:
-    """Tries until it is so, and tells whether it was in time."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if what():
-            return True
-        time.sleep(0.1)
-    return False
 
 
 def leaves_by_its_exit(phone: str) -> bool:
