@@ -169,6 +169,13 @@ def test_the_timer_puts_it_back_and_says_what_was_missing(foreign):
     assert "missing: 10.0.0.2: [4000] main without defaults, [4001] table 4200, [4002] unreachable" in said
 
 
+def test_a_restore_that_is_asked_for_again_and_again_is_no_failure():
+    """As when docker or a firewall is restarted several times: systemd would refuse the sixth start in ten seconds."""
+    for _time in range(8):
+        sh("cella", "systemctl start pic-cell-restore")
+    assert sh("cella", "systemctl is-failed pic-cell-restore", check=False) == "inactive\n"
+
+
 def test_the_start_of_what_deletes_rules_puts_them_back_at_once(foreign):
     sh("cella", "systemctl start systemd-networkd")
     sh("cella", DAMAGE["P+2"])
