@@ -28,7 +28,6 @@ _NOT_ON_THE_CELL = ("module",)  # needs Ansible
 _SHEBANG = b"#!/usr/bin/env python3\n"
 _MAIN = f"import sys\n\nfrom {_PACKAGE}.{cli.__name__.rpartition('.')[2]} import main\n\nsys.exit(main())\n"
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the first date that a zip file can hold
-_ACTIVE = (0, 3, 4)  # systemctl is-active: active, not active, no such unit
 
 
 def sources() -> dict[str, bytes]:
@@ -82,8 +81,12 @@ def plan_agent(cell: Cell, interpreter: str, program: bytes) -> Plan:
     if not all(host.exists(path) for path in units.links()):
         plan.steps.append(Run(("systemctl", "enable", *units.ENABLED)))
         plan.describe(["units: not started by themselves"], ["units: restore at boot, on a timer, and when what removes rules starts; peer-sync at boot"])
-    for unit in units.RUNNING:
-        if host.run(["systemctl", "is-active", "--quiet", unit], ok=_ACTIVE).rc:
+    states = host.run(["systemctl", "show", "--property=ActiveState", "--value", *units.RUNNING]).out.split()
+    for unit, state in zip(units.RUNNING, states):
+        if state == "activating":
+            # As in a container without the right to make the receiver's sandbox: systemd tries again by itself, and another start would change nothing.
+            plan.warnings.append(f"{unit} does not come up; systemd goes on trying. See why with: journalctl -u {unit}")
+        elif state != "active":
             plan.steps.append(Run(("systemctl", "start", unit)))
             plan.describe([f"{unit}: not running"], [f"{unit}: running"])
         elif unit == units.SERVE and (renewed or f"{units.SYSTEM}/{unit}: as wanted" in changed.after):

@@ -127,6 +127,15 @@ class Host:
         with writing(path), contextlib.suppress(FileNotFoundError):
             os.unlink(self._real(path))
 
+    def remove_foreign(self, path: str) -> None:
+        """Remove what an unprivileged program has left, also a folder with all that is in it; no link is followed. Raises WriteFailed."""
+        real = self._real(path)
+        with writing(path), contextlib.suppress(FileNotFoundError):
+            if os.path.isdir(real) and not os.path.islink(real):
+                shutil.rmtree(real)
+            else:
+                os.unlink(real)
+
     def _real(self, path: str) -> str:
         return os.path.join(self.root, path.lstrip("/"))
 

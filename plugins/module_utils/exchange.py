@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from .command import Host
-from .errors import WriteFailed
 from .peer_sync import BODY_LIMIT, CONFLICT
 from .plan import apply
 from .reconcile import Cell
@@ -47,10 +46,7 @@ def take_in(host: Host, path: str, spool: str = SPOOL, log: Log = lambda _line: 
         plan, _facts = cell.plan_deliveries(deliveries)
         apply(host, plan)
         for name in names:
-            try:
-                host.remove(name)
-            except WriteFailed:  # a folder, which the receiver never makes
-                log(f"{name!r} cannot be removed.")
+            host.remove_foreign(name)
     for line in plan.differences():
         log(line)
     return restore(host, path, log=log) if plan else Restored()

@@ -113,17 +113,24 @@ def opened(module: AnsibleModule, step: str | None = None) -> Iterator[Cell]:
 
     step: what the module does in a run; check mode lends the cell as the modules before it leave it. None for one that only reads.
     """
-    if os.geteuid() != 0:
-        module.fail_json(msg=f"This needs root on the cell, and runs as user id {os.geteuid()}. Run it with become: true (ansible_become in the inventory).")
-    predict = module.check_mode or step is None
-    host = Draft(Host()) if predict else Host()
-    store = Store(host, module.params["state_dir"])
-    try:
+    with root_host(module) as root:
+        predict = module.check_mode or step is None
+        host = Draft(root) if predict else root
+        store = Store(host, module.params["state_dir"])
         with store.lock(create=not predict):
             cell = Cell(host, store, predict)
             if predict and step and module.params.get("run"):
                 cell.rehearse(module.params["cell"], module.params["run"], step)
             yield cell
+
+
+@contextlib.contextmanager
+def root_host(module: AnsibleModule) -> Iterator[Host]:
+    """Lend this host to root; an error of the engine ends the module with its sentence."""
+    if os.geteuid() != 0:
+        module.fail_json(msg=f"This needs root on the cell, and runs as user id {os.geteuid()}. Run it with become: true (ansible_become in the inventory).")
+    try:
+        yield Host()
     except CommandFailed as error:
         shown = error.stdin if error.argv[0].split("-")[0] in _INPUT_SHOWN_FOR else None
         module.fail_json(msg=str(error), cmd=error.argv, rc=error.rc, stdin=shown)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -21,19 +22,22 @@ _FEW = 3
 
 @dataclass
 class Restored:
-    """What was put back, and what could not be; a line each."""
+    """What was put back, and what could not be, a line each; and the plans that were carried out, as one."""
 
     repairs: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
+    plan: Plan = field(default_factory=Plan)
 
 
-def restore(host: Host, path: str, guard: bool = False, log: Callable[[str], None] = lambda _line: None) -> Restored:
+def restore(host: Host, path: str, guard: bool = False, log: Callable[[str], None] = lambda _line: None, predict: bool = False) -> Restored:
     """Put back what is missing, and nothing else; a cell that is as it should be is only read.
 
     Where the closed ways cannot be made, nothing is done that lets devices in; where one link cannot be, the others are.
-    path: the folder with the records. guard: as for Cell.repairs. log: is told each repair once it is done. Raises StoreError.
+    path: the folder with the records. guard: as for Cell.repairs. log: is told each repair once it is done. predict: do nothing, and say what would be done.
+    Raises StoreError.
     """
     done = Restored()
+    carry_out = functools.partial(_carry_out, (lambda _plan: None) if predict else functools.partial(apply, host), host, done, log)
     with Store(host, path).lock(create=False):
         cell = drafted(host, path)
         done.errors += cell.store.warnings
@@ -42,12 +46,12 @@ def restore(host: Host, path: str, guard: bool = False, log: Callable[[str], Non
         for part in cell.repairs(guard):
             if part not in closed and not open_to_devices:
                 break
-            after = _carry_out(host, cell, _part(part), done, log)
+            after = carry_out(cell, _part(part))
             if after is not cell and part in closed:
                 open_to_devices = False
             if after is not cell and part == "links":
                 for name in sorted(after.stored.links):
-                    after = _carry_out(host, after, _link(name), done, log)
+                    after = carry_out(after, _link(name))
             cell = after
     return done
 
@@ -58,15 +62,16 @@ def drafted(host: Host, path: str) -> Cell:
     return Cell(draft, Store(draft, path), predict=True)
 
 
-def _carry_out(host: Host, cell: Cell, make: Callable[[Cell], Plan], done: Restored, log: Callable[[str], None]) -> Cell:
-    """Make one plan and carry it out. Returns the cell as it is then: the same one, or after an error one that is read anew."""
+def _carry_out(do: Callable[[Plan], None], host: Host, done: Restored, log: Callable[[str], None], cell: Cell, make: Callable[[Cell], Plan]) -> Cell:
+    """Make one plan and do it. Returns the cell as it is then: the same one, or after an error one that is read anew."""
     try:
         plan = make(cell)
-        apply(host, plan)
+        do(plan)
     except CellError as error:
         if str(error) not in done.errors:
             done.errors.append(str(error))
         return drafted(host, cell.store.path)
+    done.plan.extend(plan)
     for line in summed_up(plan.differences()):
         done.repairs.append(line)
         log(line)

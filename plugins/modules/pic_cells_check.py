@@ -11,6 +11,7 @@ module: pic_cells_check
 short_description: Check what the inventory states and what a day-2 playbook is asked for
 description:
   - Judges on the controller, before any cell is connected to, the whole visible inventory; names, keys, overlapping networks, services, endpoints and exits.
+    Not for V(replay), V(restore) and V(status), which ask what is on the cells.
   - Reads the extra vars of a day-2 playbook (texts, as a survey gives them; an empty text means "not given") and finds the host that it is for.
   - Fails with one sentence that names the item, the value and the remedy.
 version_added: 0.1.0
@@ -21,9 +22,9 @@ options:
     description: The playbook that asks.
     type: str
     required: true
-    choices: [site, link, unlink, share, offer_exit, route_peer]
+    choices: [site, link, unlink, share, offer_exit, route_peer, replay, restore, status]
   cell:
-    description: The cell that the job is for.
+    description: The cell that the job is for. Where it is left out, V(replay), V(restore) and V(status) are for all cells.
     type: raw
   remote_cell:
     description: The other cell.
@@ -77,7 +78,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 job:
-  description: The change that the role is to carry out; empty for V(site).
+  description: The change that the role is to carry out, or the one host that the playbook is for; empty where it is for all cells.
   returned: success
   type: dict
   sample: {"job": "share", "host": "oslo", "cell": "oslo", "remote_cell": "bergen", "change": {"share": ["files", "voice"]}}

@@ -34,6 +34,9 @@ _NEEDED = {
     "offer_exit": ("cell", "remote_cell", "offered"),
     "route_peer": ("cell", "peer", "via_cell"),
 }
+# Playbooks for all cells, or for one that is named; they ask what is on the cells and not what the inventory states.
+ON_THE_CELLS = ("replay", "restore", "status")
+JOBS = (SITE, *_NEEDED, *ON_THE_CELLS)
 NEW = "new"
 _INVITED = ("public_key", "networks", "address", "endpoint", "api_url")
 _CELL_INPUTS = ("cell", "remote_cell", "via_cell")
@@ -62,23 +65,20 @@ def check_inventory(mesh: Mesh) -> None:
 
 
 def read_job(mesh: Mesh, given: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """Turn extra vars (texts, as a survey gives them) into the job that the role carries out, and warnings."""
+    """Turn extra vars (texts, as a survey gives them) into the job that the role carries out, and warnings; no job is for all cells."""
     kind = given["job"]
+    asked = {key: given[key] for key in INPUTS if given.get(key) not in (None, "")}
     if kind == SITE:
         return {}, []
-    asked = {key: given[key] for key in INPUTS if given.get(key) not in (None, "")}
+    if kind in ON_THE_CELLS:
+        return {"host": _host(mesh, asked["cell"])} if "cell" in asked else {}, []
     for key in _NEEDED[kind]:
         if key not in asked:
             raise BadInput(f"The playbook pic.cells.{kind} needs the variable {key!r}. Give it with -e {key}=…")
     for key in _CELL_INPUTS:
         if key in asked and not (key == "via_cell" and asked[key] == DIRECT):
             check_name(f"{key}:", asked[key])
-    host = mesh.host_of.get(asked["cell"])
-    if host is None:
-        known = ", ".join(sorted(mesh.host_of)) or "none"
-        raise BadInput(f"cell={asked['cell']} is no cell of this inventory. Its cells: {known}. Correct the name, or add the host to the group {GROUP!r}.")
-    if host not in mesh.play_hosts:
-        raise BadInput(f"cell={asked['cell']} is host {host!r}, which --limit leaves out. Run without --limit, or include that host.")
+    host = _host(mesh, asked["cell"])
     for key in ("remote_cell", "via_cell"):
         if asked.get(key) == asked["cell"]:
             raise BadInput(f"{key}={asked[key]} is the cell itself. Name another cell{', or direct' if key == 'via_cell' else ''}.")
@@ -97,6 +97,17 @@ def read_job(mesh: Mesh, given: Mapping[str, Any]) -> tuple[dict[str, Any], list
     if "offered" in asked and kind in ("link", "offer_exit"):
         job["change"]["offer_exit"] = parse_offered(asked["offered"])
     return job, _contradictions(mesh, host, job)
+
+
+def _host(mesh: Mesh, cell: str) -> str:
+    """Find the host of a cell; refuse one that no task of this run can reach."""
+    host = mesh.host_of.get(cell)
+    if host is None:
+        known = ", ".join(sorted(mesh.host_of)) or "none"
+        raise BadInput(f"cell={cell} is no cell of this inventory. Its cells: {known}. Correct the name, or add the host to the group {GROUP!r}.")
+    if host not in mesh.play_hosts:
+        raise BadInput(f"cell={cell} is host {host!r}, which --limit leaves out. Run without --limit, or include that host.")
+    return host
 
 
 def read_invitation(value: Any, remote: str) -> dict[str, Any]:

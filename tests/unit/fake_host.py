@@ -14,7 +14,6 @@ import copy
 import hashlib
 import ipaddress
 import json
-import os
 import pickle
 import re
 import shlex
@@ -190,6 +189,7 @@ class FakeHost(Host):
         self.wg: dict[str, Device] = {}
         self.tables: dict[tuple[str, int], dict[str, Table]] = {(variant, family): {} for variant in ("-nft", "-legacy") for family in FAMILIES}
         self.active: set[str] = set()
+        self.failing: set[str] = set()  # units that come up only to end, again and again
         self.add_link("lo", "127.0.0.1/8", "::1/128")
         self.add_link("eth0", "203.0.113.11/24", "2001:db8:113::11/64")
         self.routes += [Route(4, "0.0.0.0/0", "eth0", via="203.0.113.254"), Route(6, "::/0", "eth0", metric=1024, via="2001:db8:113::254")]
@@ -284,7 +284,7 @@ class FakeHost(Host):
 
     def list(self, path: str) -> list[str]:
         """Return the sorted names in a folder."""
-        return sorted(os.path.basename(name) for name in self.files if os.path.dirname(name) == path)
+        return sorted({name[len(path) + 1 :].partition("/")[0] for name in self.files if name.startswith(f"{path}/")})
 
     def write(self, path: str, text: str, mode: int = 0o600) -> None:
         """Write a file."""
@@ -293,6 +293,11 @@ class FakeHost(Host):
     def remove(self, path: str) -> None:
         """Remove a file."""
         self._file_step("remove", path, lambda: self.files.pop(path, None))
+
+    def remove_foreign(self, path: str) -> None:
+        """Remove a file, or a folder with all that is in it."""
+        for found in [name for name in self.files if name == path or name.startswith(f"{path}/")]:
+            self.remove(found)
 
     # Inside
 
@@ -566,12 +571,10 @@ class FakeHost(Host):
         if words[0] == "enable" and words[-1].startswith("pic-cell-"):
             self._step(f"systemctl {' '.join(words)}", lambda: self._enable(words[1:]))
             return ""
-        if words[:2] == ["is-active", "--quiet"] and len(words) == 3:
-            if words[2] not in self.active:
-                raise Refused(3, "")
-            return ""
+        if words[:3] == ["show", "--property=ActiveState", "--value"]:
+            return "\n".join("active\n" if unit in self.active else "activating\n" if unit in self.failing else "inactive\n" for unit in words[3:])
         if words[0] == "start" and words[1].startswith("pic-cell-") and len(words) == 2:
-            self._step(f"systemctl {' '.join(words)}", lambda: self.active.add(words[1]))
+            self._step(f"systemctl {' '.join(words)}", lambda: self.active.update({words[1]} - self.failing))
             return ""
         words = [word for word in words if word != "--job-mode=ignore-dependencies"]
         verb, unit, path = words[0], words[-1], f"{WANTS}/{words[-1]}.service"

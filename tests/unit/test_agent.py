@@ -110,6 +110,16 @@ def test_what_is_missing_is_installed_again_and_no_more(linked: World) -> None:
     assert call("pic_cell_agent", host, {})["diff"] == {"before": f"{units.TIMER}: not running\n", "after": f"{units.TIMER}: running\n"}
 
 
+def test_a_receiver_that_cannot_come_up_is_named_and_not_started_by_each_run(world: World) -> None:
+    """A container may lack the right to make its sandbox."""
+    world["cella"].failing.add(units.SERVE)
+    assert world.site().of("cella", "pic_cell_agent")[0]["changed"]
+    for check in (True, False):
+        again = world.site(check=check)
+        assert again.changed == []
+        assert [warning for warning in again.warnings() if f"journalctl -u {units.SERVE}" in warning] != []
+
+
 def test_an_unlinked_cell_leaves_no_unit_that_waits_for_the_guard(linked: World) -> None:
     linked.job("unlink", cell="cella", remote_cell="cellb")
     assert not linked["cella"].exists(units.drop_in_path("pic-cellb"))

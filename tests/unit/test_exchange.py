@@ -17,7 +17,7 @@ import pytest
 
 from ansible_collections.pic.cells.plugins.module_utils import exchange, peer_sync
 from ansible_collections.pic.cells.plugins.module_utils.command import Host
-from ansible_collections.pic.cells.plugins.module_utils.errors import BadInput, WriteFailed
+from ansible_collections.pic.cells.plugins.module_utils.errors import BadInput
 from ansible_collections.pic.cells.plugins.module_utils.transport import Push
 from ansible_collections.pic.cells.plugins.module_utils.view import Delivery, render_delivery
 from ansible_collections.pic.cells.tests.unit.fake_host import made_key
@@ -268,20 +268,12 @@ def test_nothing_that_the_receiver_could_hand_over_keeps_root_from_hearing_the_o
     body = peer_sync.render_push(content)
     host.files[f"{exchange.SPOOL}/0"] = (0o600, render_delivery(Delivery("pic-cella", "10.0.0.1", "", body)))
     host.files[f"{exchange.SPOOL}/1\nforged line \udcff"] = (0o600, "")
-    host.files[f"{exchange.SPOOL}/2"] = (0o600, "a folder, which nobody can remove as a file")
-    remove = host.remove
-
-    def refuse(path: str) -> None:
-        if path.endswith("/2"):
-            raise WriteFailed(f"{path} cannot be removed.")
-        remove(path)
-
-    monkeypatch.setattr(host, "remove", refuse)
+    host.files[f"{exchange.SPOOL}/2/in a folder/2"] = (0o600, "")
     content = message(tunnel, permissions={"outbound": {}})
     host.files[f"{exchange.SPOOL}/3"] = (0o600, render_delivery(Delivery("pic-cella", "10.0.0.1", signed(tunnel, content), peer_sync.render_push(content))))
     exchange.take_in(host, "/var/lib/pic", log=logged.append)
     assert tunnel.link("cellb", "cella")["permissions"]["outbound"] == {}
-    assert host.list(exchange.SPOOL) == ["2"]
+    assert [path for path in host.files if path.startswith(exchange.SPOOL)] == [], "systemd would start root again and again"
     assert all(line.isprintable() for line in logged)
 
 
@@ -292,6 +284,19 @@ def test_a_file_of_the_receiver_that_is_no_plain_file_is_not_read(real: Host, tm
     os.mkfifo(tmp_path / "pipe")
     assert [real.read_foreign(f"/{name}", 100) for name in ("link", "folder", "pipe", "none")] == [None] * 4
     assert (real.read_foreign("/secret", 6), real.read_foreign("/secret", 5)) == ("secret", None)
+
+
+def test_whatever_the_receiver_has_made_is_removed_and_no_link_is_followed(real: Host, tmp_path: Path) -> None:
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "secret").write_text("secret")
+    (tmp_path / "spool" / "folder" / "deeper").mkdir(parents=True)
+    (tmp_path / "spool" / "folder" / "deeper" / "link").symlink_to(tmp_path / "kept")
+    (tmp_path / "spool" / "link").symlink_to(tmp_path / "kept")
+    os.mkfifo(tmp_path / "spool" / "pipe")
+    for name in ("folder", "link", "pipe", "none"):
+        real.remove_foreign(f"/spool/{name}")
+    assert real.list("/spool") == []
+    assert real.list("/kept") == ["secret"]
 
 
 def test_a_link_without_a_key_is_refused_unless_it_is_told_to_do_without(tunnel: World) -> None:

@@ -1048,8 +1048,8 @@ def test_the_number_of_commands_does_not_grow_with_links_and_devices(tmp_path: P
         world = crowd(tmp_path / str(count), count)
         world.site()
         first.append(Counter(argv[0] for argv in world["me"].log if argv[0] != "systemctl"))
-        assert len([argv for argv in world["me"].log if argv[0] == "systemctl"]) == 2 * (count + 1) + 10, (
-            "enabling and starting a unit is done for each, and ten times for the agent"
+        assert len([argv for argv in world["me"].log if argv[0] == "systemctl"]) == 2 * (count + 1) + 7, (
+            "enabling and starting a unit is done for each, and seven times for the agent"
         )
         world.reset()
         assert world.site().changed == []

@@ -20,7 +20,7 @@ from ansible_collections.pic.cells.tests.benchmarks.restore import CASES, damage
 from ansible_collections.pic.cells.tests.unit.fake_host import WANTS, FakeHost, Killed, made_key
 from ansible_collections.pic.cells.tests.unit.test_faults import leaks
 from ansible_collections.pic.cells.tests.unit.test_reconcile import damages
-from ansible_collections.pic.cells.tests.unit.world import World, device_key, foreign, furnish, program, three_cells
+from ansible_collections.pic.cells.tests.unit.world import World, call, device_key, foreign, furnish, program, three_cells
 
 PHONE = device_key("phone")
 TUNNELS = ("wg0", "pic-cellb", "pic-cellc")
@@ -75,8 +75,8 @@ def watched(host: FakeHost) -> Iterator[list[str]]:
     host.watch = None
 
 
-def test_whatever_is_damaged_is_put_back_and_nothing_else_is_touched(cell: FakeHost) -> None:
-    wanted, others = cell.text(), foreign(cell)
+def damaged_copies(cell: FakeHost) -> Iterator[tuple[str, FakeHost]]:
+    """Give for each thing of ours in the kernel a copy of the cell that has it damaged."""
     for name, _modules, damage in damages(cell):
         if any(word in name for word in ("FORWARD", "INPUT", "OUTPUT", "POSTROUTING", "DOCKER")):
             continue  # of these chains only the jumps are ours
@@ -84,12 +84,51 @@ def test_whatever_is_damaged_is_put_back_and_nothing_else_is_touched(cell: FakeH
             continue  # one of them was somebody else's
         twin = cell.fork()
         damage(twin)
+        yield name, twin
+
+
+def test_whatever_is_damaged_is_put_back_and_nothing_else_is_touched(cell: FakeHost) -> None:
+    wanted, others = cell.text(), foreign(cell)
+    for name, twin in damaged_copies(cell):
         assert program(twin, "check")[0] == 3, name
         rc, out, err = program(twin, "restore")
         assert (rc, err) == (0, ""), name
         assert out.splitlines() != [], name
         assert (twin.text(), foreign(twin)) == (wanted, others), name
         assert program(twin, "check") == (0, "", ""), name
+
+
+def test_the_module_does_the_same_and_check_mode_predicts_it(cell: FakeHost) -> None:
+    wanted = cell.text()
+    for name, twin in damaged_copies(cell):
+        found = twin.text()
+        predicted = call("pic_cell_restore", twin, {}, check=True)
+        assert (twin.steps, twin.text()) == ([], found), name
+        done = call("pic_cell_restore", twin, {})
+        assert (done["changed"], twin.text()) == (True, wanted), name
+        assert (predicted["changed"], predicted["diff"], predicted["repairs"]) == (True, done["diff"], done["repairs"]), name
+        twin.reset()
+        assert not call("pic_cell_restore", twin, {})["changed"], name
+        assert twin.steps == [], name
+
+
+def test_the_module_says_what_it_could_not_put_back_and_what_it_did(cell: FakeHost) -> None:
+    cell.tables[cell.default, 4]["filter"].rules["PIC-HOME"].clear()
+    cell.drop_link("pic-cellb")
+    cell.fail_at, cell.fails = 2, 99
+    done = call("pic_cell_restore", cell, {})
+    assert (done["failed"], done["changed"]) == (True, True)
+    assert "missing: IPv4 filter: PIC-HOME (6 rules)" in done["repairs"]
+    assert "pic-cellb" in done["msg"]
+
+
+def test_the_module_refuses_a_host_that_is_no_cell(host: FakeHost) -> None:
+    for check in (True, False):
+        done = call("pic_cell_restore", host, {}, check=check)
+        assert done["failed"]
+        assert "no cell" in done["msg"]
+        assert "pic.cells.site" in done["msg"]
+    assert host.steps == []
 
 
 def test_each_jump_is_put_back(cell: FakeHost) -> None:

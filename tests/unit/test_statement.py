@@ -172,3 +172,13 @@ def test_what_the_next_site_run_would_undo_is_said(given: dict[str, Any], word: 
 )
 def test_what_the_inventory_states_alike_or_not_at_all_needs_no_warning(given: dict[str, Any]) -> None:
     assert read_job(mesh({}), given)[1] == []
+
+
+@pytest.mark.parametrize("kind", ["replay", "restore", "status"])
+def test_a_playbook_for_all_cells_takes_one_by_name(kind: str) -> None:
+    assert read_job(mesh({}), {"job": kind, "cell": ""}) == ({}, [])
+    assert read_job(mesh({"b.example.net": {"cell_name": "far"}}), {"job": kind, "cell": "far"}) == ({"host": "b.example.net"}, [])
+    with pytest.raises(BadInput, match=r"cell=oslo is no cell of this inventory. Its cells: cella, cellb, cellc\."):
+        read_job(mesh({}), {"job": kind, "cell": "oslo"})
+    with pytest.raises(BadInput, match="cell=cellb is host 'cellb', which --limit leaves out"):
+        read_job(mesh({}, "cella"), {"job": kind, "cell": "cellb"})

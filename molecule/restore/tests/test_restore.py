@@ -16,7 +16,7 @@ import lab
 from cells import sh, within
 from lab import INTERNET, PREFIX, inside, podman
 from packets import Attached, Sniffer, reaches, seen_address
-from playbooks import run
+from playbooks import play, run
 
 ADDRESSES = {cell.name: lab.NETWORKS["inet"].addresses(cell.at["inet"]) for cell in lab.CELLS}
 EXITS = {"phone-a1": "cellb", "phone-a2": "cellc", "phone-a3": "cella", "phone-b1": "cella"}
@@ -183,6 +183,21 @@ def test_the_start_of_what_deletes_rules_puts_them_back_at_once(foreign):
     back = within(8, lambda: is_as_recorded("cella"))
     sh("cella", "systemctl stop systemd-networkd.socket systemd-networkd")
     assert back
+
+
+def test_the_playbook_puts_it_back_on_the_cell_that_is_named_and_check_mode_predicts_it(foreign):
+    before = state_of("cella")
+    for cell in ("cella", "cellc"):
+        sh(cell, "iptables -F PIC-FWD")
+    sh("cella", DAMAGE["P+1"])
+    predicted = play("restore", "--check", "--diff", cell="cella")
+    assert not is_as_recorded("cella")
+    done = play("restore", "--diff", cell="cella")
+    assert (done.rc, done.changed) == (0, {"cella": 1, "cellb": 0, "cellc": 0}), done.text
+    assert predicted.changes() == done.changes()
+    assert (state_of("cella"), is_as_recorded("cellc")) == (before, False)
+    assert play("restore").changed == {"cella": 0, "cellb": 0, "cellc": 1}
+    assert is_as_recorded("cellc")
 
 
 def test_explain_says_where_a_phone_goes():
