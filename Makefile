@@ -5,6 +5,8 @@ SHELL := /bin/bash
 .PHONY: help setup lint sanity unit molecule matrix test benchmark build demo demo-shell demo-down clean
 
 HOST ?= cella
+# A scenario makes the cells anew; the rest of the lab stays from one to the next.
+SCENARIOS := molecule test --all --destroy=never && python tests/lab/lab.py down
 BUILD := $(CURDIR)/.build
 VENV := $(BUILD)/venv
 COLLECTION := $(BUILD)/collections/ansible_collections/pic/cells
@@ -33,12 +35,13 @@ unit: setup ## unit tests: no root, no network
 	pytest -n auto
 
 molecule: setup ## the scenarios, in the lab (root)
-	molecule test --all
+	$(SCENARIOS)
 
 # Each scenario has a kind of cell of its own otherwise.
-matrix: setup ## the scenarios on both releases of Debian with both kinds of iptables (root; an hour)
+matrix: setup ## the scenarios at length, on both releases of Debian with both kinds of iptables (root; hours)
 	set -e; for release in bookworm trixie; do for backend in nft legacy; do \
-		echo "--- $$release, iptables-$$backend"; PIC_LAB_CELLS_RELEASE=$$release PIC_LAB_BACKEND=$$backend molecule test --all; done; done
+		echo "--- $$release, iptables-$$backend"; \
+		PIC_LAB_ROUNDS=20 PIC_LAB_CELLS_RELEASE=$$release PIC_LAB_BACKEND=$$backend $(SCENARIOS); done; done
 
 test: lint sanity unit molecule ## lint, sanity, unit tests and scenarios
 

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -50,7 +49,6 @@ ABSENCES = {
 # as other VPNs do
 HALVES = "ip route {0} 0.0.0.0/1 via {1}; ip route {0} 128.0.0.0/1 via {1}; ip -6 route {0} 2000::/3 via {2}"
 FLOWS = ((80, "tcp"), (9000, "udp"))
-ROUNDS = int(os.environ.get("PIC_LAB_ROUNDS", "20"))
 
 
 def try_hard(phone: str) -> bool:
@@ -192,7 +190,7 @@ def test_a_live_phone_moves_many_times_and_nothing_leaks_hangs_or_disturbs_other
         uplink = stack.enter_context(Sniffer("cella", "eth0", TO_INTERNET, limit=100_000, seconds=600))
         others = [stack.enter_context(Stream("phone-a2", address, *flow)) for address in INTERNET for flow in FLOWS]
         own = [stack.enter_context(Stream("phone-a1", address, *flow)) for address in INTERNET for flow in FLOWS]
-        for via in ["direct", "cellb", "cellc"] * ROUNDS:
+        for via in ["direct", "cellb", "cellc"] * lab.ROUNDS:
             done = call("cella", "pic_policy_route", f"peer=phone-a1 via_cell={via}")
             assert "CHANGED" in done.stdout, done.stdout
             moved = time.time()

@@ -17,7 +17,7 @@ import lab
 from ansible_collections.pic.cells.tests.unit.changes import Change
 from playbooks import INVENTORY, play
 
-CHANGES = 20
+CHANGES = lab.ROUNDS
 # a name that does not resolve costs seconds here, each time it is looked up
 NOT_HERE = ("edit_endpoint",)
 
