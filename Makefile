@@ -2,7 +2,7 @@
 # Everything that is made lies below .build; the lab's containers are podman's.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup lint sanity unit molecule matrix test benchmark build demo demo-shell demo-down clean
+.PHONY: help setup lint sanity unit molecule matrix test benchmark build release demo demo-shell demo-down clean
 
 HOST ?= cella
 # A scenario makes the cells anew; the rest of the lab stays from one to the next.
@@ -51,6 +51,9 @@ benchmark: setup ## how long restore takes for a large cell, and how many comman
 build: setup ## the collection's artifact
 	rm -rf $(BUILD)/dist
 	ansible-galaxy collection build --output-path $(BUILD)/dist
+
+release: setup ## make this tree that of a release: VERSION=1.0.0 (CONTRIBUTING.md says what comes before and after)
+	tests/tools/release.sh "$(VERSION)"
 
 demo: setup ## bring up three cells and show who sees whom (root)
 	python tests/lab/lab.py up
