@@ -42,7 +42,7 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-keys:
+preshared_keys:
   description: The preshared key of each link, by the other cell's name; in check mode a text in place of one that a run would make.
   returned: success
   type: dict
@@ -59,7 +59,7 @@ def main() -> None:
         argument_spec={"state_dir": CELL_OPTIONS["state_dir"], "links": {"type": "list", "elements": "str", "required": True}}, supports_check_mode=True
     )
     with opened(module, "keys") as cell:
-        report(module, Plan(), keys=cell.made_keys(module.params["links"]))
+        report(module, Plan(), preshared_keys=cell.made_keys(module.params["links"]))
 
 
 if __name__ == "__main__":

@@ -336,7 +336,7 @@ class Mesh:
         giver = self._giver(host, other, item)
         if giver is None:
             return None
-        key = self.results("__cell_keys", giver).get("keys", {}).get(self.name(other if giver == host else host))
+        key = self.results("__cell_keys", giver).get("preshared_keys", {}).get(self.name(other if giver == host else host))
         return None if key is None else str(key)
 
     def _routes(self, host: str) -> list[dict[str, Any]]:
