@@ -2,13 +2,15 @@
 # Everything that is made lies below .build; the lab's containers are podman's.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup lint sanity unit molecule matrix test benchmark build release demo demo-shell demo-down clean
+.PHONY: help setup shell lint sanity unit molecule matrix cores test benchmark build release demo demo-shell demo-down clean
 
 HOST ?= cella
+# for what is no Debian package: another Python brings another ansible-core
+PYTHON := python3
 # A scenario makes the cells anew; the rest of the lab stays from one to the next.
-SCENARIOS := molecule test --all --destroy=never && python tests/lab/lab.py down
+SCENARIOS = molecule test $(if $(SCENARIO),--scenario-name $(SCENARIO),--all) --destroy=never && python tests/lab/lab.py down
 BUILD := $(CURDIR)/.build
-VENV := $(BUILD)/venv
+VENV := $(BUILD)/$(subst python3,venv,$(notdir $(PYTHON)))
 COLLECTION := $(BUILD)/collections/ansible_collections/pic/cells
 
 # The one place that says what the tools find in their environment.
@@ -23,7 +25,10 @@ export PYTHONPATH := $(BUILD)/collections
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' Makefile | expand -t 14
 
-setup: $(BUILD)/packages.stamp $(BUILD)/venv.stamp $(COLLECTION) ## install the tools: Debian packages that are missing (as root), and a venv
+setup: $(BUILD)/packages.stamp $(VENV).stamp $(COLLECTION) ## install the tools: Debian packages that are missing (as root), and a venv
+
+shell: setup ## a shell in which the tools are found, and find this tree as the collection
+	@$(SHELL) --norc
 
 lint: build ## all linters
 	tests/tools/lint.sh $(BUILD)/dist/pic-cells-*.tar.gz
@@ -34,7 +39,7 @@ sanity: setup ## ansible-test sanity, on a copy of the tree
 unit: setup ## unit tests: no root, no network
 	pytest -n auto
 
-molecule: setup ## the scenarios, in the lab (root)
+molecule: setup ## the scenarios, in the lab (root); one of them: SCENARIO=exit_relay
 	$(SCENARIOS)
 
 # Each scenario has a kind of cell of its own otherwise.
@@ -42,6 +47,9 @@ matrix: setup ## the scenarios at length, on both releases of Debian with both k
 	set -e; for release in bookworm trixie; do for backend in nft legacy; do \
 		echo "--- $$release, iptables-$$backend"; \
 		PIC_LAB_ROUNDS=20 PIC_LAB_CELLS_RELEASE=$$release PIC_LAB_BACKEND=$$backend $(SCENARIOS); done; done
+
+cores: setup ## unit tests on each Python here from 3.9 on; sanity and exit_relay with the newest ansible-core (root; half an hour)
+	tests/tools/cores.sh
 
 test: lint sanity unit molecule ## lint, sanity, unit tests and scenarios
 
@@ -74,8 +82,8 @@ $(BUILD)/packages.stamp: tests/tools/packages.sh
 	tests/tools/packages.sh
 	@mkdir -p $(@D) && touch $@
 
-$(BUILD)/venv.stamp: requirements-dev.txt | $(BUILD)/packages.stamp
-	test -x $(VENV)/bin/pip || python3 -m venv $(VENV)
+$(VENV).stamp: requirements-dev.txt tests/unit/requirements.txt | $(BUILD)/packages.stamp
+	test -x $(VENV)/bin/pip || $(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check --requirement requirements-dev.txt
 	@touch $@
 
