@@ -190,7 +190,7 @@ def build_image(release: str) -> None:
     shutil.rmtree(root, ignore_errors=True)
     try:
         with log.open("w") as output:
-            bootstrap = ["debootstrap", "--variant=minbase", f"--include={PACKAGES}", release, str(root), mirror]
+            bootstrap = ["debootstrap", "--variant=minbase", f"--include={PACKAGES}", release, str(root), *mirror]
             if subprocess.run(bootstrap, stdout=output, stderr=output, env=with_apt_proxy(), check=False).returncode:
                 raise LabError(f"debootstrap failed, see {log}: {log.read_text()[-500:]}")
         (root / "etc/machine-id").write_text("")  # each container its own
@@ -207,16 +207,19 @@ def build_image(release: str) -> None:
         shutil.rmtree(root, ignore_errors=True)
 
 
-def debian_mirror() -> str:
-    """Where this machine gets its own release from: that is the mirror that is sure to be reachable."""
-    release = dict(line.split("=", 1) for line in Path("/etc/os-release").read_text().splitlines() if "=" in line)["VERSION_CODENAME"]
+def debian_mirror() -> list[str]:
+    """Where a Debian machine gets its own release from: that is the mirror that is sure to be reachable. On others debootstrap knows one."""
+    system = dict(line.split("=", 1) for line in Path("/etc/os-release").read_text().splitlines() if "=" in line)
+    if system["ID"] != "debian":
+        return []
+    release = system["VERSION_CODENAME"]
     targets = run(["apt-get", "indextargets", "--format", "$(RELEASE) $(ORIGIN) $(REPO_URI)", "Created-By: Packages", "Component: main"]).stdout
     for target in targets.splitlines():
         suite, origin, uri = target.split()
         if suite == release and origin in ("Debian", "$(ORIGIN)"):  # unexpanded: not known before the first apt-get update
             if uri.startswith("mirror+file:"):
                 uri = Path(uri[len("mirror+file:") :].replace("//", "/").rstrip("/")).read_text().split()[0]
-            return uri
+            return [uri]
     raise LabError(f"apt's sources on this machine name no Debian mirror for {release}")
 
 

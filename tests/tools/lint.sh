@@ -12,10 +12,10 @@ check() {
 }
 
 importer() {
-    # its exit code is 0 whatever it finds
+    # its exit code is 0 whatever it finds, and where it breaks off it names no error
     mkdir -p .build/importer
     (cd .build/importer && GALAXY_IMPORTER_RUN_ANSIBLE_TEST=false python -m galaxy_importer.main "$artifact") | tee .build/importer/log
-    ! grep -E '^(ERROR|WARNING|CRITICAL)' .build/importer/log >/dev/null
+    grep -qx 'Importer processing completed successfully' .build/importer/log && ! grep -qE '^(ERROR|WARNING|CRITICAL)' .build/importer/log
 }
 
 check ruff check
@@ -25,6 +25,8 @@ check shellcheck .ci/run tests/tools/*.sh
 check ansible-lint
 check antsibull-docs lint-collection-docs --plugin-docs .
 check antsibull-changelog lint
+check reuse lint --lines
+check check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 check importer
 
 if [ ${#failed[@]} -gt 0 ]; then

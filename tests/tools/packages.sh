@@ -18,6 +18,7 @@ need runc
 need netavark
 need iptables # netavark's firewall
 need debootstrap
+[ -e /usr/share/keyrings/debian-archive-keyring.gpg ] || missing+=(debian-archive-keyring) # not on other systems with apt
 python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
 
 if [ ${#missing[@]} -gt 0 ]; then
