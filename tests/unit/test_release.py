@@ -87,7 +87,9 @@ def test_a_release_can_be_made(tmp_path):
     new = {Path(path).stem for path, version in new_in(tmp_path).items() if "/modules/" in path and version == "99.0.0"}
     assert {module["name"] for module in told.get("modules", [])} == new
     assert told["changes"], "nothing is said of what has changed"
-    assert "\nv99.0.0\n" in (tmp_path / "CHANGELOG.rst").read_text()
+    notes = (tmp_path / "CHANGELOG.rst").read_text()
+    assert "\nv99.0.0\n" in notes
+    assert not re.findall(r"\b[A-Z]{1,2}\(.*", notes), "the markup of documentation, which is none here: write ``literal``"
 
 
 @pytest.mark.parametrize("version", ["", "1.0", "v1.0.0", "1.0.0-rc1"])
