@@ -53,8 +53,9 @@ cores: setup ## unit tests on each Python here from 3.9 on; sanity and exit_rela
 
 test: lint sanity unit molecule ## lint, sanity, unit tests and scenarios
 
-benchmark: setup ## how long restore takes for a large cell, and how many commands it executes
+benchmark: setup ## how long restore takes for a large cell, and how many commands it executes; with a real kernel too (root)
 	python tests/benchmarks/restore.py
+	PYTHONPATH=$(PYTHONPATH):tests/lab python tests/benchmarks/restore_lab.py
 
 build: setup ## the collection's artifact
 	rm -rf $(BUILD)/dist

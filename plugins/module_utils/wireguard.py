@@ -120,6 +120,13 @@ def check_endpoint(what: str, value: str) -> str:
     return value
 
 
+def clamped(private_key: str) -> str:
+    """Return a private key as the kernel keeps and shows it; one that `wg genkey` made is the same (RFC 7748, section 5, decodeScalar25519)."""
+    key = bytearray(base64.b64decode(private_key))
+    key[0], key[31] = key[0] & 0xF8, key[31] & 0x7F | 0x40
+    return base64.b64encode(key).decode()
+
+
 def public_key_of(host: Host, private_key: str) -> str:
     """Derive the public key; the private one travels by stdin."""
     return host.run(["wg", "pubkey"], stdin=private_key + "\n").out.strip()
@@ -332,7 +339,7 @@ def resolve(host: Host, endpoint: str) -> str | None:
 def _plan_live(observed: Interface, final: Interface, present_routes: Iterable[Route]) -> Plan:
     """Plan the way from an interface as it is to what it shall be, both with all their peers and addresses."""
     plan, name = Plan(), final.name
-    if final.private_key and observed.private_key != final.private_key:
+    if final.private_key and observed.private_key != clamped(final.private_key):
         plan.steps.append(Run(("wg", "set", name, "private-key", "/dev/stdin"), f"{final.private_key}\n"))
     if final.listen_port and observed.listen_port != final.listen_port:
         plan.steps.append(Run(("wg", "set", name, "listen-port", str(final.listen_port))))

@@ -497,7 +497,7 @@ class FakeHost(Host):
 
     def _set(self, name: str, words: list[str], stdin: str) -> None:
         if words == ["private-key", "/dev/stdin"]:
-            self.wg[name].private = stdin.strip()
+            self.wg[name].private = clamped(stdin.strip())
         elif len(words) == 2 and words[0] == "listen-port":
             self._set_port(name, int(words[1]))
         elif words[::3] == ["peer"] * (len(words) // 3) and words[2::3] == ["remove"] * (len(words) // 3) and len(words) % 3 == 0:
@@ -545,7 +545,7 @@ class FakeHost(Host):
     def _up(self, name: str, text: str) -> None:
         interface, peers = _sections(text)
         self.add_link(name, kind="wireguard")
-        self.wg[name] = Device(interface["privatekey"][0])
+        self.wg[name] = Device(clamped(interface["privatekey"][0]))
         try:
             self._set_port(name, int(interface["listenport"][0]))
             self._set_peers(name, peers)
@@ -680,7 +680,14 @@ def public_key(private: str) -> str:
     """Derive a public key; for a test any function does that cannot be turned round."""
     if len(base64.b64decode(private)) != 32:
         raise Refused(1, "wg: Key is not the correct length or format")
-    return made_key(f"public {private}")
+    return made_key(f"public {clamped(private)}")
+
+
+def clamped(private: str) -> str:
+    """Return a private key as the kernel keeps it and shows it."""
+    key = bytearray(base64.b64decode(private))
+    key[0], key[31] = key[0] & 0xF8, key[31] & 0x7F | 0x40
+    return base64.b64encode(key).decode()
 
 
 def _tool(family: int) -> str:
