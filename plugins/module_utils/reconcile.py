@@ -171,10 +171,10 @@ class Cell:
                 by_interface.setdefault(str(link.interface), []).append(replace(link, exit_relay_active=exit_wanted))
         if self._left_keys(self.wanted.cell.interface):
             by_interface.setdefault(self.wanted.cell.interface, [])
-        secrets = {str(item["name"]): item.get("preshared_key") or None for item in present}
-        tunnels = Plan()
+        given = {str(item["name"]): item.get("preshared_key") or None for item in present}
+        tunnels, known = Plan(), self.preshared_keys()
         for interface, links in by_interface.items():
-            tunnels.extend(self._plan_tunnels(interface, links, identity, secrets))
+            tunnels.extend(self._plan_tunnels(interface, links, identity, given, known))
         # The files first: one that goes may be all that has the preshared key of a link that moves.
         plan.steps += [step for step in tunnels.steps if isinstance(step, Write)]
         tunnels.steps = [step for step in tunnels.steps if not isinstance(step, Write)]
@@ -596,11 +596,13 @@ class Cell:
         ours = {*cell.networks, *self.stored.cell.networks}
         return [*cell.networks, *(address for address in wireguard.addresses_of(text) if address not in ours)]
 
-    def _plan_tunnels(self, interface: str, links: Collection[Link], identity: Identity, given: Mapping[str, str | None]) -> Plan:
-        """Plan one interface with the links on it, of which that of the devices can hold several. given: new preshared keys by name."""
+    def _plan_tunnels(
+        self, interface: str, links: Collection[Link], identity: Identity, given: Mapping[str, str | None], known: Mapping[str, str | None]
+    ) -> Plan:
+        """Plan one interface with the links on it, of which that of the devices can hold several. given, known: new and old preshared keys by name."""
         cell, observed = self.wanted.cell, self.observed.wireguard.get(interface)
-        written, moved = _preshared_keys(self.host, interface), self.preshared_keys()
-        wanted = wireguard.Interface(interface, identity.private, None, cell.listen_port, {}, self._device_addresses())
+        written = _preshared_keys(self.host, interface)
+        wanted = wireguard.Interface(interface, identity.private, None, cell.listen_port, {}, self._device_addresses() if interface == cell.interface else [])
         removed = self._left_keys(interface)
         for link in links:
             key = _peer_key(link)
@@ -608,7 +610,7 @@ class Cell:
                 self._check_preshared_key(f"link {link.name!r}", given[link.name] or "")
             keepalive = DEFAULT_KEEPALIVE if link.keepalive is None else link.keepalive
             before = self.stored.links.get(link.name, link)
-            secret = given.get(link.name) or written.get(key) or (moved.get(link.name) if before.public_key == link.public_key else None)
+            secret = given.get(link.name) or written.get(key) or (known.get(link.name) if before.public_key == link.public_key else None)
             secret = secret or (self.host.read(self._invited_path(link.name)) or "").strip() or None
             wanted.peers[key] = wireguard.Peer(str(link.public_key), _allowed_ips(link), link.endpoint, keepalive, secret)
             wanted.routes += exits.link_routes(cell, link)
@@ -769,8 +771,9 @@ class Cell:
                 changed.setdefault(interface.name, []).append(link)
                 said = ([f"{link.interface}: cell {name} with {', '.join(n)}"] for n in (allowed, _allowed_ips(link)))
                 lines.setdefault(interface.name, Plan()).describe(*said)
+        known = self.preshared_keys() if changed else {}
         for name, links in changed.items():
-            tunnel = self._plan_tunnels(name, links, self.identity, {})
+            tunnel = self._plan_tunnels(name, links, self.identity, {}, known)
             # All else of a link is for its own plan, and said there.
             tunnel.before, tunnel.after = lines[name].before, lines[name].after
             (opened if any(link.exit_relay_active for link in links) else closed).extend(tunnel)
