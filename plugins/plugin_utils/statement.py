@@ -27,7 +27,7 @@ except ImportError:
 
 INPUTS = ("cell", "remote_cell", "services", "offered", "peer", "via_cell", "invitation")
 
-_NEEDED = {
+NEEDED = {
     "link": ("cell", "remote_cell"),
     "unlink": ("cell", "remote_cell"),
     "share": ("cell", "remote_cell", "services"),
@@ -36,7 +36,7 @@ _NEEDED = {
 }
 # Playbooks for all cells, or for one that is named; they ask what is on the cells and not what the inventory states.
 ON_THE_CELLS = ("replay", "restore", "status")
-JOBS = (SITE, *_NEEDED, *ON_THE_CELLS)
+JOBS = (SITE, *NEEDED, *ON_THE_CELLS)
 NEW = "new"
 _INVITED = ("public_key", "networks", "address", "endpoint", "api_url")
 _CELL_INPUTS = ("cell", "remote_cell", "via_cell")
@@ -67,12 +67,12 @@ def check_inventory(mesh: Mesh) -> None:
 def read_job(mesh: Mesh, given: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """Turn extra vars (texts, as a survey gives them) into the job that the role carries out, and warnings; no job is for all cells."""
     kind = given["job"]
-    asked = {key: given[key] for key in INPUTS if given.get(key) not in (None, "")}
+    asked = {key: _text(given[key]) for key in INPUTS if given.get(key) not in (None, "")}
     if kind == SITE:
         return {}, []
     if kind in ON_THE_CELLS:
         return {"host": _host(mesh, asked["cell"])} if "cell" in asked else {}, []
-    for key in _NEEDED[kind]:
+    for key in NEEDED[kind]:
         if key not in asked:
             raise BadInput(f"The playbook pic.cells.{kind} needs the variable {key!r}. Give it with -e {key}=…")
     for key in _CELL_INPUTS:
@@ -97,6 +97,11 @@ def read_job(mesh: Mesh, given: Mapping[str, Any]) -> tuple[dict[str, Any], list
     if "offered" in asked and kind in ("link", "offer_exit"):
         job["change"]["offer_exit"] = parse_offered(asked["offered"])
     return job, _contradictions(mesh, host, job)
+
+
+def _text(value: Any) -> Any:
+    """Return a number as text: AWX marks answers as unsafe, and Ansible 2.19 reads numbers out of such texts (and null out of an empty one)."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 def _host(mesh: Mesh, cell: str) -> str:
@@ -145,7 +150,7 @@ def read_invitation(value: Any, remote: str) -> dict[str, Any]:
 
 def parse_services(value: Any) -> list[str]:
     """Read the complete set of services: a list, or text with commas or newlines; 'none' is the empty set."""
-    parts = re.split(r"[,\n]", value) if isinstance(value, str) else list(value)
+    parts = re.split(r"[,\n]", value) if isinstance(value, str) else _listed(value)
     names = [str(part).strip() for part in parts if str(part).strip()]
     return [] if names == ["none"] else [check_name("services:", name) for name in names]
 
