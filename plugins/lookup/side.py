@@ -19,7 +19,8 @@ options:
     description:
       - The host whose cell is meant, or V(sides) for the hosts that this host works on, V(others) for linked hosts outside this batch of the play,
         V(told) for those of them that this host tells what the cells of the play say, V(advertised) for [host, device] of uplinks known by router
-        advertisements, V(refusals) for what forbids the run, V(invited) for cells of other owners that get an invitation.
+        advertisements, V(refusals) for what forbids the run, V(invited) for [host, cell] of cells of other owners that get an invitation, V(summary) for
+        what this run has changed, what is pending, and what to do next.
     required: true
   job:
     description: The day-2 change as M(pic.cells.pic_cells_check) returned it; empty for the whole site.
@@ -40,11 +41,13 @@ _raw:
   elements: raw
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from ansible.plugins.lookup import LookupBase
 
 from ansible_collections.pic.cells.plugins.plugin_utils.mesh import Mesh
+from ansible_collections.pic.cells.plugins.plugin_utils.summary import summary
 
 
 class LookupModule(LookupBase):
@@ -56,12 +59,13 @@ class LookupModule(LookupBase):
         variables = variables or {}
         mesh = Mesh(variables, self._templar.template, self.get_option("job"))
         own = variables["inventory_hostname"]
-        words = {
+        words: dict[str, Callable[[], list[Any]]] = {
             "sides": lambda: mesh.sides(own),
             "others": lambda: mesh.others(own),
             "advertised": lambda: [[host, device] for host in mesh.sides(own) for device in mesh.read(host).get("advertised", ())],
             "told": lambda: mesh.told(own),
-            "invited": mesh.invited,
+            "invited": lambda: [[own, name] for name in mesh.invited()],
             "refusals": mesh.refusals,
+            "summary": lambda: summary(mesh, own, bool(variables.get("ansible_check_mode"))),
         }
         return [words[term]() if term in words else mesh.side(term) for term in terms]

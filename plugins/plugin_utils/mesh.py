@@ -82,11 +82,13 @@ class Mesh:
 
     def results(self, register: str, host: str) -> dict[str, Any]:
         """Return what a registered, delegated task said first for a host, whichever host of the play asked; empty where nothing did."""
-        return next(self._results(register, host), {})
+        return next(self.reported(register, host), {})
 
-    def _results(self, register: str, host: str) -> Iterator[dict[str, Any]]:
+    def reported(self, register: str, host: str) -> Iterator[dict[str, Any]]:
+        """Yield all that a registered, delegated task said for a host; an item of its loop is the host, or begins with it."""
         for result in self._registered(register):
-            if result.get("item") == host and not any(result.get(k) for k in ("unreachable", "failed", "skipped")):
+            item = result.get("item")
+            if host == (item[0] if isinstance(item, list) else item) and not any(result.get(k) for k in ("unreachable", "failed", "skipped")):
                 yield dict(result)
 
     def unreachable(self) -> set[str]:
@@ -136,6 +138,11 @@ class Mesh:
     def invited(self) -> list[str]:
         """Return the cells that are in no inventory and that a link is made with: they are sent an invitation."""
         return [name for name in self._partners() if self.job.get("invitation") and name not in self.host_of]
+
+    def partners(self, host: str, states: tuple[str, ...] = ("present", "absent")) -> list[str]:
+        """Return the visible hosts that a host's cell is linked with, as far as this run is about it."""
+        chosen = [self.host_of.get(str(item["name"])) for item in self._chosen_links(host) if (item.get("state") or "present") in states]
+        return [other for other in chosen if other]
 
     def _partners(self) -> list[str]:
         return [name for name in (self.job.get("remote_cell"), self.job.get("via_cell")) if name and name != DIRECT]
@@ -361,7 +368,7 @@ class Mesh:
             other = self.host_of.get(name)
             if other in partners and self.transport(host) != TUNNEL:
                 # A cell of an earlier batch answers each later one anew.
-                heard = [result.get("answers") or {} for register in ("__cell_taken", "__cell_handed") for result in self._results(register, other)]
+                heard = [result.get("answers") or {} for register in ("__cell_taken", "__cell_handed") for result in self.reported(register, other)]
                 answers[name] = next((answer[own] for answer in heard if own in answer), {})
         return answers
 

@@ -85,7 +85,7 @@ def read_job(mesh: Mesh, given: Mapping[str, Any]) -> tuple[dict[str, Any], list
     job: dict[str, Any] = {"job": kind, "host": host, "cell": asked["cell"], "change": {}}
     if kind == "route_peer":
         job.update(peer=check_name("peer:", asked["peer"]), via_cell=asked["via_cell"])
-        return job, _contradictions(mesh, host, job)
+        return _warned(mesh, host, job)
     job["remote_cell"] = asked["remote_cell"]
     if "services" in asked and kind in ("link", "share"):
         job["change"]["share"] = parse_services(asked["services"])
@@ -96,7 +96,7 @@ def read_job(mesh: Mesh, given: Mapping[str, Any]) -> tuple[dict[str, Any], list
         job["change"].update(read_invitation(asked["invitation"], asked["remote_cell"]))
     if "offered" in asked and kind in ("link", "offer_exit"):
         job["change"]["offer_exit"] = parse_offered(asked["offered"])
-    return job, _contradictions(mesh, host, job)
+    return _warned(mesh, host, job)
 
 
 def _text(value: Any) -> Any:
@@ -161,6 +161,12 @@ def parse_offered(value: Any) -> bool:
         return bool(boolean(value, strict=True))
     except TypeError:
         raise BadInput(f"offered={value} is neither true nor false. Give offered=true or offered=false.") from None
+
+
+def _warned(mesh: Mesh, host: str, job: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Return the job and the warnings, which the run says once more at its end."""
+    contradicts = _contradictions(mesh, host, job)
+    return {**job, "contradicts": contradicts}, contradicts
 
 
 def _contradictions(mesh: Mesh, host: str, job: Mapping[str, Any]) -> list[str]:

@@ -31,6 +31,7 @@ from ansible_collections.pic.cells.plugins.module_utils.transport import Push
 from ansible_collections.pic.cells.plugins.module_utils.view import FILE, FOLDER, Delivery, parse_view, render_delivery
 from ansible_collections.pic.cells.plugins.plugin_utils import statement
 from ansible_collections.pic.cells.plugins.plugin_utils.mesh import Mesh
+from ansible_collections.pic.cells.plugins.plugin_utils.summary import summary
 from ansible_collections.pic.cells.tests.unit.fake_host import FakeHost, made_key, public_key
 
 ROLE = Path(__file__).parents[2] / "roles" / "cell"
@@ -125,6 +126,7 @@ class Run:
 
     results: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
     calls: list[tuple[str, str, dict[str, Any]]] = field(default_factory=list)
+    said: dict[str, list[str]] = field(default_factory=dict)  # the summary, by host
 
     @property
     def changed(self) -> list[tuple[str, str]]:
@@ -246,6 +248,7 @@ class World:
                 heard[host] = {"results": results}
             for host, results in heard.items():
                 hostvars[host][task.register or ""] = results
+        run.said = {host: summary(mesh(host), host, check) for host in hosts if host not in self.dead}
         return run
 
     def job(self, kind: str, check: bool = False, play: tuple[str, ...] = (), **given: str) -> Run:
