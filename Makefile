@@ -2,7 +2,7 @@
 # Everything that is made lies below .build; the lab's containers are podman's.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup shell lint sanity unit molecule matrix cores test benchmark build release demo demo-shell demo-down clean
+.PHONY: help setup shell lint sanity unit molecule matrix cores test benchmark build docs release demo demo-shell demo-down clean
 
 HOST ?= cella
 # for what is no Debian package: another Python brings another ansible-core
@@ -51,7 +51,7 @@ matrix: setup ## the scenarios at length, on both releases of Debian with both k
 cores: setup ## unit tests on each Python here from 3.9 on; sanity and exit_relay with the newest ansible-core (root; half an hour)
 	tests/tools/cores.sh
 
-test: lint sanity unit molecule ## lint, sanity, unit tests and scenarios
+test: lint docs sanity unit molecule ## lint, documentation, sanity, unit tests and scenarios
 
 benchmark: setup ## how long restore takes for a large cell, and how many commands it executes; with a real kernel too (root)
 	python tests/benchmarks/restore.py
@@ -63,6 +63,9 @@ build: setup ## the collection's artifact
 
 release: setup ## make this tree that of a release: VERSION=1.0.0 (CONTRIBUTING.md says what comes before and after)
 	tests/tools/release.sh "$(VERSION)"
+
+docs: setup ## the documentation site, in .build/docs
+	tests/tools/docs.sh $(BUILD)/docs
 
 demo: setup ## bring up three cells and show who sees whom (root)
 	python tests/lab/lab.py up
