@@ -16,12 +16,11 @@ from .iptables import Saved
 from .networks import HOME, host_networks
 from .reconcile import Cell
 from .records import DIRECT, Link, Peer
-from .routing import MAIN
+from .routing import FORWARDING, MAIN, setting
 from .wireguard import Interface
 
 # Nobody's, so that no route but a default one, or one as wide, leads there (RFC 5737, RFC 3849).
 SOMEWHERE = {4: "192.0.2.1", 6: "2001:db8::1"}
-FORWARDING = {4: "/proc/sys/net/ipv4/ip_forward", 6: "/proc/sys/net/ipv6/conf/all/forwarding"}
 SILENT = 180  # seconds; a tunnel without a handshake for longer carries nothing (WireGuard paper, 6.1: Reject-After-Time)
 _REFUSED = (0, 2)  # ip route get: 2 where the answer is "unreachable"
 
@@ -82,7 +81,7 @@ def _into_the_cell(cell: Cell, peer: Peer, address: str, way: Way) -> str:
 
 def _through_routing(cell: Cell, peer: Peer, family: int, to: str, way: Way) -> str:
     """Ask the kernel for the way, and show the rules and routes that make it; return why there is none."""
-    if (cell.host.read(FORWARDING[family]) or "").strip() == "0":
+    if setting(cell.host, FORWARDING[family]) == "0":
         return f"dropped: this host does not forward IPv{family} packets ({FORWARDING[family]} is 0)"
     seen = cell.observed.routing[family]
     for rule in sorted((rule for rule in seen.rules if rule.source == way.address), key=lambda rule: rule.priority):

@@ -26,7 +26,7 @@ from .networks import EVERYWHERE, FAMILIES, host_networks, host_port
 from .observed import Observed
 from .plan import Plan, Run, Write, imagine
 from .records import DIRECT, Leaving, Link, Peer, State, sorted_networks
-from .routing import MAIN, batch
+from .routing import MAIN, batch, setting, unforwarded
 from .store import Store
 from .transport import Push
 
@@ -387,6 +387,7 @@ class Cell:
             "routes": {f"ipv{family}": sorted(route.render() for route in seen.routing[family].routes) for family in FAMILIES},
             "missing": self._missing_packages(),
             "advertised": self._advertised_uplinks(),
+            "unforwarded": unforwarded(self.host),
             "drift": self._drift() if state.cell.name and run is None else [],
             "refusals": [],
         }
@@ -477,7 +478,7 @@ class Cell:
         return [
             device
             for device in sorted(set(self.observed.routing[6].advertised))
-            if (self.host.read(f"/proc/sys/net/ipv6/conf/{device}/accept_ra") or "").strip() == "1"
+            if setting(self.host, f"net/ipv6/conf/{device}/accept_ra") == "1"  # with slashes, as the device's name may hold a dot
         ]
 
     def _missing_packages(self) -> list[str]:

@@ -22,10 +22,25 @@ TABLES = range(4200, 5200)
 # Priorities 4000-4999 are ours: wg-quick uses 32764-32765, tailscale 5210-5270, netbird 100-110, netmaker 2500-2600.
 PRIORITIES = range(4000, 4998, 10)
 
+FORWARDING = {4: "net.ipv4.ip_forward", 6: "net.ipv6.conf.all.forwarding"}
+_KEPT = "/etc/sysctl.d/90-pic-cells.conf"  # the role's file
+
 UNREACHABLE_DEFAULT_METRIC = 4278198272
 UNREACHABLE_NETWORK_METRIC = 4294967295
 _ADVERTISED = 9  # RTPROT_RA
 _UNICAST, _UNREACHABLE = 1, 7  # RTN_UNICAST, RTN_UNREACHABLE
+
+
+def setting(host: Host, name: str) -> str | None:
+    """Read a setting of the kernel by sysctl's name for it, with dots or with slashes; None where there is none."""
+    text = host.read(f"/proc/sys/{name if '/' in name else name.replace('.', '/')}")
+    return None if text is None else text.strip()
+
+
+def unforwarded(host: Host) -> list[str]:
+    """Return the settings for forwarding that are off now, or would be after a reboot, by sysctl's names for them."""
+    kept = {line.replace(" ", "") for line in (host.read(_KEPT) or "").splitlines()}
+    return [name for name in FORWARDING.values() if setting(host, name) != "1" or f"{name}=1" not in kept]
 
 
 @dataclass(frozen=True)

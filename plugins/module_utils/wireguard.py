@@ -270,7 +270,8 @@ def plan_interface(
     peers = {key: peer for key, peer in start.peers.items() if key not in gone}
     peers.update({key: _settled(host, peer, start.peers.get(key), written.get(key), now) for key, peer in wanted.peers.items()})
     kept = [address for address in start.addresses if not (link or address in wanted.addresses or address in gone)]
-    final = replace(wanted, peers=peers, addresses=[*wanted.addresses, *kept], mtu=wanted.mtu or start.mtu)
+    private_key = wanted.private_key and clamped(wanted.private_key)
+    final = replace(wanted, private_key=private_key, peers=peers, addresses=[*wanted.addresses, *kept], mtu=wanted.mtu or start.mtu)
     if observed is None:
         # "start" would do nothing for a unit whose interface somebody has deleted.
         # The guard that the unit requires would wait for the lock, which this run holds; it has closed the ways itself.
@@ -339,7 +340,7 @@ def resolve(host: Host, endpoint: str) -> str | None:
 def _plan_live(observed: Interface, final: Interface, present_routes: Iterable[Route]) -> Plan:
     """Plan the way from an interface as it is to what it shall be, both with all their peers and addresses."""
     plan, name = Plan(), final.name
-    if final.private_key and observed.private_key != clamped(final.private_key):
+    if final.private_key and observed.private_key != final.private_key:
         plan.steps.append(Run(("wg", "set", name, "private-key", "/dev/stdin"), f"{final.private_key}\n"))
     if final.listen_port and observed.listen_port != final.listen_port:
         plan.steps.append(Run(("wg", "set", name, "listen-port", str(final.listen_port))))

@@ -85,6 +85,11 @@ advertised:
   returned: success
   type: list
   elements: str
+unforwarded:
+  description: The kernel settings for forwarding (C(sysctl)) that are not 1, or that C(/etc/sysctl.d/90-pic-cells.conf) does not keep.
+  returned: success
+  type: list
+  elements: str
 missing:
   description: The Debian packages of the programs that are not installed.
   returned: success

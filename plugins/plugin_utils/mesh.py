@@ -159,6 +159,7 @@ class Mesh:
             "transport": self.transport(host),
             "keyless": self._keyless(host),
             "missing": self.read(host).get("missing", []),
+            "unsettled": self._unsettled(host),
             "cell": {
                 "name": self.name(host),
                 **{
@@ -359,14 +360,36 @@ class Mesh:
         messages = (self.results("__cell_built", other).get("payloads", {}).get(own) for other in others)
         return [message for message in messages if message]
 
+    def _unsettled(self, host: str) -> list[str]:
+        """Return the cells that a host's cell is to tell something, or to hear from; with the others nothing could change."""
+        own = self.name(host)
+        told = self.results("__cell_built", host).get("payloads", {})
+        heard = [self.name(other) for other in self.hosts if own in self.results("__cell_built", other).get("payloads", {})]
+        return sorted(
+            name for name in {*told, *heard} if not self._settled(host, name) or not (name not in self.host_of or self._settled(self.host_of[name], own))
+        )
+
+    def _settled(self, host: str, told: str) -> bool:
+        """Tell whether what a host's cell says to another one is known there already, by what the preflight has read on both."""
+        payload = self.results("__cell_built", host).get("payloads", {}).get(told)
+        if payload is None:
+            return True
+        link, other = self.read(host).get("links", {}).get(told, {}), self.host_of.get(told)
+        if link.get("pending_push") is not False or link.get("generation") != payload["generation"]:
+            return False
+        if other is None or self.transport(host) == TUNNEL:
+            return True
+        return bool(self.read(other).get("links", {}).get(self.name(host), {}).get("remote_generation") == payload["generation"])
+
     def _answers(self, host: str) -> dict[str, Any]:
         """Return the answers of the cells that were to be told in this run, empty for one that was not reached."""
         own = self.name(host)
         answers: dict[str, Any] = {}
+        unsettled = self._unsettled(host)
         partners = {*self.play_hosts, *self.others(host), *self.unreachable()}
         for name in self.results("__cell_built", host).get("payloads", {}):
             other = self.host_of.get(name)
-            if other in partners and self.transport(host) != TUNNEL:
+            if name in unsettled and other in partners and self.transport(host) != TUNNEL:
                 # A cell of an earlier batch answers each later one anew.
                 heard = [result.get("answers") or {} for register in ("__cell_taken", "__cell_handed") for result in self.reported(register, other)]
                 answers[name] = next((answer[own] for answer in heard if own in answer), {})

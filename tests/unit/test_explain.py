@@ -111,7 +111,7 @@ def lose_default(host: FakeHost) -> None:
         (withdraw, "dropped: cell cellb offers no exit now"),
         (forget_phone, "dropped: wg0 does not know the device with this address"),
         (lose_link, "dropped: the link's interface pic-cellb is not there; 'pic-cell restore' brings it back"),
-        (forward_nothing, "dropped: this host does not forward IPv4 packets (/proc/sys/net/ipv4/ip_forward is 0)"),
+        (forward_nothing, "dropped: this host does not forward IPv4 packets (net.ipv4.ip_forward is 0)"),
         (lose_default, "dropped: a rule or a route is missing; 'pic-cell restore' puts it back"),
     ],
 )

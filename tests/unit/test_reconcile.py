@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import json
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -932,6 +933,44 @@ def test_an_uplink_known_by_router_advertisements_is_named(linked: World) -> Non
     for value, named in (("0", []), ("1", ["eth0"]), ("2", [])):
         host.write("/proc/sys/net/ipv6/conf/eth0/accept_ra", f"{value}\n")
         assert call("pic_cell_info", host, {})["advertised"] == named
+
+
+def test_forwarding_that_is_off_or_would_be_after_a_reboot_is_named(linked: World) -> None:
+    host, both = linked["cella"], ["net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"]
+    for name in both:
+        host.write(f"/proc/sys/{name.replace('.', '/')}", "1\n")
+    assert call("pic_cell_info", host, {})["unforwarded"] == both
+    host.write("/etc/sysctl.d/90-pic-cells.conf", "net.ipv4.ip_forward = 1\nnet.ipv6.conf.all.forwarding=1\n")
+    assert call("pic_cell_info", host, {})["unforwarded"] == []
+    host.write("/proc/sys/net/ipv4/ip_forward", "0\n")
+    assert call("pic_cell_info", host, {})["unforwarded"] == both[:1]
+
+
+def test_cells_that_know_all_of_each_other_are_not_asked_again(linked: World) -> None:
+    """Messages, answers and pushes cost three executions on each cell, where they could change nothing."""
+
+    def spoken(run: Run) -> dict[str, int]:
+        return {
+            host: len(run.of(host, "pic_peer_sync")) - sum(bool(result.get("skipped")) for result in run.of(host, "pic_peer_sync")) for host in linked.hosts
+        }
+
+    assert spoken(linked.site()) == dict.fromkeys(linked.hosts, 1)
+    linked.inventory["cella"]["cell_links"][0]["share"] = ["voice"]
+    for check in (True, False):
+        assert spoken(linked.site(check=check)) == {"cella": 4, "cellb": 4, "cellc": 1}
+    assert spoken(linked.site()) == dict.fromkeys(linked.hosts, 1)
+
+
+@pytest.mark.parametrize("lost", [{"remote_generation": 0}, {"pending_push": True}, {"generation": 0, "minted": None}])
+def test_what_one_of_two_cells_has_forgotten_is_told_again(linked: World, lost: dict[str, Any]) -> None:
+    links = linked.record("cellb")
+    next(link for link in links["links"] if link["name"] == "cella").update(lost)
+    linked["cellb"].write("/var/lib/pic/cell_links.json", json.dumps(links))
+    linked.site()
+    one, other = linked.link("cella", "cellb"), linked.link("cellb", "cella")
+    assert (one["generation"], other["generation"]) == (other["remote_generation"], one["remote_generation"])
+    assert (one["pending_push"], other["pending_push"]) == (False, False)
+    assert linked.site().changed == []
 
 
 # Hosts that are not there
