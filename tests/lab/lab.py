@@ -36,6 +36,7 @@ BACKENDS = ("nft", "legacy")
 # Each scenario has cells of another kind; make matrix runs all of them on every kind.
 KINDS = {
     "absent": ("trixie", "nft"),
+    "awx": ("trixie", "nft"),
     "default": ("bookworm", "nft"),
     "exit_relay": ("trixie", "legacy"),
     "neighbours": ("trixie", "nft"),

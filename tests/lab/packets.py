@@ -50,6 +50,7 @@ NOISE = (
     (re.compile(r"^# (Generated|Completed) .*\n", re.M), ""),
     (re.compile(r"^(:\S+ \S+) \[\d+:\d+\]$", re.M), r"\1"),
     (re.compile(r" expires \d+sec"), ""),
+    (re.compile(r" linkdown\b"), ""),  # of a bridge, for as long as its first port is learning
     (re.compile(r"^(PrivateKey|PresharedKey) = .*$", re.M), r"\1 = (hidden)"),
     (re.compile(r'("(?:private_key|preshared_key|hmac_key)": )"[^"]*"'), r'\1"(hidden)"'),
 )
