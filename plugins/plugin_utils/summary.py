@@ -53,6 +53,8 @@ def summary(mesh: Mesh, own: str, check: bool = False) -> list[str]:
         for waits, remedy in _waiting(mesh, host):
             lines.append(f"pending on {mesh.name(host)}: {waits}")
             remedies.append(remedy)
+    complete = [name for host in sides for name in mesh.invited() if name not in mesh.results("__cell_links", host).get("pending", ())]
+    remedies += [f"give the invitation above to the owner of {name}, unless he has linked this cell already" for name in complete]
     remedies += mesh.job.get("contradicts", ())
     return [*lines, *(f"next: {remedy}" for remedy in dict.fromkeys(filter(None, remedies)) or ["nothing is left to do"])]
 
@@ -115,12 +117,11 @@ def _waiting(mesh: Mesh, host: str) -> Iterator[tuple[str, str]]:
     for other in mesh.results("__cell_links", host).get("pending", ()):
         if other not in unmade and mesh.host_of.get(other) not in mesh.unreachable():
             yield f"the link with {other} waits for its public key and its networks", _completing(mesh, other)
+    unlinked = [mesh.name(partner) for partner in mesh.partners(host, ("absent",))]
     for via, peers in _refused(mesh, host).items():
         if via not in unmade:
-            yield (
-                f"no internet for {', '.join(peers)}, since {via} offers no exit",
-                f"let {via} offer an exit (pic.cells.offer_exit), or send {', '.join(peers)} elsewhere (pic.cells.route_peer)",
-            )
+            remedy = f"link {via} again (pic.cells.link)" if via in unlinked else f"let {via} offer an exit (pic.cells.offer_exit)"
+            yield f"no internet for {', '.join(peers)}, since {via} offers no exit", f"{remedy}, or send {', '.join(peers)} elsewhere (pic.cells.route_peer)"
     for other, answer in _pushed(mesh, host):
         if answer.get("status") != OK:
             yield f"{other} is not told the latest ({answer.get('reason') or 'not reached'}); {name} tells it again by itself", ""
@@ -128,10 +129,13 @@ def _waiting(mesh: Mesh, host: str) -> Iterator[tuple[str, str]]:
 
 def _refused(mesh: Mesh, host: str) -> dict[str, list[str]]:
     """Return the devices whose exit offers itself to nobody now, by that exit."""
+    pending = mesh.results("__cell_routes", host).get("pending")
+    if not pending:
+        return {}
     ways = {peer: item.get("route_via") for peer, item in mesh.read(host).get("peers", {}).items()}
     ways.update({route["peer"]: route["via_cell"] for route in mesh.side(host)["routes"] if route["via_cell"]})
     found: dict[str, list[str]] = {}
-    for peer in mesh.results("__cell_routes", host).get("pending", ()):
+    for peer in pending:
         found.setdefault(ways.get(peer) or "the exit", []).append(peer)
     return found
 

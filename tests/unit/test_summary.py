@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,7 @@ def test_what_is_gone_is_said_too(linked: World) -> None:
     said = linked.job("unlink", cell="cellb", remote_cell="cella").said["cellb"]
     assert "changed on cellb: link cella: no longer there" in said
     assert "changed on cella: link cellb: no longer there" in said
+    assert "next: link cella again (pic.cells.link), or send pad elsewhere (pic.cells.route_peer)" in said
 
 
 def test_a_change_that_the_inventory_contradicts_is_said_last(linked: World) -> None:
@@ -125,6 +127,9 @@ def test_who_links_with_another_owner_is_told_to_exchange_invitations(world: Wor
     world.elsewhere["far"] = FakeHost(tmp_path / "far", "far")
     said = world.job("link", cell="cella", remote_cell="far", invitation="new").said["cella"]
     assert said[-1] == "next: give the invitation above to the owner of far, and run this again with his (invitation=…)"
+    his = json.dumps({"name": "far", "public_key": made_key("far"), "networks": ["10.9.0.0/24"]})
+    said = world.job("link", cell="cella", remote_cell="far", invitation=his).said["cella"]
+    assert said[-1] == "next: give the invitation above to the owner of far, unless he has linked this cell already"
 
 
 @pytest.mark.parametrize("check", [False, True])
