@@ -38,6 +38,7 @@ KINDS = {
     "absent": ("trixie", "nft"),
     "awx": ("trixie", "nft"),
     "default": ("bookworm", "nft"),
+    "docs": ("bookworm", "nft"),
     "exit_relay": ("trixie", "legacy"),
     "neighbours": ("trixie", "nft"),
     "peer_sync": ("bookworm", "nft"),
@@ -50,7 +51,7 @@ KINDS = {
 ROUNDS = int(os.environ.get("PIC_LAB_ROUNDS", "5"))
 SCENARIO = os.environ.get("MOLECULE_SCENARIO_NAME", "")
 # The others damage a cell by hand and look at what it does then: there only a run of Ansible may put anything back.
-SELF_REPAIR = ("", "restore", "peer_sync")
+SELF_REPAIR = ("", "docs", "restore", "peer_sync")
 PACKAGES = (
     "python3,systemd,systemd-sysv,dbus,iproute2,iptables,nftables,conntrack,wireguard-tools,wireguard-go,"
     "curl,iputils-ping,procps,ca-certificates,tcpdump,kmod,sudo,openssh-server,docker.io,ufw"
