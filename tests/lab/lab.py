@@ -62,6 +62,10 @@ ADMIN = "admin"  # may become root on the cells
 INTERNET = ("203.0.113.200", "2001:db8:ffff::200")
 GATEWAY = ("198.51.100.254", "2001:db8:113::254")
 
+# of a command in a container
+ENVIRONMENT = ("PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "container=podman")
+_inits: dict[str, tuple[int, str]] = {}  # each host's first process, and when it was started
+
 os.environ.setdefault("CONTAINERS_CONF", str(HERE / "containers.conf"))
 
 
@@ -174,7 +178,27 @@ def podman(*arguments: str, stdin: str | bytes = b"", check: bool = True) -> sub
 
 def inside(host: str, *argv: str, stdin: str | bytes = b"", check: bool = True) -> subprocess.CompletedProcess[str]:
     """Runs a command in a host's container."""
-    return podman("exec", "-i", PREFIX + host, *argv, stdin=stdin, check=check)
+    return run(entering(host, *argv), stdin, check)
+
+
+def entering(host: str, *argv: str) -> list[str]:
+    """The command that runs another in a host's container: as podman exec does, which takes 0.2 s where this takes a hundredth."""
+    pid, since = _inits.get(host, (0, ""))
+    if not pid or _started(pid) != since:
+        shown = podman("inspect", "--format", "{{.State.Pid}}", PREFIX + host, check=False).stdout
+        pid = int(shown) if shown.strip().isdigit() else 0
+        _inits[host] = (pid, _started(pid))
+    if not pid:
+        return ["podman", "exec", "-i", PREFIX + host, *argv]  # says what is wrong with it
+    return ["nsenter", "--target", str(pid), "--all", "env", "-i", *ENVIRONMENT, *argv]
+
+
+def _started(pid: int) -> str:
+    """When a process was started, in clock ticks since boot; empty where there is none. A number is used again, that time is not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except OSError:
+        return ""
 
 
 # --- image ---------------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ import threading
 import time
 from types import TracebackType
 
-from lab import INTERNET, PREFIX, LabError, inside
+from lab import INTERNET, LabError, entering, inside
 
 TOOL = ("python3", "/usr/local/lib/pic-lab/echo_server.py")
 CURL_NO_ANSWER = {7, 28, 52, 56}  # refused or unreachable, time is up, empty reply, reset
@@ -97,11 +97,10 @@ class Attached:
     """A process in a container that ends when its stdin does."""
 
     def __init__(self, host: str, *argv: str) -> None:
-        self.host = host
-        self.argv = ["podman", "exec", "-i", PREFIX + host, *argv]
+        self.host, self.argv = host, argv
 
     def start(self) -> None:
-        self.process = subprocess.Popen(self.argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(entering(self.host, *self.argv), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     def stop(self) -> tuple[str, str]:
         return self.process.communicate(timeout=10)

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Mapping
 from pathlib import Path
 
-from lab import PREFIX, inside
+from lab import entering, inside
 from pages import Command, File, keys, not_printed, steps
 
 END = "--- end of this command, exit code"
@@ -78,7 +78,7 @@ class Reader:
     def try_out(self, page: Path, step: Command) -> None:
         text = self.known(self.instead.get(step.text, step.text))
         if step.host not in self.shells:
-            self.shells[step.host] = Shell(["podman", "exec", "-i", PREFIX + self.hosts.get(step.host, step.host), "bash"])
+            self.shells[step.host] = Shell(entering(self.hosts.get(step.host, step.host), "bash"))
         rc, printed = self.shells[step.host].type(text)
         where = f"{page.name}:{step.line}: {text}"
         everything = "\n".join(printed)

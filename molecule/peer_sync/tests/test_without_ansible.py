@@ -331,8 +331,7 @@ def test_a_wish_after_the_offer_was_withdrawn_is_refused_and_the_rest_applies(wi
 
 
 def test_among_200_idle_connections_and_garbage_an_honest_push_is_answered_within_a_second():
-    argv = ["podman", "exec", "-i", f"{lab.PREFIX}cella", "python3", "-c", CROWD, OWN["cellb"]]
-    crowd = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    crowd = subprocess.Popen(lab.entering("cella", "python3", "-c", CROWD, OWN["cellb"]), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
         assert crowd.stdout is not None
         assert crowd.stdout.readline() == "there\n"
