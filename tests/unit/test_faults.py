@@ -25,6 +25,7 @@ from ansible_collections.pic.cells.tests.unit.world import Run, World, call, dev
 
 NETWORKS = {"cella": ["10.0.0.1/24", "fd00:a::1/64"], "cellb": ["10.0.1.1/24", "fd00:b::1/64"], "cellc": ["10.0.2.1/24"]}
 LISTS = ("cell_services", "cell_peers", "cell_links")
+TESTS = Path(__file__).resolve().parents[1]
 
 
 def drawn(chance: Random) -> dict[str, dict[str, Any]]:
@@ -262,3 +263,15 @@ def test_a_full_disk_keeps_nobody_from_repairing_the_rules(cell: OnDisk, disk: P
     cell.tables["-nft", 4]["filter"].rules["FORWARD"].clear()
     assert call("pic_cell_rules", cell, {"cells": []})["changed"]
     assert cell.text() == before
+
+
+def test_each_row_of_the_matrix_names_tests_that_are_there() -> None:
+    rows = [line for line in (TESTS / "FAULTS.md").read_text().splitlines() if re.match(r"\| \d+ \|", line)]
+    assert len(rows) > 50
+    sources = [*TESTS.rglob("*.py"), *(TESTS.parent / "molecule").rglob("*.py")]
+    there = {name for path in sources for name in re.findall(r"^def (test_\w+)", path.read_text(), re.M)}
+    for row in rows:
+        named = re.findall(r"::(test_\w+)(…?)", row)
+        gone = [name for name, shortened in named if not (any(test.startswith(name) for test in there) if shortened else name in there)]
+        assert not gone, row
+        assert named or "`test_" in row or "(open)" in row, row
