@@ -153,7 +153,8 @@ class Awx:
             raise Refused(f"rrule {body['rrule']} cannot be parsed")
         if body.get("job_slice_count", 1) < 1:
             raise Refused("job_slice_count is at least 1")
-        return body
+        # an inventory's kind is never null: who leaves it out writes in each run
+        return {key: "" if key == "kind" and value is None else value for key, value in body.items()}
 
 
 @contextmanager
