@@ -160,6 +160,8 @@ def acknowledge(link: Link, answer: Mapping[str, Any] | None, now: str) -> None:
     answer: {status, generation, reason} of the receiver, None where it was not reached; overtaken, where the other cell has been
     heard since the push was sent; ignored, where the tunnel brought it and it was not new. A push that fails again in the same way changes nothing.
     """
+    if answer is not None and answer["status"] == OK and answer["generation"] < link.generation and not link.pending_push:
+        return  # While this answer was on its way the cell has said something later by itself, and that was acknowledged.
     status = None if answer is None else int(answer["status"])
     error = "not reached" if answer is None else None if status == OK else str(answer["reason"])
     stored = answer is not None and status in (OK, CONFLICT) and answer["generation"] == link.generation

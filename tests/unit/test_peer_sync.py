@@ -167,6 +167,17 @@ def test_a_push_is_pending_until_the_other_side_has_stored_it(answer: dict[str, 
     assert link.remote_exit_offered == (status != 409)
 
 
+def test_an_answer_that_something_later_has_overtaken_is_not_taken_for_a_failure() -> None:
+    """The cell's own timer has told generation 6 while a run waited for the answer to 5."""
+    link = known(generation=6, last_push_status=200)
+    before = copy.deepcopy(link)
+    peer_sync.acknowledge(link, {"status": 200, "generation": 5, "reason": ""}, "now")
+    assert link == before
+    link.pending_push = True
+    peer_sync.acknowledge(link, {"status": 200, "generation": 5, "reason": ""}, "now")
+    assert link.pending_push, "of what is not told yet an answer to something earlier says nothing"
+
+
 def test_a_reinstalled_sender_continues_from_the_generation_that_the_other_side_knows() -> None:
     link = known(generation=1, minted="something", pending_push=True)
     peer_sync.acknowledge(link, {"status": 200, "generation": 40, "reason": ""}, "now")
