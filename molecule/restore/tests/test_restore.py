@@ -23,12 +23,14 @@ EXITS = {"phone-a1": "cellb", "phone-a2": "cellc", "phone-a3": "cella", "phone-b
 # Seen by the internet itself, since a capture on the cell would end with it: whatever of A's phones comes by A's uplink, NATed or not.
 OF_A = " or ".join(f"src net {network}" for network in (*ADDRESSES["cella"], "10.0.0.0/24", "fd00:a::/64"))
 LEAK = f"({OF_A}) and (dst host {INTERNET[0]} or dst host {INTERNET[1]})"
+# Ends by itself after a while, too: it would be a leak in the next scenario.
 OFFER = """
 exec >/dev/null 2>&1
-for to in {} {}; do ping -q -n -i 0.1 -w 100 $to & done
-while :; do curl -s -g -m 1 http://{}/; sleep 0.1; done &
+ping -q -n -i 0.1 -w 100 {} & ipv4=$!
+ping -q -n -i 0.1 -w 100 {} & ipv6=$!
+for time in $(seq 500); do curl -s -g -m 1 http://{}/; sleep 0.1; done & web=$!
 read -r end
-kill $(jobs -p)
+kill $ipv4 $ipv6 $web
 """
 PACKAGES = ("var/lib/pic", "etc/wireguard", "usr/local/lib/pic-cells", "usr/local/bin/pic-cell")
 
