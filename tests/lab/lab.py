@@ -452,6 +452,11 @@ def reset(release: str, backend: str) -> None:
         list(pool.map(disconnect_phone, PHONES))
 
 
+def release_of(cell: str) -> str:
+    """Returns which release of Debian a cell has."""
+    return podman("inspect", "--format", SHOW, PREFIX + cell).stdout.split()[1]
+
+
 def renew(cell: str) -> None:
     """One cell as on the first day, the others as they are."""
     release, backend = podman("inspect", "--format", SHOW, PREFIX + cell).stdout.split()[1:]
