@@ -133,7 +133,8 @@ def test_nothing_leaks_when_networkd_deletes_all_policy_rules_after_all_and_site
     with Stream("phone-a1", INTERNET[0], 9000, "udp"), Sniffer("cella", "eth0", f"dst host {INTERNET[0]} and udp") as uplink:
         inside("cella", "sh", "-c", networkd)
         if release_of("cella") == "bookworm":  # systemd 252 does not delete them here
-            inside("cella", "sh", "-c", "ip rule flush protocol 201; ip -6 rule flush protocol 201")
+            theirs = neighbours.POLICY_RULES.replace(" add ", " del ")
+            inside("cella", "sh", "-c", f"ip rule flush protocol 201; ip -6 rule flush protocol 201\n{theirs}")
         assert "proto 201" not in snapshot("cella")["rules"]
         time.sleep(1)
     assert uplink.lines == []
