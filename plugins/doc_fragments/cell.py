@@ -95,6 +95,14 @@ notes:
   - A missing record, interface, key or program means "not there yet" in check mode, so that C(--check) works before the first run.
 """
 
+    STATE_DIR = r"""
+options:
+  state_dir:
+    description: The folder of the cell's records.
+    type: path
+    default: /var/lib/pic
+"""
+
     RUN = r"""
 options:
   run:

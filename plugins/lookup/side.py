@@ -19,9 +19,8 @@ options:
     description:
       - The host whose cell is meant, or V(sides) for the hosts that this host works on, V(others) for linked hosts outside this batch of the play,
         V(told) for those of them that this host tells what the cells of the play say, V(advertised) for [host, device] of uplinks known by router
-        advertisements, V(unforwarded) for [host, kernel setting] of forwarding that is off,
-        V(refusals) for what forbids the run, V(invited) for [host, cell] of cells of other owners that get an invitation, V(summary) for
-        what this run has changed, what is pending, and what to do next.
+        advertisements, V(unforwarded) for [host, kernel setting] of forwarding that is off, V(refusals) for what forbids the run, V(invited) for
+        [host, cell] of cells of other owners that get an invitation, V(summary) for what this run has changed, what is pending, and what to do next.
     required: true
   job:
     description: The day-2 change as M(pic.cells.pic_cells_check) returned it; empty for the whole site.
@@ -60,11 +59,15 @@ class LookupModule(LookupBase):
         variables = variables or {}
         mesh = Mesh(variables, self._templar.template, self.get_option("job"))
         own = variables["inventory_hostname"]
+
+        def found(key: str) -> list[list[str]]:
+            return [[host, name] for host in mesh.sides(own) for name in mesh.read(host).get(key, ())]
+
         words: dict[str, Callable[[], list[Any]]] = {
             "sides": lambda: mesh.sides(own),
             "others": lambda: mesh.others(own),
-            "advertised": lambda: [[host, device] for host in mesh.sides(own) for device in mesh.read(host).get("advertised", ())],
-            "unforwarded": lambda: [[host, name] for host in mesh.sides(own) for name in mesh.read(host).get("unforwarded", ())],
+            "advertised": lambda: found("advertised"),
+            "unforwarded": lambda: found("unforwarded"),
             "told": lambda: mesh.told(own),
             "invited": lambda: [[own, name] for name in mesh.invited()],
             "refusals": mesh.refusals,

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import functools
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -37,7 +36,24 @@ def restore(host: Host, path: str, guard: bool = False, log: Callable[[str], Non
     Raises StoreError.
     """
     done = Restored()
-    carry_out = functools.partial(_carry_out, (lambda _plan: None) if predict else functools.partial(apply, host), host, done, log)
+
+    def carry_out(cell: Cell, make: Callable[[Cell], Plan]) -> Cell:
+        """Make one plan and carry it out. Returns the cell as it is then: the same one, or after an error one that is read anew."""
+        try:
+            plan = make(cell)
+            if not predict:
+                apply(host, plan)
+        except CellError as error:
+            if str(error) not in done.errors:
+                done.errors.append(str(error))
+            return drafted(host, path)
+        done.plan.extend(plan)
+        for line in summed_up(plan.differences()):
+            done.repairs.append(line)
+            log(line)
+        cell.take_for_done(plan)
+        return cell
+
     with Store(host, path).lock(create=False):
         cell = drafted(host, path)
         done.errors += cell.store.warnings
@@ -60,23 +76,6 @@ def drafted(host: Host, path: str) -> Cell:
     """Read a cell without changing it: its plans are drafted, and make no key. path: the folder with the records."""
     draft = Draft(host)
     return Cell(draft, Store(draft, path), predict=True)
-
-
-def _carry_out(do: Callable[[Plan], None], host: Host, done: Restored, log: Callable[[str], None], cell: Cell, make: Callable[[Cell], Plan]) -> Cell:
-    """Make one plan and do it. Returns the cell as it is then: the same one, or after an error one that is read anew."""
-    try:
-        plan = make(cell)
-        do(plan)
-    except CellError as error:
-        if str(error) not in done.errors:
-            done.errors.append(str(error))
-        return drafted(host, cell.store.path)
-    done.plan.extend(plan)
-    for line in summed_up(plan.differences()):
-        done.repairs.append(line)
-        log(line)
-    cell.take_for_done(plan)
-    return cell
 
 
 def summed_up(lines: Iterable[str]) -> list[str]:

@@ -16,12 +16,8 @@ description:
 version_added: 0.1.0
 author:
   - pic.cells contributors (@pic-cells)
-options:
-  state_dir:
-    description: The folder on the cell that holds its records.
-    type: path
-    default: /var/lib/pic
 extends_documentation_fragment:
+  - pic.cells.cell.state_dir
   - pic.cells.cell.attributes
 seealso:
   - module: pic.cells.pic_cell_info

@@ -17,12 +17,9 @@ version_added: 0.1.0
 author:
   - pic.cells contributors (@pic-cells)
 extends_documentation_fragment:
+  - pic.cells.cell.state_dir
   - pic.cells.cell.attributes
 options:
-  state_dir:
-    description: The folder of the cell's records.
-    type: path
-    default: /var/lib/pic
   links:
     description: The names of the linked cells.
     type: list

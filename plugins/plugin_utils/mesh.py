@@ -153,13 +153,15 @@ class Mesh:
         """Return the arguments of all modules for the cell on a host."""
         links = [self._link(host, item) for item in self._chosen_links(host)]
         devices = [] if self.job else self.var(host, "cell_peers") or []
-        routes, received, answers = self._routes(host), self._received(host), self._answers(host)
+        routes, received = self._routes(host), self._received(host)
+        unsettled = self._unsettled(host, received)
+        answers = self._answers(host, unsettled)
         return {
             "state_dir": self.var(host, "cell_state_dir") or "/var/lib/pic",
             "transport": self.transport(host),
             "keyless": self._keyless(host),
             "missing": self.read(host).get("missing", []),
-            "unsettled": self._unsettled(host),
+            "unsettled": unsettled,
             "cell": {
                 "name": self.name(host),
                 **{
@@ -360,20 +362,14 @@ class Mesh:
         messages = (self.results("__cell_built", other).get("payloads", {}).get(own) for other in others)
         return [message for message in messages if message]
 
-    def _unsettled(self, host: str) -> list[str]:
+    def _unsettled(self, host: str, received: list[dict[str, Any]]) -> list[str]:
         """Return the cells that a host's cell is to tell something, or to hear from; with the others nothing could change."""
-        own = self.name(host)
-        told = self.results("__cell_built", host).get("payloads", {})
-        heard = [self.name(other) for other in self.hosts if own in self.results("__cell_built", other).get("payloads", {})]
-        return sorted(
-            name for name in {*told, *heard} if not self._settled(host, name) or not (name not in self.host_of or self._settled(self.host_of[name], own))
-        )
+        told = {name for name, message in self.results("__cell_built", host).get("payloads", {}).items() if not self._settled(host, name, message)}
+        heard = {message["from_cell"] for message in received if not self._settled(self.host_of[message["from_cell"]], self.name(host), message)}
+        return sorted(told | heard)
 
-    def _settled(self, host: str, told: str) -> bool:
+    def _settled(self, host: str, told: str, payload: Mapping[str, Any]) -> bool:
         """Tell whether what a host's cell says to another one is known there already, by what the preflight has read on both."""
-        payload = self.results("__cell_built", host).get("payloads", {}).get(told)
-        if payload is None:
-            return True
         link, other = self.read(host).get("links", {}).get(told, {}), self.host_of.get(told)
         if link.get("pending_push") is not False or link.get("generation") != payload["generation"]:
             return False
@@ -381,11 +377,10 @@ class Mesh:
             return True
         return bool(self.read(other).get("links", {}).get(self.name(host), {}).get("remote_generation") == payload["generation"])
 
-    def _answers(self, host: str) -> dict[str, Any]:
+    def _answers(self, host: str, unsettled: list[str]) -> dict[str, Any]:
         """Return the answers of the cells that were to be told in this run, empty for one that was not reached."""
         own = self.name(host)
         answers: dict[str, Any] = {}
-        unsettled = self._unsettled(host)
         partners = {*self.play_hosts, *self.others(host), *self.unreachable()}
         for name in self.results("__cell_built", host).get("payloads", {}):
             other = self.host_of.get(name)

@@ -11,7 +11,6 @@ Run it as root with the collection and tests/lab on PYTHONPATH: python tests/ben
 
 from __future__ import annotations
 
-import base64
 import io
 import json
 import subprocess
@@ -46,7 +45,7 @@ class Timed(command.Host):
         finally:
             self.spent += time.perf_counter() - begin
             self.count += 1
-for damage in json.load(sys.stdin):
+for damage in json.loads(sys.argv[1]):
     subprocess.run(damage, shell=True, check=True)
     host = Timed()
     host.spent, host.count, begin = 0.0, 0, time.process_time()
@@ -79,11 +78,10 @@ def measured(part: int) -> list[Any]:
     """Restore a cell in each case; return seconds of its own, seconds of the commands, their number, and the errors."""
     argv = ["podman", "run", "--rm", "-i", "--network", "none", "--label", f"{lab.LABEL}=benchmark", "--name", f"{lab.PREFIX}benchmark"]
     argv += ["--cap-add", "NET_ADMIN,NET_RAW", "--device", "/dev/net/tun", "--security-opt", "unmask=/proc/sys", f"{lab.IMAGE}:{lab.RELEASES[0]}"]
-    script = "base64 -d <<END | tar -x -C /\n" + base64.encodebytes(archive(files(part))).decode() + f"END\npython3 -c '{HARNESS.replace(chr(39), chr(34))}'"
-    script += f" <<'END'\n{json.dumps(list(CASES.values()))}\nEND\n"
-    done = subprocess.run([*argv, "sh"], input=script, capture_output=True, text=True, check=False)
+    argv += ["sh", "-c", 'tar -x -C / && python3 -c "$@"', "sh", HARNESS, json.dumps(list(CASES.values()))]
+    done = subprocess.run(argv, input=archive(files(part)), capture_output=True, check=False)
     assert done.returncode == 0, done.stderr
-    return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("[")]
+    return [json.loads(line) for line in done.stdout.splitlines() if line.startswith(b"[")]
 
 
 def main() -> None:

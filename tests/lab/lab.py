@@ -452,14 +452,15 @@ def reset(release: str, backend: str) -> None:
         list(pool.map(disconnect_phone, PHONES))
 
 
-def release_of(cell: str) -> str:
-    """Returns which release of Debian a cell has."""
-    return podman("inspect", "--format", SHOW, PREFIX + cell).stdout.split()[1]
+def kind_of(cell: str) -> tuple[str, str]:
+    """Returns which release of Debian a cell has, and which kind of iptables."""
+    _state, release, backend = podman("inspect", "--format", SHOW, PREFIX + cell).stdout.split()
+    return release, backend
 
 
 def renew(cell: str) -> None:
     """One cell as on the first day, the others as they are."""
-    release, backend = podman("inspect", "--format", SHOW, PREFIX + cell).stdout.split()[1:]
+    release, backend = kind_of(cell)
     shutil.rmtree(STATE / "ssh", ignore_errors=True)  # Ansible's open connections
     make_hosts([HOSTS[cell]], release, backend, fresh=True)
     for name, phone in PHONES.items():

@@ -41,6 +41,14 @@ def test_nobody_but_the_other_cell_reaches_the_receiver(family):
     assert not reaches("phone-a3", address, 8088), "a phone of that cell"
     assert not reaches("cellc", address, 8088), "a cell without a link"
     assert not reaches("lan-b", address, 8088), "the LAN"
+    source, length, url = ("10.0.0.1", 32, f"http://{address}:8088") if family == 4 else ("fd00:a::1", 128, f"http://[{address}]:8088")
+    sh("lan-b", f"ip address add {source}/{length} dev lo")
+    try:
+        assert inside("lan-b", "curl", "-s", "-g", "-m", "2", "--interface", source, "-d", "{}", url, check=False).returncode, (
+            "the LAN with the tunnel's address"
+        )
+    finally:
+        sh("lan-b", f"ip address del {source}/{length} dev lo")
 
 
 def test_the_receiver_hears_nothing_but_links_even_where_the_firewall_lets_it_in():
