@@ -115,7 +115,7 @@ options:
     type: dict
     suboptions:
       peers:
-        description: The devices, as O(pic.cells.wg_cell#module:peers), without preshared keys.
+        description: The devices, as O(pic.cells.wg_cell#module:peers).
         type: list
         elements: dict
         default: []
@@ -126,6 +126,9 @@ options:
             required: true
           public_key:
             description: The device's WireGuard public key.
+            type: str
+          preshared_key:
+            description: The device's preshared key.
             type: str
           addresses:
             description: The device's own addresses.
@@ -140,7 +143,7 @@ options:
             choices: [present, absent]
             default: present
       links:
-        description: All that is given of the links, without preshared keys.
+        description: All that is given of the links.
         type: list
         elements: dict
         default: []

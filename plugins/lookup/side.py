@@ -18,7 +18,8 @@ options:
   _terms:
     description:
       - The host whose cell is meant, or V(sides) for the hosts that this host works on, V(others) for linked hosts outside this batch of the play,
-        V(told) for those of them that this host tells what the cells of the play say, V(advertised) for [host, device] of uplinks known by router
+        a step of the role (V(identity), V(keys), V(tell), V(hear), V(hand), V(note), V(rules), V(links), V(routes), V(agent), V(push)) for those of them that
+        have something to do in it, V(advertised) for [host, device] of uplinks known by router
         advertisements, V(unforwarded) for [host, kernel setting] of forwarding that is off, V(refusals) for what forbids the run, V(invited) for
         [host, cell] of cells of other owners that get an invitation, V(summary) for what this run has changed, what is pending, and what to do next.
     required: true
@@ -41,6 +42,7 @@ _raw:
   elements: raw
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -48,6 +50,8 @@ from ansible.plugins.lookup import LookupBase
 
 from ansible_collections.pic.cells.plugins.plugin_utils.mesh import Mesh
 from ansible_collections.pic.cells.plugins.plugin_utils.summary import summary
+
+STEPS = ("identity", "keys", "tell", "hear", "hand", "note", "rules", "links", "routes", "agent", "push")
 
 
 class LookupModule(LookupBase):
@@ -68,9 +72,9 @@ class LookupModule(LookupBase):
             "others": lambda: mesh.others(own),
             "advertised": lambda: found("advertised"),
             "unforwarded": lambda: found("unforwarded"),
-            "told": lambda: mesh.told(own),
             "invited": lambda: [[own, name] for name in mesh.invited()],
             "refusals": mesh.refusals,
             "summary": lambda: summary(mesh, own, bool(variables.get("ansible_check_mode"))),
         }
+        words.update({step: functools.partial(mesh.taking, own, step) for step in STEPS})
         return [words[term]() if term in words else mesh.side(term) for term in terms]

@@ -79,6 +79,7 @@ RUN_OPTIONS: dict[str, Any] = {
                 "options": {
                     "name": {"type": "str", "required": True},
                     "public_key": {"type": "str", "no_log": False},
+                    "preshared_key": {"type": "str", "no_log": True},
                     "addresses": {"type": "list", "elements": "str"},
                     "route_via": {"type": "str"},
                     "state": STATE,

@@ -69,11 +69,11 @@ class Cell:
         self.wanted = self.stored.copy()
         self.leaving = self.stored.leaving
 
-    def rehearse(self, cell: Args | None, run: Args, until: str | None = None) -> None:
-        """Take for done what the modules of a run do before one step: in check mode nobody has done it."""
+    def rehearse(self, cell: Args | None, run: Args, until: str | None = None) -> dict[str, tuple[Plan, dict[str, Any]]]:
+        """Take for done what the modules of a run do before one step: in check mode nobody has done it. Returns plan and facts by step."""
         links = run["links"]
-        plans: dict[str, Callable[[], tuple[Plan, Any]]] = {
-            "cell": lambda: self.plan_cell(cell or {}, run["peers"], links),
+        plans: dict[str, Callable[[], tuple[Plan, dict[str, Any]]]] = {
+            "identity": lambda: self.plan_cell(cell or {}, run["peers"], links),
             "tell": lambda: self.plan_messages(cell, links, run["routes"]),
             "hear": lambda: self.plan_receipt(cell, links, run["received"]),
             "note": lambda: self.plan_answers(cell, run["answers"]),
@@ -81,9 +81,12 @@ class Cell:
             "links": lambda: self.plan_links(cell, links),
             "routes": lambda: self.plan_routes(cell, [{**link, "expected": True} for link in links], run["routes"]),
         }
-        for _step, plan in itertools.takewhile(lambda item: item[0] != until, plans.items()):
-            imagine(self.observed, plan()[0])
+        rehearsed = {}
+        for step, plan in itertools.takewhile(lambda item: item[0] != until, plans.items()):
+            rehearsed[step] = plan()
+            imagine(self.observed, rehearsed[step][0])
             self._load()
+        return rehearsed
 
     @cached_property
     def identity(self) -> Identity:
@@ -390,12 +393,17 @@ class Cell:
             "unforwarded": unforwarded(self.host),
             "drift": self._drift() if state.cell.name and run is None else [],
             "refusals": [],
+            "due": [],
+            "payloads": {},
         }
         if run:
             try:
-                self.rehearse(cell, run)
+                rehearsed = self.rehearse(cell, run)
             except (BadInput, StoreError) as error:
                 facts["refusals"].append(str(error))
+            else:
+                facts["due"] = [step for step, (plan, found) in rehearsed.items() if plan or plan.warnings or found.get("pending")]
+                facts["payloads"] = rehearsed["tell"][1]["payloads"]
         return facts
 
     def repairs(self, guard: bool = False) -> dict[str, Callable[[], Plan]]:

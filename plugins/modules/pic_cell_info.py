@@ -12,7 +12,8 @@ short_description: Read back a cell
 description:
   - Returns what a cell is and does; its identity, links with handshakes and counters, devices, rules, policy routing and records, and where the kernel
     differs from the records (drift). Returns no private and no preshared key.
-  - With O(run), says instead what the modules of that run would refuse, so that it can be ended before any of them changes anything.
+  - With O(run), says instead what the modules of that run would refuse, so that it can be ended before any of them changes anything, and which of them
+    would have something to do, so that the others need not be executed.
 version_added: 0.1.0
 author:
   - pic.cells contributors (@pic-cells)
@@ -80,6 +81,18 @@ refusals:
   returned: success
   type: list
   elements: str
+due:
+  description:
+    - The steps of O(run) that would change something, warn, or leave something pending; C(identity) (M(pic.cells.wg_cell)), C(tell), C(hear) and C(note)
+      (M(pic.cells.pic_peer_sync)), C(rules), C(links), C(routes), C(agent). Empty where O(run) is not given or refused.
+    - What another cell says only in the run itself is not known yet, and taken for what the record has.
+  returned: success
+  type: list
+  elements: str
+payloads:
+  description: What each linked cell is to be told in O(run), by its name. Empty where O(run) is not given or refused.
+  returned: success
+  type: dict
 advertised:
   description: The devices whose IPv6 default route comes from router advertisements that the kernel ignores once it forwards (C(accept_ra) is 1).
   returned: success
@@ -97,15 +110,22 @@ missing:
   elements: str
 """
 
+import sys
+
 from ansible.module_utils.basic import AnsibleModule
 
+from ..module_utils.agent import build, plan_agent, sources
 from ..module_utils.module import CELL_OPTIONS, RUN_OPTIONS, opened
 
 
 def main() -> None:
     module = AnsibleModule(argument_spec={**CELL_OPTIONS, **RUN_OPTIONS}, supports_check_mode=True)
     with opened(module) as cell:
-        module.exit_json(changed=False, **cell.info(module.params["cell"], module.params["run"]))
+        facts = cell.info(module.params["cell"], module.params["run"])
+        if module.params["run"] and not facts["refusals"]:
+            agent = plan_agent(cell, sys.executable, build(sources()))
+            facts["due"] += ["agent"] if agent or agent.warnings else []
+        module.exit_json(changed=False, **facts)
 
 
 if __name__ == "__main__":

@@ -143,7 +143,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    with opened(module, "cell") as cell:
+    with opened(module, "identity") as cell:
         plan, facts = cell.plan_cell(module.params["cell"], module.params["peers"], module.params["links"])
         if plan and not module.check_mode:
             apply(cell.host, plan)

@@ -23,6 +23,7 @@ else:
     HAS_NETADDR = True
 
 GROUP = "cells"
+OK = 200
 SITE = "site"
 LINK = "link"
 AUTO, TUNNEL = "auto", "tunnel"
@@ -130,6 +131,9 @@ class Mesh:
         """Return the hosts that a host of the play works on: in a day-2 job the other cells too, exits first."""
         return [*self.others(host), host] if self.job else [host]
 
+    def _worked_on(self) -> set[str]:
+        return {side for own in self.play_hosts for side in self.sides(own)}
+
     def told(self, host: str) -> list[str]:
         """Return the hosts outside the play that a host hands what the play's cells say; each is told once, by the first that is linked with it."""
         outside = set(self.others(host)) - set(self.sides(host))
@@ -147,21 +151,60 @@ class Mesh:
     def _partners(self) -> list[str]:
         return [name for name in (self.job.get("remote_cell"), self.job.get("via_cell")) if name and name != DIRECT]
 
+    # Who takes which step: none that the preflight, or what the run has shown since, says would change nothing
+
+    def taking(self, host: str, step: str) -> list[str]:
+        """Return the hosts, of those that a host of the play works on, that have something to do in a step."""
+        if step == "hand":
+            return [other for other in self.told(host) if self._unheard(other)]
+        return [side for side in self.sides(host) if self._has_to(side, step)]
+
+    def _has_to(self, host: str, step: str) -> bool:
+        """Tell whether a host's cell has something to do in a step, by what this run knows until then."""
+        if step == "keys":
+            return bool(self._keyless(host))
+        if step == "hear":
+            return bool(self._unheard(host))
+        if step == "note":
+            return bool(self._untold(host))
+        if step == "push":
+            answers = self._answers(host)
+            return any(not _acknowledged(answers.get(name), message) for name, message in self._untold(host).items())
+        if self._variables.get("__cell_every_step") or step in self.read(host).get("due", (step,)):
+            return True
+        # The preflight was given all that a cell does for itself, but not what others say in the run.
+        if step == "identity":
+            return False
+        if step == "tell":
+            return not self._foreseen(host)
+        return not self._foreseen(host) or bool(self._unheard(host)) or any(answer.get("status") != OK for answer in self._answers(host).values())
+
+    def _foreseen(self, host: str) -> bool:
+        """Tell whether the other cells of a host's links have said in this run what its record had of them when the preflight rehearsed the run."""
+        records = self.read(host).get("links", {})
+        for item in self._chosen_links(host):
+            link, other = self._link(host, item), self.host_of.get(str(item["name"]))
+            if other is None or link["state"] == "absent":
+                continue
+            record = records.get(link["name"], {})
+            said = (("public_key", "public_key"), ("endpoint", "endpoint"), ("offered", "remote_exit_offered"))
+            if other in self.unreachable() or self._giver(host, other, item) or any(link.get(key) not in (None, record.get(field)) for key, field in said):
+                return False
+        return True
+
     # What each module is given
 
     def side(self, host: str) -> dict[str, Any]:
         """Return the arguments of all modules for the cell on a host."""
         links = [self._link(host, item) for item in self._chosen_links(host)]
         devices = [] if self.job else self.var(host, "cell_peers") or []
-        routes, received = self._routes(host), self._received(host)
-        unsettled = self._unsettled(host, received)
-        answers = self._answers(host, unsettled)
+        device = ("name", "public_key", "preshared_key", "addresses", "route_via", "state")
+        routes, received, answers = self._routes(host), self._received(host), self._answers(host)
         return {
             "state_dir": self.var(host, "cell_state_dir") or "/var/lib/pic",
             "transport": self.transport(host),
             "keyless": self._keyless(host),
             "missing": self.read(host).get("missing", []),
-            "unsettled": unsettled,
             "cell": {
                 "name": self.name(host),
                 **{
@@ -170,7 +213,7 @@ class Mesh:
                 },
                 "services": [{**service, "address": _as_list(service.get("address"))} for service in self.var(host, "cell_services") or ()],
             },
-            "devices": [_only(peer, "name", "public_key", "preshared_key", "addresses", "route_via", "state") for peer in devices],
+            "devices": [_only(peer, *device) for peer in devices],
             "reserve": [_only(link, "name", "interface", "listen_port", "state") for link in links],
             "links": [
                 _only(
@@ -194,7 +237,7 @@ class Mesh:
             "answers": answers,
             # What all of them are given: the preflight looks for what they would refuse, and check mode takes for done what comes before a module.
             "run": {
-                "peers": [_only(peer, "name", "public_key", "addresses", "route_via", "state") for peer in devices],
+                "peers": [_only(peer, *device) for peer in devices],
                 "links": [
                     _only(
                         link,
@@ -333,8 +376,7 @@ class Mesh:
 
         None where both ends have the same key, where one of them is not worked on in this run, and where somebody states it.
         """
-        worked_on = {side for own in self.play_hosts for side in self.sides(own)}
-        if item.get("preshared_key") or item.get("state") == "absent" or not {host, other} <= worked_on or not (self.read(host) and self.read(other)):
+        if item.get("preshared_key") or item.get("state") == "absent" or not {host, other} <= self._worked_on() or not (self.read(host) and self.read(other)):
             return None
         low, high = sorted((host, other), key=self.name)
         has_low, has_high = (self.read(one).get("links", {}).get(self.name(two), {}).get("preshared_key_id") for one, two in ((low, high), (high, low)))
@@ -356,35 +398,44 @@ class Mesh:
             return [{"peer": self.job["peer"], "via_cell": self.job["via_cell"]}]
         return []
 
+    def _payloads(self, host: str) -> dict[str, dict[str, Any]]:
+        """Return what a host's cell tells the others in this run, by their names: as it has built it, or as the preflight read it where that is the same."""
+        built: dict[str, dict[str, Any]] = self.results("__cell_built", host).get("payloads", {})
+        if not built and host in self._worked_on() and not self._has_to(host, "tell"):
+            built = self.read(host).get("payloads", {})
+        return built
+
     def _received(self, host: str) -> list[dict[str, Any]]:
         own = self.name(host)
         others = [other for other in self.hosts if other != host and self.transport(other) != TUNNEL]
-        messages = (self.results("__cell_built", other).get("payloads", {}).get(own) for other in others)
+        messages = (self._payloads(other).get(own) for other in others)
         return [message for message in messages if message]
 
-    def _unsettled(self, host: str, received: list[dict[str, Any]]) -> list[str]:
-        """Return the cells that a host's cell is to tell something, or to hear from; with the others nothing could change."""
-        told = {name for name, message in self.results("__cell_built", host).get("payloads", {}).items() if not self._settled(host, name, message)}
-        heard = {message["from_cell"] for message in received if not self._settled(self.host_of[message["from_cell"]], self.name(host), message)}
-        return sorted(told | heard)
+    def _unheard(self, host: str) -> list[dict[str, Any]]:
+        """Return the messages of others that are news to a host's cell."""
+        return [message for message in self._received(host) if not self._settled(self.host_of[message["from_cell"]], self.name(host), message)]
+
+    def _untold(self, host: str) -> dict[str, dict[str, Any]]:
+        """Return the messages of a host's cell that are news to others, by their names."""
+        return {name: message for name, message in self._payloads(host).items() if not self._settled(host, name, message)}
 
     def _settled(self, host: str, told: str, payload: Mapping[str, Any]) -> bool:
-        """Tell whether what a host's cell says to another one is known there already, by what the preflight has read on both."""
+        """Tell whether what a host's cell says to another one is known there already, by what the preflight has read on both, or on the one it has read."""
         link, other = self.read(host).get("links", {}).get(told, {}), self.host_of.get(told)
         if link.get("pending_push") is not False or link.get("generation") != payload["generation"]:
             return False
-        if other is None or self.transport(host) == TUNNEL:
+        if other is None or self.transport(host) == TUNNEL or not self.read(other):
             return True
         return bool(self.read(other).get("links", {}).get(self.name(host), {}).get("remote_generation") == payload["generation"])
 
-    def _answers(self, host: str, unsettled: list[str]) -> dict[str, Any]:
+    def _answers(self, host: str) -> dict[str, Any]:
         """Return the answers of the cells that were to be told in this run, empty for one that was not reached."""
         own = self.name(host)
         answers: dict[str, Any] = {}
         partners = {*self.play_hosts, *self.others(host), *self.unreachable()}
-        for name in self.results("__cell_built", host).get("payloads", {}):
+        for name in self._untold(host):
             other = self.host_of.get(name)
-            if name in unsettled and other in partners and self.transport(host) != TUNNEL:
+            if other in partners and self.transport(host) != TUNNEL:
                 # A cell of an earlier batch answers each later one anew.
                 heard = [result.get("answers") or {} for register in ("__cell_taken", "__cell_handed") for result in self.reported(register, other)]
                 answers[name] = next((answer[own] for answer in heard if own in answer), {})
@@ -404,6 +455,10 @@ class _Once(dict[str, Any]):
 
     def __contains__(self, host: object) -> bool:
         return host in self._source
+
+
+def _acknowledged(answer: Mapping[str, Any] | None, payload: Mapping[str, Any]) -> bool:
+    return answer is not None and (answer.get("status"), answer.get("generation")) == (OK, payload["generation"])
 
 
 def _as_list(value: Any) -> list[Any]:

@@ -507,6 +507,7 @@ def damages(host: FakeHost) -> list[tuple[str, list[str], Callable[[FakeHost], o
 
 def test_whatever_is_damaged_is_repaired(linked: World) -> None:
     host = linked["cella"]
+    linked.every_step = True
     args = {module: args for name, module, args in linked.site().calls if name == "cella"}
     wanted = host.text()
     for name, modules, damage in damages(host):
@@ -946,19 +947,53 @@ def test_forwarding_that_is_off_or_would_be_after_a_reboot_is_named(linked: Worl
     assert call("pic_cell_info", host, {})["unforwarded"] == both[:1]
 
 
-def test_cells_that_know_all_of_each_other_are_not_asked_again(linked: World) -> None:
-    """Messages, answers and pushes cost three executions on each cell, where they could change nothing."""
+def executed(run: Run) -> dict[str, list[str]]:
+    """Return the modules that a run has executed after it has read the cells, by host."""
+    return {host: [module for at, module, _args in run.calls if at == host and module != "pic_cell_info"] for host in ("cella", "cellb", "cellc")}
 
-    def spoken(run: Run) -> dict[str, int]:
-        return {
-            host: len(run.of(host, "pic_peer_sync")) - sum(bool(result.get("skipped")) for result in run.of(host, "pic_peer_sync")) for host in linked.hosts
-        }
 
-    assert spoken(linked.site()) == dict.fromkeys(linked.hosts, 1)
+def test_a_run_that_changes_nothing_only_reads(linked: World) -> None:
+    assert executed(linked.site()) == {"cella": [], "cellb": [], "cellc": []}
+    job = linked.job("route_peer", cell="cella", peer="tablet", via_cell="cellc")
+    assert [at for at, _module, _args in job.calls] == ["cella", "cellc"]
+
+
+def test_only_the_steps_that_have_something_to_do_are_taken(linked: World) -> None:
+    linked["cella"].tables["-nft", 4]["filter"].rules["PIC-S-cellb"].clear()
+    for check in (True, False):
+        assert executed(linked.site(check=check)) == {"cella": ["pic_cell_rules"], "cellb": [], "cellc": []}
     linked.inventory["cella"]["cell_links"][0]["share"] = ["voice"]
     for check in (True, False):
-        assert spoken(linked.site(check=check)) == {"cella": 4, "cellb": 4, "cellc": 1}
-    assert spoken(linked.site()) == dict.fromkeys(linked.hosts, 1)
+        assert executed(linked.site(check=check)) == {
+            "cella": ["pic_peer_sync", "pic_peer_sync", "pic_cell_rules"],
+            "cellb": ["pic_peer_sync", "pic_cell_rules", "wg_cell_peer", "pic_policy_route", "pic_cell_agent"],
+            "cellc": [],
+        }
+
+
+def test_what_another_cell_says_in_the_run_reaches_the_cells_that_had_nothing_to_do(linked: World) -> None:
+    linked.inventory["cellc"]["cell_endpoint"] = "192.0.2.99"
+    run = linked.site()
+    assert (executed(run)["cellb"], executed(run)["cella"][-3:]) == ([], ["wg_cell_peer", "pic_policy_route", "pic_cell_agent"])
+    assert next(iter(linked["cella"].wg["pic-cellc"].peers.values())).endpoint.startswith("192.0.2.99:")
+
+
+def test_a_devices_new_preshared_key_is_seen_by_the_preflight(linked: World) -> None:
+    linked.inventory["cella"]["cell_peers"][0]["preshared_key"] = made_key("another preshared key")
+    assert executed(linked.site())["cella"] == ["wg_cell"]
+    assert made_key("another preshared key") in (linked["cella"].read("/etc/wireguard/wg0.conf") or "")
+
+
+def test_what_is_pending_or_warned_of_is_said_in_each_run(linked: World) -> None:
+    linked.inventory["cella"]["cell_links"].append({"name": "far"})
+    del linked.inventory["cellc"]["cell_links"][0]["offer_exit"]
+    linked.job("offer_exit", cell="cellc", remote_cell="cella", offered="no")
+    linked.site()
+    again = linked.site()
+    assert again.changed == []
+    assert any("does not offer an exit now" in warning for warning in again.warnings())
+    assert any("the link with far waits for its public key" in line for line in again.said["cella"])
+    assert any("since cellc offers no exit" in line for line in again.said["cella"])
 
 
 @pytest.mark.parametrize("lost", [{"remote_generation": 0}, {"pending_push": True}, {"generation": 0, "minted": None}])
@@ -1088,10 +1123,11 @@ def test_the_number_of_commands_does_not_grow_with_links_and_devices(tmp_path: P
         world = crowd(tmp_path / str(count), count)
         world.site()
         first.append(Counter(argv[0] for argv in world["me"].log if argv[0] != "systemctl"))
-        assert len([argv for argv in world["me"].log if argv[0] == "systemctl"]) == 2 * (count + 1) + 7, (
-            "enabling and starting a unit is done for each, and seven times for the agent"
+        assert len([argv for argv in world["me"].log if argv[0] == "systemctl"]) == 2 * (count + 1) + 8, (
+            "enabling and starting a unit is done for each, and eight times for the agent"
         )
         world.reset()
+        world.every_step = True
         assert world.site().changed == []
         second.append(Counter(argv[0] for argv in world["me"].log))
     assert first[0] == first[1]

@@ -14,7 +14,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,8 @@ from ansible_collections.pic.cells.plugins.plugin_utils.summary import summary
 from ansible_collections.pic.cells.tests.unit.fake_host import FakeHost, made_key, public_key
 
 ROLE = Path(__file__).parents[2] / "roles" / "cell"
+
+REHEARSED = ("identity", "tell", "hear", "note", "rules", "links", "routes", "agent")  # steps that change only what check mode foresees
 
 
 def nobody(pushes: Mapping[str, Push]) -> dict[str, Any]:
@@ -92,7 +94,12 @@ class Task:
     args: dict[str, str]
     loop: str
     register: str | None
-    needs: str = ""  # what must not be empty of the side
+
+    @property
+    def step(self) -> str:
+        """Return the step of the role that the task is, by which its loop finds the hosts that have something to do in it; none for others."""
+        word = re.fullmatch(r"lookup\('pic\.cells\.side', '(\w+)', job=__cell_job\)", self.loop.strip("{} "))
+        return word[1] if word and word[1] != "invited" else ""
 
 
 @functools.cache
@@ -105,15 +112,8 @@ def role_tasks() -> tuple[Task, ...]:
             if module is None and "assert" not in "".join(task):
                 continue
             args = {key: value.strip("{} ").partition("__cell_side.")[2] for key, value in task[module].items()} if module else {}
-            found.append(
-                Task(module.rpartition(".")[2] if module else "refuse", args, task.get("loop", ""), task.get("register"), _needs(str(task.get("when", ""))))
-            )
+            found.append(Task(module.rpartition(".")[2] if module else "refuse", args, task.get("loop", ""), task.get("register")))
     return tuple(found)
-
-
-def _needs(when: str) -> str:
-    match = re.fullmatch(r"__cell_side\.(\w+) != \[\]", when)
-    return match[1] if match else ""
 
 
 class Refusal(Exception):
@@ -159,6 +159,7 @@ class World:
         self.dead: set[str] = set()
         self.ill: set[str] = set()
         self.extra: dict[str, str] = {}  # extra vars that a job does not hold
+        self.every_step = False  # whether also steps are taken that have nothing to do
         self.elsewhere: dict[str, FakeHost] = {}  # of other owners, by any name
         for host in self.hosts.values():
             host.dns.update({f"{name}.example.net": [f"192.0.2.{number}"] for number, name in enumerate(inventory, 11)})
@@ -233,7 +234,7 @@ class World:
 
         def mesh(own: str) -> Mesh:
             variables = {"hostvars": hostvars, "groups": groups, "inventory_hostname": own, "ansible_play_batch": hosts, **self.extra}
-            return Mesh(variables, lambda value: value, job)
+            return Mesh({**variables, "__cell_every_step": self.every_step}, lambda value: value, job)
 
         statement.check_inventory(mesh(hosts[0]))
         for number, task in enumerate(role_tasks()):
@@ -243,7 +244,10 @@ class World:
                 continue
             heard: dict[str, Any] = {}
             for host in hosts:
-                results = [self._task(run, mesh(host), task, item, check) for item in self._loop(mesh(host), host, task)]
+                items = self._loop(mesh(host), host, task)
+                if task.step in REHEARSED:
+                    self._check_idle(mesh(host), task, set(mesh(host).sides(host)) - set(items))
+                results = [self._task(run, mesh(host), task, item, check) for item in items]
                 run.results.update({(str(result["item"]), f"{number:02} {task.module}"): result for result in results})
                 heard[host] = {"results": results}
             for host, results in heard.items():
@@ -268,10 +272,17 @@ class World:
             "[inventory_hostname]": lambda: [host],
             "lookup('pic.cells.side', 'invited', job=__cell_job)": mesh.invited,
             "__cell_outside": lambda: mesh.others(host),
-            "__cell_sides": lambda: mesh.sides(host),
-            "lookup('pic.cells.side', 'told', job=__cell_job)": lambda: mesh.told(host),
         }
-        return known[task.loop.strip("{} ")]()
+        return mesh.taking(host, task.step) if task.step else known[task.loop.strip("{} ")]()
+
+    def _check_idle(self, mesh: Mesh, task: Task, idle: Iterable[str]) -> None:
+        """Check of hosts that do not take a step of the role that it would change nothing there, and say nothing."""
+        for host in idle:
+            if host not in self.dead:
+                side = mesh.side(host)
+                result = call(task.module, self[host], {key: side[value] for key, value in task.args.items()}, check=True)
+                said = {key: result.get(key) for key in ("changed", "diff", "warnings", "pending", "msg")}
+                assert not any((result["changed"], result["warnings"], result.get("pending"))), f"{task.module} has something to do on {host}: {said}"
 
     def _task(self, run: Run, mesh: Mesh, task: Task, item: str, check: bool) -> dict[str, Any]:
         if task.module == "pic_link_invitation":  # the one loop that is not over hosts
@@ -280,8 +291,6 @@ class World:
         if item in self.dead:
             return {"item": item, "unreachable": True}
         side = mesh.side(item)
-        if task.needs and not side[task.needs]:
-            return {"item": item, "skipped": True}
         run.calls.append((item, task.module, {key: side[value] for key, value in task.args.items()}))
         result = call(task.module, self[item], run.calls[-1][2], check, send=functools.partial(self.carry, item))
         if result.get("failed") and item in self.ill:
