@@ -88,6 +88,10 @@ class Cell:
             self._load()
         return rehearsed
 
+    def due(self, cell: Args | None, run: Args) -> list[str]:
+        """Return the steps of a run that would change something, warn, or leave something pending."""
+        return _due(self.rehearse(cell, run))
+
     @cached_property
     def identity(self) -> Identity:
         """Return the cell's key; make one where there is none, to be written by the plan."""
@@ -402,7 +406,7 @@ class Cell:
             except (BadInput, StoreError) as error:
                 facts["refusals"].append(str(error))
             else:
-                facts["due"] = [step for step, (plan, found) in rehearsed.items() if plan or plan.warnings or found.get("pending")]
+                facts["due"] = _due(rehearsed)
                 facts["payloads"] = rehearsed["tell"][1]["payloads"]
         return facts
 
@@ -823,6 +827,10 @@ class Cell:
             overlay.lay_permissions(asked, item)
         overlay.lay_offers(asked, items)
         return asked
+
+
+def _due(rehearsed: Mapping[str, tuple[Plan, Mapping[str, Any]]]) -> list[str]:
+    return [step for step, (plan, facts) in rehearsed.items() if plan or plan.warnings or facts.get("pending")]
 
 
 def _peer_key(link: Link) -> str:

@@ -136,6 +136,13 @@ answers:
   returned: success
   type: dict
   sample: {"bergen": {"status": 200, "applied": true, "generation": 3, "reason": "taken over"}}
+due:
+  description:
+    - With O(received), the steps of O(run) that would change something, warn, or leave something pending after what was received, as
+      RV(pic.cells.pic_cell_info#module:due). Otherwise empty.
+  returned: success
+  type: list
+  elements: str
 """
 
 from ansible.module_utils.basic import AnsibleModule
@@ -181,7 +188,10 @@ def main() -> None:
             plan, facts = cell.plan_messages(given["cell"], given["cells"], given["routes"])
         if plan and not module.check_mode:
             apply(cell.host, plan)
-        report(module, plan, **{"payloads": {}, "answers": {}, **facts})
+    if given["received"] is not None and given["run"]:
+        with opened(module) as cell:
+            facts["due"] = cell.due(given["cell"], given["run"])
+    report(module, plan, **{"payloads": {}, "answers": {}, "due": [], **facts})
 
 
 def _send(module: AnsibleModule) -> None:

@@ -170,14 +170,19 @@ class Mesh:
         if step == "push":
             answers = self._answers(host)
             return any(not _acknowledged(answers.get(name), message) for name, message in self._untold(host).items())
-        if self._variables.get("__cell_every_step") or step in self.read(host).get("due", (step,)):
+        if self._variables.get("__cell_every_step"):
             return True
         # The preflight was given all that a cell does for itself, but not what others say in the run.
+        due, heard = step in self.read(host).get("due", (step,)), self.results("__cell_taken", host)
         if step == "identity":
-            return False
+            return due
         if step == "tell":
-            return not self._foreseen(host)
-        return not self._foreseen(host) or bool(self._unheard(host)) or any(answer.get("status") != OK for answer in self._answers(host).values())
+            return due or not self._foreseen(host)
+        if any(answer.get("status") != OK for answer in self._answers(host).values()):
+            return True
+        if heard:
+            return step in (*heard["due"], "agent")  # the receiver's view has what was heard
+        return due or not self._foreseen(host)
 
     def _foreseen(self, host: str) -> bool:
         """Tell whether the other cells of a host's links have said in this run what its record had of them when the preflight rehearsed the run."""

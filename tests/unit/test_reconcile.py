@@ -966,9 +966,15 @@ def test_only_the_steps_that_have_something_to_do_are_taken(linked: World) -> No
     for check in (True, False):
         assert executed(linked.site(check=check)) == {
             "cella": ["pic_peer_sync", "pic_peer_sync", "pic_cell_rules"],
-            "cellb": ["pic_peer_sync", "pic_cell_rules", "wg_cell_peer", "pic_policy_route", "pic_cell_agent"],
+            "cellb": ["pic_peer_sync", "pic_cell_agent"],
             "cellc": [],
         }
+    withdrawn = linked.job("offer_exit", cell="cellb", remote_cell="cella", offered="no")
+    assert executed(withdrawn) == {
+        "cella": ["pic_peer_sync"] * 3 + ["pic_policy_route", "pic_cell_agent"],
+        "cellb": ["pic_peer_sync"] * 3 + ["pic_cell_rules", "pic_cell_agent"],
+        "cellc": [],
+    }
 
 
 def test_what_another_cell_says_in_the_run_reaches_the_cells_that_had_nothing_to_do(linked: World) -> None:

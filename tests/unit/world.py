@@ -245,7 +245,7 @@ class World:
             heard: dict[str, Any] = {}
             for host in hosts:
                 items = self._loop(mesh(host), host, task)
-                if task.step in REHEARSED:
+                if task.step in REHEARSED and not check:
                     self._check_idle(mesh(host), task, set(mesh(host).sides(host)) - set(items))
                 results = [self._task(run, mesh(host), task, item, check) for item in items]
                 run.results.update({(str(result["item"]), f"{number:02} {task.module}"): result for result in results})
@@ -280,7 +280,8 @@ class World:
         for host in idle:
             if host not in self.dead:
                 side = mesh.side(host)
-                result = call(task.module, self[host], {key: side[value] for key, value in task.args.items()}, check=True)
+                args = {key: side[value] for key, value in task.args.items() if key != "run"}  # what comes before is done
+                result = call(task.module, self[host], args, check=True)
                 said = {key: result.get(key) for key in ("changed", "diff", "warnings", "pending", "msg")}
                 assert not any((result["changed"], result["warnings"], result.get("pending"))), f"{task.module} has something to do on {host}: {said}"
 
