@@ -50,11 +50,11 @@ class Outcome:
         """Returns host, task and difference of all that changed, or in check mode would."""
         return {(host, task, json.dumps(result.get("diff"), sort_keys=True)) for host, task, result in self.results if result.get("changed")}
 
-    def executions(self, host: str) -> int:
-        """Returns how many modules were executed on a host."""
+    def executed(self, host: str) -> list[str]:
+        """Returns the tasks that have executed a module on a host, one for each execution."""
         # Of the step whose results are not shown, nothing tells whether it was skipped: it only runs where a link has no key yet.
         unseen = ("skipped", "censored")
-        return sum(1 for at, _task, result in self.results if at == host and not any(map(result.get, unseen)) and result.get("action") not in CONTROLLER_ONLY)
+        return [task for at, task, result in self.results if at == host and not any(map(result.get, unseen)) and result.get("action") not in CONTROLLER_ONLY]
 
 
 def call(cell: str, module: str, arguments: str) -> subprocess.CompletedProcess[str]:
