@@ -432,8 +432,8 @@ def disconnect_phone(name: str) -> None:
 
 
 def up(release: str, backend: str) -> None:
-    for needed in sorted({release, RELEASES[0]}):
-        build_image(needed)
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(build_image, {release, RELEASES[0]}))
     for name in NETWORKS:
         make_network(name)
     make_ssh_key()
