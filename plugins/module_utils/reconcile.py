@@ -89,7 +89,7 @@ class Cell:
         return rehearsed
 
     def due(self, cell: Args | None, run: Args) -> list[str]:
-        """Return the steps of a run that would change something, warn, or leave something pending."""
+        """Return the steps of a run that would change something, or warn."""
         return _due(self.rehearse(cell, run))
 
     @cached_property
@@ -830,7 +830,7 @@ class Cell:
 
 
 def _due(rehearsed: Mapping[str, tuple[Plan, Mapping[str, Any]]]) -> list[str]:
-    return [step for step, (plan, facts) in rehearsed.items() if plan or plan.warnings or facts.get("pending")]
+    return [step for step, (plan, _facts) in rehearsed.items() if plan or plan.warnings]
 
 
 def _peer_key(link: Link) -> str:

@@ -83,7 +83,7 @@ refusals:
   elements: str
 due:
   description:
-    - The steps of O(run) that would change something, warn, or leave something pending; C(identity) (M(pic.cells.wg_cell)), C(tell), C(hear) and C(note)
+    - The steps of O(run) that would change something, or warn; C(identity) (M(pic.cells.wg_cell)), C(tell), C(hear) and C(note)
       (M(pic.cells.pic_peer_sync)), C(rules), C(links), C(routes), C(agent). Empty where O(run) is not given or refused.
     - What another cell says only in the run itself is not known yet, and taken for what the record has.
   returned: success

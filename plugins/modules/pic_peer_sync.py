@@ -138,7 +138,7 @@ answers:
   sample: {"bergen": {"status": 200, "applied": true, "generation": 3, "reason": "taken over"}}
 due:
   description:
-    - With O(received), the steps of O(run) that would change something, warn, or leave something pending after what was received, as
+    - With O(received), the steps of O(run) that would change something, or warn, after what was received, as
       RV(pic.cells.pic_cell_info#module:due). Otherwise empty.
   returned: success
   type: list

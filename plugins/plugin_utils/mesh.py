@@ -178,8 +178,6 @@ class Mesh:
             return due
         if step == "tell":
             return due or not self._foreseen(host)
-        if any(answer.get("status") != OK for answer in self._answers(host).values()):
-            return True
         if heard:
             return step in (*heard["due"], "agent")  # the receiver's view has what was heard
         return due or not self._foreseen(host)
