@@ -66,7 +66,8 @@ def test_module_executions_do_not_grow_with_links_and_peers():
     few = play("site", "--check")
     many = play("site", "--check", overlay={"cella": {"cell_links": [{"name": "cellb"}, {"name": "cellc"}, *links], "cell_peers": peers}})
     assert (few.rc, many.rc) == (0, 0), many.message
-    assert {task for cell in CELLS for task in few.executed(cell.name)} == {"pic.cells.cell : Preflight | Read the cell"}
+    steps = [[task.partition(" : ")[2].partition(" | ")[0] for task in few.executed(cell.name)] for cell in CELLS]
+    assert steps == [["Preflight"], ["Preflight"], ["Preflight", "Rules"]], "nothing is to be done, but to warn of the rules that cellc has in both iptables"
     assert len(many.executed("cella")) <= 7
 
 
