@@ -154,3 +154,28 @@ def test_a_key_that_was_printed_before_has_to_be_the_same() -> None:
 
 def test_the_keys_that_a_page_shows_stand_for_those_that_are_printed() -> None:
     assert keys(["the key", KEYS[0]], ["the key", KEYS[1]]) == {KEYS[0]: KEYS[1]}
+
+
+def absent(page: Path, targets: set[str]) -> list[str]:
+    """Return what a page for contributors names that is not there: targets of make, and files of the project."""
+    said = [words for line in page.read_text().splitlines() for words in (re.findall(r"`([^`]+)`", line) or [line])]
+    named = {(kind, name) for words in said for kind, name in re.findall(r"\b(make|pytest -v|pytest|python) ([a-z][\w./-]*)", words)}
+    named |= {("file", words) for words in said if re.fullmatch(r"[\w.-]+(/[\w.-]+)*/?", words) and "/" in words}
+    there = {name: name in targets if kind == "make" else (PROJECT / name).exists() for kind, name in named}
+    return sorted(name for name, known in there.items() if not known and not name.startswith(".build"))
+
+
+@pytest.fixture(scope="module")
+def targets() -> set[str]:
+    """Return the targets of make."""
+    return set(re.findall(r"^([a-z-]+):", (PROJECT / "Makefile").read_text(), re.MULTILINE))
+
+
+def test_contributors_are_sent_to_what_is_there(targets: set[str]) -> None:
+    assert absent(PROJECT / "CONTRIBUTING.md", targets) == []
+
+
+def test_what_contributors_would_not_find_is_named(tmp_path: Path, targets: set[str]) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("`make tset` and `make test`, `docs/nothing.md`\n\npytest -v molecule/none/tests\n")
+    assert absent(page, targets) == ["docs/nothing.md", "molecule/none/tests", "tset"]
