@@ -1014,6 +1014,16 @@ def test_what_one_of_two_cells_has_forgotten_is_told_again(linked: World, lost: 
     assert linked.site().changed == []
 
 
+def test_a_cell_outside_the_limit_is_not_spoken_for(linked: World) -> None:
+    links = linked.record("cella")
+    next(link for link in links["links"] if link["name"] == "cellb")["remote_generation"] = 0
+    linked["cella"].write("/var/lib/pic/cell_links.json", json.dumps(links))
+    assert linked.site("cella").of("cella", "pic_peer_sync") == []
+    assert linked.link("cella", "cellb")["remote_generation"] == 0
+    linked.site("cella", "cellb")
+    assert linked.link("cella", "cellb")["remote_generation"] > 0
+
+
 # Hosts that are not there
 
 
