@@ -1024,6 +1024,17 @@ def test_a_cell_outside_the_limit_is_not_spoken_for(linked: World) -> None:
     assert linked.link("cella", "cellb")["remote_generation"] > 0
 
 
+def test_a_cell_that_fails_before_it_could_tell_is_not_spoken_for(linked: World) -> None:
+    linked.inventory["cellb"]["cell_services"] = [{"name": "wiki", "address": ["10.0.1.1"], "port": 80, "protocol": "tcp"}]
+    linked.inventory["cellb"]["cell_links"][0]["share"] = ["wiki"]
+    linked.ill, linked["cellb"].fail_at, linked["cellb"].fails = {"cellb"}, 1, 99
+    linked.site()
+    assert "wiki" not in linked.link("cella", "cellb")["permissions"]["outbound"]
+    linked.ill, linked.dead, linked["cellb"].fail_at = set(), set(), None
+    linked.site()
+    assert linked.link("cella", "cellb")["permissions"]["outbound"]["wiki"]
+
+
 # Hosts that are not there
 
 
