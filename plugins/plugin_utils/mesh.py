@@ -191,7 +191,7 @@ class Mesh:
                 continue
             record = records.get(link["name"], {})
             said = (("public_key", "public_key"), ("endpoint", "endpoint"), ("offered", "remote_exit_offered"))
-            if other in self.unreachable() or self._giver(host, other, item) or any(link.get(key) not in (None, record.get(field)) for key, field in said):
+            if self._giver(host, other, item) or any(link.get(key) not in (None, record.get(field)) for key, field in said):
                 return False
         return True
 

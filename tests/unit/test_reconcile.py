@@ -990,6 +990,20 @@ def test_a_devices_new_preshared_key_is_seen_by_the_preflight(linked: World) -> 
     assert made_key("another preshared key") in (linked["cella"].read("/etc/wireguard/wg0.conf") or "")
 
 
+def test_a_link_without_a_preshared_key_gets_one_on_both_sides(linked: World) -> None:
+    ends = [("cella", "pic-cellb"), ("cellb", "pic-cella")]
+    for cell, interface in ends:
+        path = f"/etc/wireguard/{interface}.conf"
+        linked[cell].write(path, "".join(line for line in (linked[cell].read(path) or "").splitlines(True) if "PresharedKey" not in line))
+        for peer in linked[cell].wg[interface].peers.values():
+            peer.psk = None
+    linked.site()
+    keys = {peer.psk for cell, interface in ends for peer in linked[cell].wg[interface].peers.values()}
+    assert len(keys) == 1
+    assert None not in keys
+    assert executed(linked.site()) == {"cella": [], "cellb": [], "cellc": []}
+
+
 def test_what_is_pending_or_warned_of_is_said_in_each_run(linked: World) -> None:
     linked.inventory["cella"]["cell_links"].append({"name": "far"})
     del linked.inventory["cellc"]["cell_links"][0]["offer_exit"]
