@@ -2,7 +2,7 @@
 # Everything that is made lies below .build; the lab's containers are podman's.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup shell lint sanity unit molecule matrix cores test benchmark build docs release demo demo-shell demo-down clean
+.PHONY: help setup shell lint sanity unit molecule matrix cores test static images benchmark build docs release demo demo-shell demo-down clean
 
 HOST ?= cella
 # for what is no Debian package: another Python brings another ansible-core
@@ -52,7 +52,14 @@ matrix: setup ## the scenarios at length, on both releases of Debian with both k
 cores: setup ## unit tests on each Python here from 3.9 on; sanity and exit_relay with the newest ansible-core (root; half an hour)
 	tests/tools/cores.sh
 
-test: lint docs sanity unit molecule ## lint, documentation, sanity, unit tests and scenarios
+test: static unit molecule ## lint, documentation, sanity, unit tests and scenarios
+
+# What needs no quiet machine goes side by side.
+static: setup
+	$(MAKE) --jobs=2 --output-sync=target --no-print-directory sanity lint docs images
+
+images: setup
+	python tests/lab/lab.py images
 
 benchmark: setup ## how long restore takes for a large cell, and how many commands it executes; with a real kernel too (root)
 	python tests/benchmarks/restore.py

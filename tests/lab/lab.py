@@ -204,6 +204,11 @@ def _started(pid: int) -> str:
 # --- image ---------------------------------------------------------------------------------------------------------
 
 
+def build_images(releases: Iterable[str] = RELEASES) -> None:
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(build_image, releases))
+
+
 def build_image(release: str) -> None:
     """Makes the image from Debian's packages alone, unless podman has it."""
     image, spec = f"{IMAGE}:{release}", digest(PACKAGES)
@@ -432,8 +437,7 @@ def disconnect_phone(name: str) -> None:
 
 
 def up(release: str, backend: str) -> None:
-    with ThreadPoolExecutor() as pool:
-        list(pool.map(build_image, {release, RELEASES[0]}))
+    build_images({release, RELEASES[0]})
     for name in NETWORKS:
         make_network(name)
     make_ssh_key()
@@ -547,7 +551,7 @@ def enter(host: str, command: Sequence[str]) -> None:
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="lab.py", description=__doc__)
     commands = parser.add_subparsers(dest="job", required=True)
-    commands.add_parser("image", help="make the image, if it is not there").add_argument("release", choices=RELEASES, nargs="?", default=RELEASES[0])
+    commands.add_parser("images", help="make the images that are not there")
     kind = KINDS.get(SCENARIO, (RELEASES[0], BACKENDS[0]))
     for job, text in (("up", "make what is missing or broken"), ("reset", "bring the cells back to their first day")):
         command = commands.add_parser(job, help=text)
@@ -577,12 +581,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with (STATE / "lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # two runs at once would remove each other's containers
-            if options.job == "image":
-                build_image(options.release)
-            elif options.job in ("up", "reset"):
+            if options.job in ("up", "reset"):
                 {"up": up, "reset": reset}[options.job](options.cells_release, options.backend)
             else:
-                {"phones": phones, "demo": demo, "down": down}[options.job]()
+                {"images": build_images, "phones": phones, "demo": demo, "down": down}[options.job]()
     except LabError as error:
         print(f"lab: {error}", file=sys.stderr)
         return 1
