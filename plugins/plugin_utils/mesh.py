@@ -9,8 +9,9 @@ visible is None, which the modules take for "as the record has it"; nothing is e
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from ansible_collections.pic.cells.plugins.module_utils.networks import host_port
 from ansible_collections.pic.cells.plugins.module_utils.records import DIRECT
@@ -28,6 +29,22 @@ SITE = "site"
 LINK = "link"
 AUTO, TUNNEL = "auto", "tunnel"
 
+_Found = TypeVar("_Found")
+
+
+def _once(method: Callable[[Mesh, str], _Found]) -> Callable[[Mesh, str], _Found]:
+    """Work out for each host once what each pair of hosts would ask for."""
+
+    @functools.wraps(method)
+    def found(mesh: Mesh, host: str) -> _Found:
+        key = (method.__name__, host)
+        if key not in mesh.found:
+            mesh.found[key] = method(mesh, host)
+        result: _Found = mesh.found[key]
+        return result
+
+    return found
+
 
 class Mesh:
     """All visible cells. A host is an inventory name, a cell is a cell_name."""
@@ -40,6 +57,7 @@ class Mesh:
         self.own = variables.get("inventory_hostname")
         self._results_of: dict[str, list[dict[str, Any]]] = {}
         self._known: dict[tuple[str, str], Any] = {}  # templating costs milliseconds a value, and each is asked for many times
+        self.found: dict[tuple[str, str], Any] = {}
         self.job = job or {}
         self.play_hosts: list[str] = list(variables.get("ansible_play_batch", ()))
         self.hosts: list[str] = [host for host in variables.get("groups", {}).get(GROUP, ()) if host in self._hostvars]
@@ -59,6 +77,7 @@ class Mesh:
         """Return the name of the cell on a host: cell_name, or the host's name up to its first dot."""
         return str(self.var(host, "cell_name") or host.split(".", 1)[0])
 
+    @_once
     def link_items(self, host: str) -> dict[str, dict[str, Any]]:
         """Return what is stated of a host's links, by the other cell's name; a link stated on the other side counts."""
         own = self.name(host)
@@ -71,10 +90,12 @@ class Mesh:
                     mirrored.setdefault("preshared_key", item.get("preshared_key"))
         return items
 
+    @_once
     def networks(self, host: str) -> list[str]:
         """Return the networks of a host's cell, without host bits."""
         return [str(netaddr.IPNetwork(n).cidr) for n in self.var(host, "cell_networks") or ()]
 
+    @_once
     def addresses(self, host: str) -> list[str]:
         """Return the own addresses of a host's cell."""
         return [str(netaddr.IPNetwork(n).ip) for n in self.var(host, "cell_networks") or ()]
@@ -101,16 +122,19 @@ class Mesh:
             self._results_of[register] = [result for asker in self.hosts for result in (self._hostvars[asker].get(register) or {}).get("results", ())]
         return self._results_of[register]
 
+    @_once
     def read(self, host: str) -> dict[str, Any]:
         """Return what the preflight has read on a host."""
         return self.results("__cell_read", host) or self.results("__cell_others", host)
 
+    @_once
     def said(self, host: str) -> dict[str, Any]:
         """Return what a cell has said of itself in this run: its identity phase, or else what was read."""
         return self.results("__cell_identity", host) or self.read(host)
 
     # Who takes part
 
+    @_once
     def others(self, host: str) -> list[str]:
         """Return the hosts of linked cells that are visible and no host of this batch of the play: they are asked by delegation."""
         wanted = {self.host_of[name] for name in self.link_items(host) if name in self.host_of}
@@ -131,6 +155,7 @@ class Mesh:
         """Return the hosts that a host of the play works on: in a day-2 job the other cells too, exits first."""
         return [*self.others(host), host] if self.job else [host]
 
+    @functools.cached_property
     def _worked_on(self) -> set[str]:
         return {side for own in self.play_hosts for side in self.sides(own)}
 
@@ -182,6 +207,7 @@ class Mesh:
             return step in (*heard["due"], "agent")  # the receiver's view has what was heard
         return due or not self._foreseen(host)
 
+    @_once
     def _foreseen(self, host: str) -> bool:
         """Tell whether the other cells of a host's links have said in this run what its record had of them when the preflight rehearsed the run."""
         records = self.read(host).get("links", {})
@@ -318,6 +344,7 @@ class Mesh:
                 )
         return found
 
+    @_once
     def _chosen_links(self, host: str) -> list[dict[str, Any]]:
         items = self.link_items(host)
         if not self.job:
@@ -379,7 +406,7 @@ class Mesh:
 
         None where both ends have the same key, where one of them is not worked on in this run, and where somebody states it.
         """
-        if item.get("preshared_key") or item.get("state") == "absent" or not {host, other} <= self._worked_on() or not (self.read(host) and self.read(other)):
+        if item.get("preshared_key") or item.get("state") == "absent" or not {host, other} <= self._worked_on or not (self.read(host) and self.read(other)):
             return None
         low, high = sorted((host, other), key=self.name)
         has_low, has_high = (self.read(one).get("links", {}).get(self.name(two), {}).get("preshared_key_id") for one, two in ((low, high), (high, low)))
@@ -401,10 +428,11 @@ class Mesh:
             return [{"peer": self.job["peer"], "via_cell": self.job["via_cell"]}]
         return []
 
+    @_once
     def _payloads(self, host: str) -> dict[str, dict[str, Any]]:
         """Return what a host's cell tells the others in this run, by their names: as it has built it, or as the preflight read it where that is the same."""
         built: dict[str, dict[str, Any]] = self.results("__cell_built", host).get("payloads", {})
-        if not built and host in self._worked_on() and not self._has_to(host, "tell"):
+        if not built and host in self._worked_on and not self._has_to(host, "tell"):
             built = self.read(host).get("payloads", {})
         return built
 

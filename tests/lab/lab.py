@@ -48,7 +48,7 @@ KINDS = {
     "unlink": ("trixie", "legacy"),
 }
 # how often a test does again what one time would not prove; make matrix sets it to 20
-ROUNDS = int(os.environ.get("PIC_LAB_ROUNDS", "5"))
+ROUNDS = int(os.environ.get("PIC_LAB_ROUNDS", "3"))
 SCENARIO = os.environ.get("MOLECULE_SCENARIO_NAME", "")
 # The others damage a cell by hand and look at what it does then: there only a run of Ansible may put anything back.
 SELF_REPAIR = ("", "docs", "restore", "peer_sync")
