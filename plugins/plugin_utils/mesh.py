@@ -119,13 +119,16 @@ class Mesh:
 
     def _registered(self, register: str) -> list[dict[str, Any]]:
         if register not in self._results_of:
-            self._results_of[register] = [result for asker in self.hosts for result in (self._hostvars[asker].get(register) or {}).get("results", ())]
+            # Those of this play come first: a host can have older ones of another play. A day-2 change has one batch.
+            askers = dict.fromkeys((*self.play_hosts, *(() if self.job else self.hosts)))
+            self._results_of[register] = [result for asker in askers for result in (self._hostvars[asker].get(register) or {}).get("results", ())]
         return self._results_of[register]
 
     @_once
     def read(self, host: str) -> dict[str, Any]:
         """Return what the preflight has read on a host."""
-        return self.results("__cell_read", host) or self.results("__cell_others", host)
+        own, others = ("__cell_read", "__cell_others") if host in self.play_hosts else ("__cell_others", "__cell_read")
+        return self.results(own, host) or self.results(others, host)
 
     @_once
     def said(self, host: str) -> dict[str, Any]:
@@ -216,8 +219,10 @@ class Mesh:
             if other is None or link["state"] == "absent":
                 continue
             record = records.get(link["name"], {})
-            said = (("public_key", "public_key"), ("endpoint", "endpoint"), ("offered", "remote_exit_offered"))
-            if self._giver(host, other, item) or any(link.get(key) not in (None, record.get(field)) for key, field in said):
+            # What is stated of an offer was rehearsed, but counts no longer once the cell has turned out to be away.
+            said = [(link.get(key), record.get(key)) for key in ("public_key", "endpoint")]
+            said += [(offer, record.get("remote_exit_offered")) for offer in (link.get("offered"), self._stated_offer(other, host))]
+            if self._giver(host, other, item) or any(one not in (None, known) for one, known in said):
                 return False
         return True
 
@@ -387,12 +392,16 @@ class Mesh:
         if endpoint and port:
             link.setdefault("endpoint", host_port(endpoint, port))
         # What this run states; a day-2 change leaves all other offers as the other cell's record has them.
-        stated = next((i.get("offer_exit") for i in self._chosen_links(other) if i.get("name") == self.name(host)), None)
+        stated = self._stated_offer(other, host)
         link["expected"] = stated is True
         # A cell that is not part of the run goes on offering what it does, whatever is stated: its record counts.
         takes_part = bool(self.job) or (other in self.play_hosts and other not in self.unreachable())
         link["offered"] = stated if takes_part and stated is not None else told.get("exit_offered")
         return link
+
+    def _stated_offer(self, host: str, to: str) -> bool | None:
+        """Return whether this run states that a host's cell offers another an exit, None where it states neither."""
+        return next((item.get("offer_exit") for item in self._chosen_links(host) if item.get("name") == self.name(to)), None)
 
     # Preshared keys between cells of the inventory: given out by one cell, installed on both in one run
 
@@ -457,7 +466,8 @@ class Mesh:
             return False
         if other is None or self.transport(host) == TUNNEL or not self.read(other):
             return True
-        return bool(self.read(other).get("links", {}).get(self.name(host), {}).get("remote_generation") == payload["generation"])
+        known = self.read(other).get("links", {}).get(self.name(host), {})
+        return (known.get("public_key"), known.get("remote_generation")) == (payload["from_public_key"], payload["generation"])
 
     def _answers(self, host: str) -> dict[str, Any]:
         """Return the answers of the cells that were to be told in this run, empty for one that was not reached."""

@@ -1004,6 +1004,35 @@ def test_a_link_without_a_preshared_key_gets_one_on_both_sides(linked: World) ->
     assert executed(linked.site()) == {"cella": [], "cellb": [], "cellc": []}
 
 
+def test_an_offer_that_is_stated_by_a_cell_that_is_away_counts_as_the_record_has_it(linked: World) -> None:
+    links = linked.record("cella")
+    next(link for link in links["links"] if link["name"] == "cellb")["remote_exit_offered"] = False
+    linked["cella"].write("/var/lib/pic/cell_links.json", json.dumps(links))
+    linked.dead = {"cellb"}
+    run = linked.site()
+    assert any("Peer 'phone' is routed via 'cellb', which does not offer an exit now" in warning for warning in run.warnings())
+    assert not linked.link("cella", "cellb")["exit_relay_active"]
+
+
+def test_what_an_earlier_play_of_the_same_call_has_read_is_not_taken_for_news(linked: World) -> None:
+    linked.before = linked.site()
+    for offered in ("no", "yes"):
+        linked.before = linked.job("offer_exit", cell="cellb", remote_cell="cella", offered=offered)
+        assert linked.link("cella", "cellb")["remote_exit_offered"] == linked.link("cella", "cellb")["exit_relay_active"] == (offered == "yes")
+        assert linked.link("cellb", "cella")["remote_exit_relay_active"] == (offered == "yes")
+    linked.before = None
+    assert linked.site().changed == []
+
+
+def test_what_is_refused_for_its_key_is_not_taken_for_told(linked: World) -> None:
+    linked.job("link", cell="cellc", remote_cell="cellb")
+    links = linked.record("cellb")
+    next(link for link in links["links"] if link["name"] == "cellc")["public_key"] = None
+    linked["cellb"].write("/var/lib/pic/cell_links.json", json.dumps(links))
+    assert any("A push of cell 'cellc' was answered 403" in warning for warning in linked.site().warnings())
+    assert linked.link("cellc", "cellb")["pending_push"]
+
+
 def test_what_is_pending_or_warned_of_is_said_in_each_run(linked: World) -> None:
     linked.inventory["cella"]["cell_links"].append({"name": "far"})
     del linked.inventory["cellc"]["cell_links"][0]["offer_exit"]

@@ -14,6 +14,7 @@ import json
 import os
 import re
 import time
+from collections import ChainMap
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -127,6 +128,7 @@ class Run:
     results: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
     calls: list[tuple[str, str, dict[str, Any]]] = field(default_factory=list)
     said: dict[str, list[str]] = field(default_factory=dict)  # the summary, by host
+    registered: dict[str, dict[str, Any]] = field(default_factory=dict)  # by host and name
 
     @property
     def changed(self) -> list[tuple[str, str]]:
@@ -160,6 +162,7 @@ class World:
         self.ill: set[str] = set()
         self.extra: dict[str, str] = {}  # extra vars that a job does not hold
         self.every_step = False  # whether also steps are taken that have nothing to do
+        self.before: Run | None = None  # a play before the next one, in the same call of ansible-playbook
         self.elsewhere: dict[str, FakeHost] = {}  # of other owners, by any name
         for host in self.hosts.values():
             host.dns.update({f"{name}.example.net": [f"192.0.2.{number}"] for number, name in enumerate(inventory, 11)})
@@ -226,10 +229,9 @@ class World:
 
     def site(self, *play: str, check: bool = False, job: Mapping[str, Any] | None = None) -> Run:
         """Carry out the role on some hosts (all where none is named)."""
-        hosts = [host for host in play or self.hosts if host not in self.dead]
-        hostvars = {host: dict(variables) for host, variables in self.inventory.items()}
-        run = Run()
-
+        hosts = list(play or self.hosts)
+        run = Run(registered=copy.deepcopy(self.before.registered) if self.before else {host: {} for host in self.hosts})
+        hostvars = {host: ChainMap(run.registered[host], variables) for host, variables in self.inventory.items()}
         groups = {"cells": list(self.inventory)}
 
         def mesh(own: str) -> Mesh:
@@ -251,7 +253,8 @@ class World:
                 run.results.update({(str(result["item"]), f"{number:02} {task.module}"): result for result in results})
                 heard[host] = {"results": results}
             for host, results in heard.items():
-                hostvars[host][task.register or ""] = results
+                run.registered[host][task.register or ""] = results
+            hosts = [host for host in hosts if host not in self.dead]
         run.said = {host: summary(mesh(host), host, check) for host in hosts if host not in self.dead}
         return run
 
