@@ -119,8 +119,8 @@ class Mesh:
 
     def _registered(self, register: str) -> list[dict[str, Any]]:
         if register not in self._results_of:
-            # Those of this play come first: a host can have older ones of another play. A day-2 change has one batch.
-            askers = dict.fromkeys((*self.play_hosts, *(() if self.job else self.hosts)))
+            # Of this batch, then of this play: a host outside of it may have older ones, of another play.
+            askers = dict.fromkeys((*self.play_hosts, *self._variables.get("ansible_play_hosts_all", ())))
             self._results_of[register] = [result for asker in askers for result in (self._hostvars[asker].get(register) or {}).get("results", ())]
         return self._results_of[register]
 

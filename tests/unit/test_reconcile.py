@@ -1020,6 +1020,9 @@ def test_what_an_earlier_play_of_the_same_call_has_read_is_not_taken_for_news(li
         linked.before = linked.job("offer_exit", cell="cellb", remote_cell="cella", offered=offered)
         assert linked.link("cella", "cellb")["remote_exit_offered"] == linked.link("cella", "cellb")["exit_relay_active"] == (offered == "yes")
         assert linked.link("cellb", "cella")["remote_exit_relay_active"] == (offered == "yes")
+    linked["cella"].tables["-nft", 4]["filter"].rules["PIC-S-cellb"].clear()
+    linked.before = linked.site("cella")
+    assert executed(linked.before)["cella"] == ["pic_cell_rules"]
     linked.before = None
     assert linked.site().changed == []
 

@@ -229,14 +229,14 @@ class World:
 
     def site(self, *play: str, check: bool = False, job: Mapping[str, Any] | None = None) -> Run:
         """Carry out the role on some hosts (all where none is named)."""
-        hosts = list(play or self.hosts)
+        hosts = all_hosts = list(play or self.hosts)
         run = Run(registered=copy.deepcopy(self.before.registered) if self.before else {host: {} for host in self.hosts})
         hostvars = {host: ChainMap(run.registered[host], variables) for host, variables in self.inventory.items()}
         groups = {"cells": list(self.inventory)}
 
         def mesh(own: str) -> Mesh:
-            variables = {"hostvars": hostvars, "groups": groups, "inventory_hostname": own, "ansible_play_batch": hosts, **self.extra}
-            return Mesh({**variables, "__cell_every_step": self.every_step}, lambda value: value, job)
+            variables = {"hostvars": hostvars, "groups": groups, "inventory_hostname": own, "ansible_play_batch": hosts, "ansible_play_hosts_all": all_hosts}
+            return Mesh({**variables, **self.extra, "__cell_every_step": self.every_step}, lambda value: value, job)
 
         statement.check_inventory(mesh(hosts[0]))
         for number, task in enumerate(role_tasks()):
