@@ -24,7 +24,6 @@ else:
     HAS_NETADDR = True
 
 GROUP = "cells"
-OK = 200
 SITE = "site"
 LINK = "link"
 AUTO, TUNNEL = "auto", "tunnel"
@@ -193,11 +192,9 @@ class Mesh:
             return bool(self._keyless(host))
         if step == "hear":
             return bool(self._unheard(host))
-        if step == "note":
+        if step in ("note", "push"):
+            # A push too where the others have answered: since then the cell's own timer may have told them what was before.
             return bool(self._untold(host))
-        if step == "push":
-            answers = self._answers(host)
-            return any(not _acknowledged(answers.get(name), message) for name, message in self._untold(host).items())
         if self._variables.get("__cell_every_step"):
             return True
         # The preflight was given all that a cell does for itself, but not what others say in the run.
@@ -496,10 +493,6 @@ class _Once(dict[str, Any]):
 
     def __contains__(self, host: object) -> bool:
         return host in self._source
-
-
-def _acknowledged(answer: Mapping[str, Any] | None, payload: Mapping[str, Any]) -> bool:
-    return answer is not None and (answer.get("status"), answer.get("generation")) == (OK, payload["generation"])
 
 
 def _as_list(value: Any) -> list[Any]:

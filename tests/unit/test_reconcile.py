@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 import json
 import re
 from collections import Counter
@@ -20,8 +21,9 @@ from ansible_collections.pic.cells.plugins.module_utils import wireguard
 from ansible_collections.pic.cells.plugins.module_utils.command import Result
 from ansible_collections.pic.cells.plugins.module_utils.errors import CommandFailed
 from ansible_collections.pic.cells.plugins.module_utils.restore import restore
+from ansible_collections.pic.cells.plugins.plugin_utils.mesh import Mesh
 from ansible_collections.pic.cells.tests.unit.fake_host import MAIN, FakeHost, Killed, clamped, made_key
-from ansible_collections.pic.cells.tests.unit.world import WG0, Refusal, Run, World, call, device_key, foreign, furnish, three_cells
+from ansible_collections.pic.cells.tests.unit.world import WG0, Refusal, Run, Task, World, call, device_key, foreign, furnish, program, three_cells
 
 PSK = made_key("a preshared key")
 
@@ -965,14 +967,14 @@ def test_only_the_steps_that_have_something_to_do_are_taken(linked: World) -> No
     linked.inventory["cella"]["cell_links"][0]["share"] = ["voice"]
     for check in (True, False):
         assert executed(linked.site(check=check)) == {
-            "cella": ["pic_peer_sync", "pic_peer_sync", "pic_cell_rules"],
+            "cella": ["pic_peer_sync", "pic_peer_sync", "pic_cell_rules", "pic_peer_sync"],
             "cellb": ["pic_peer_sync", "pic_cell_agent"],
             "cellc": [],
         }
     withdrawn = linked.job("offer_exit", cell="cellb", remote_cell="cella", offered="no")
     assert executed(withdrawn) == {
-        "cella": ["pic_peer_sync"] * 3 + ["pic_policy_route", "pic_cell_agent"],
-        "cellb": ["pic_peer_sync"] * 3 + ["pic_cell_rules", "pic_cell_agent"],
+        "cella": ["pic_peer_sync"] * 3 + ["pic_policy_route", "pic_cell_agent", "pic_peer_sync"],
+        "cellb": ["pic_peer_sync"] * 3 + ["pic_cell_rules", "pic_cell_agent", "pic_peer_sync"],
         "cellc": [],
     }
 
@@ -1025,6 +1027,25 @@ def test_what_an_earlier_play_of_the_same_call_has_read_is_not_taken_for_news(li
     assert executed(linked.before)["cella"] == ["pic_cell_rules"]
     linked.before = None
     assert linked.site().changed == []
+
+
+class Impatient(World):
+    """Cells whose timer is due as soon as there is something to tell, before that is so."""
+
+    def _task(self, run: Run, mesh: Mesh, task: Task, item: str, check: bool) -> dict[str, Any]:
+        result = super()._task(run, mesh, task, item, check)
+        if task.step == "hear":
+            for name, host in self.hosts.items():
+                program(host, "replay", send=functools.partial(self.carry, name))
+        return result
+
+
+def test_what_the_cells_own_timer_tells_in_the_middle_of_a_run_is_told_anew_at_its_end(tmp_path: Path) -> None:
+    world = Impatient(tmp_path, three_cells())
+    world.site()
+    for offered in ("no", "yes"):
+        world.job("offer_exit", cell="cellb", remote_cell="cella", offered=offered)
+        assert world.link("cella", "cellb")["remote_exit_offered"] == (offered == "yes")
 
 
 def test_what_is_refused_for_its_key_is_not_taken_for_told(linked: World) -> None:
