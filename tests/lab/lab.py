@@ -304,7 +304,8 @@ def files_of(host: Host, backend: str) -> dict[str, str]:
         # PAM in a container asks for rights that it does not have
         files["etc/ssh/sshd_config.d/pic-lab.conf"] = "UsePAM no\nAuthorizedKeysFile /etc/ssh/pic-lab.pub\n"
         if SCENARIO not in SELF_REPAIR:
-            files["etc/systemd/system/pic-cell-restore.service.d/pic-lab.conf"] = "[Service]\nExecStart=\nExecStart=true\n"
+            for job in ("restore", "replay"):  # what another cell is told makes it repair itself too
+                files[f"etc/systemd/system/pic-cell-{job}.service.d/pic-lab.conf"] = "[Service]\nExecStart=\nExecStart=true\n"
         files["etc/ssh/pic-lab.pub"] = (STATE / "keys" / "ssh.pub").read_text()
     if host.listens:
         files["etc/systemd/system/pic-lab-echo.service"] = (
