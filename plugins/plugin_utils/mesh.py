@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from ansible_collections.pic.cells.plugins.module_utils.networks import host_port
 from ansible_collections.pic.cells.plugins.module_utils.records import DIRECT
@@ -28,21 +28,20 @@ SITE = "site"
 LINK = "link"
 AUTO, TUNNEL = "auto", "tunnel"
 
-_Found = TypeVar("_Found")
+_Method = TypeVar("_Method", bound=Callable[..., Any])
 
 
-def _once(method: Callable[[Mesh, str], _Found]) -> Callable[[Mesh, str], _Found]:
-    """Work out for each host once what each pair of hosts would ask for."""
+def _kept(method: _Method) -> _Method:
+    """Keep what a method of Mesh has found: each pair of hosts asks for it, and templating costs milliseconds a value."""
 
     @functools.wraps(method)
-    def found(mesh: Mesh, host: str) -> _Found:
-        key = (method.__name__, host)
+    def found(mesh: Mesh, *words: str) -> Any:
+        key = (method.__name__, *words)
         if key not in mesh.found:
-            mesh.found[key] = method(mesh, host)
-        result: _Found = mesh.found[key]
-        return result
+            mesh.found[key] = method(mesh, *words)
+        return mesh.found[key]
 
-    return found
+    return cast(_Method, found)
 
 
 class Mesh:
@@ -54,9 +53,7 @@ class Mesh:
         self._variables = variables
         self._hostvars = _Once(variables["hostvars"])
         self.own = variables.get("inventory_hostname")
-        self._results_of: dict[str, list[dict[str, Any]]] = {}
-        self._known: dict[tuple[str, str], Any] = {}  # templating costs milliseconds a value, and each is asked for many times
-        self.found: dict[tuple[str, str], Any] = {}
+        self.found: dict[tuple[str, ...], Any] = {}
         self.job = job or {}
         self.play_hosts: list[str] = list(variables.get("ansible_play_batch", ()))
         self.hosts: list[str] = [host for host in variables.get("groups", {}).get(GROUP, ()) if host in self._hostvars]
@@ -64,19 +61,19 @@ class Mesh:
 
     # What the inventory states
 
+    @_kept
     def var(self, host: str, key: str) -> Any:
         """Return a variable of a host, None where it is absent or an empty text; a role's own variables count for its host."""
         # A role's own variables are in no hostvars.
-        if (host, key) not in self._known:
-            value = self._template(self._variables[key]) if host == self.own and key in self._variables else self._hostvars[host].get(key)
-            self._known[host, key] = None if isinstance(value, str) and value == "" else value
-        return self._known[host, key]
+        value = self._template(self._variables[key]) if host == self.own and key in self._variables else self._hostvars[host].get(key)
+        return None if isinstance(value, str) and value == "" else value
 
+    @_kept
     def name(self, host: str) -> str:
         """Return the name of the cell on a host: cell_name, or the host's name up to its first dot."""
         return str(self.var(host, "cell_name") or host.split(".", 1)[0])
 
-    @_once
+    @_kept
     def link_items(self, host: str) -> dict[str, dict[str, Any]]:
         """Return what is stated of a host's links, by the other cell's name; a link stated on the other side counts."""
         own = self.name(host)
@@ -89,12 +86,12 @@ class Mesh:
                     mirrored.setdefault("preshared_key", item.get("preshared_key"))
         return items
 
-    @_once
+    @_kept
     def networks(self, host: str) -> list[str]:
         """Return the networks of a host's cell, without host bits."""
         return [str(netaddr.IPNetwork(n).cidr) for n in self.var(host, "cell_networks") or ()]
 
-    @_once
+    @_kept
     def addresses(self, host: str) -> list[str]:
         """Return the own addresses of a host's cell."""
         return [str(netaddr.IPNetwork(n).ip) for n in self.var(host, "cell_networks") or ()]
@@ -116,27 +113,26 @@ class Mesh:
         """Return the hosts that this run has found unreachable."""
         return {result["item"] for register in ("__cell_read", "__cell_others") for result in self._registered(register) if result.get("unreachable")}
 
+    @_kept
     def _registered(self, register: str) -> list[dict[str, Any]]:
-        if register not in self._results_of:
-            # Of this batch, then of this play: a host outside of it may have older ones, of another play.
-            askers = dict.fromkeys((*self.play_hosts, *self._variables.get("ansible_play_hosts_all", ())))
-            self._results_of[register] = [result for asker in askers for result in (self._hostvars[asker].get(register) or {}).get("results", ())]
-        return self._results_of[register]
+        # Of this batch, then of this play: a host outside of it may have older ones, of another play.
+        askers = dict.fromkeys((*self.play_hosts, *self._variables.get("ansible_play_hosts_all", ())))
+        return [result for asker in askers for result in (self._hostvars[asker].get(register) or {}).get("results", ())]
 
-    @_once
+    @_kept
     def read(self, host: str) -> dict[str, Any]:
         """Return what the preflight has read on a host."""
         own, others = ("__cell_read", "__cell_others") if host in self.play_hosts else ("__cell_others", "__cell_read")
         return self.results(own, host) or self.results(others, host)
 
-    @_once
+    @_kept
     def said(self, host: str) -> dict[str, Any]:
         """Return what a cell has said of itself in this run: its identity phase, or else what was read."""
         return self.results("__cell_identity", host) or self.read(host)
 
     # Who takes part
 
-    @_once
+    @_kept
     def others(self, host: str) -> list[str]:
         """Return the hosts of linked cells that are visible and no host of this batch of the play: they are asked by delegation."""
         wanted = {self.host_of[name] for name in self.link_items(host) if name in self.host_of}
@@ -149,6 +145,7 @@ class Mesh:
             return []
         return sorted(wanted - set(self.play_hosts) - self.unreachable() - {host})
 
+    @_kept
     def transport(self, host: str) -> str:
         """Return how a host's cell tells others: by Ansible (delegate), through the tunnel, or (auto) by what reaches them."""
         return str(self.var(host, "cell_sync_transport") or AUTO)
@@ -207,7 +204,7 @@ class Mesh:
             return step in (*heard["due"], "agent")  # the receiver's view has what was heard
         return due or not self._foreseen(host)
 
-    @_once
+    @_kept
     def _foreseen(self, host: str) -> bool:
         """Tell whether the other cells of a host's links have said in this run what its record had of them when the preflight rehearsed the run."""
         records = self.read(host).get("links", {})
@@ -228,8 +225,8 @@ class Mesh:
     def side(self, host: str) -> dict[str, Any]:
         """Return the arguments of all modules for the cell on a host."""
         links = [self._link(host, item) for item in self._chosen_links(host)]
-        devices = [] if self.job else self.var(host, "cell_peers") or []
-        device = ("name", "public_key", "preshared_key", "addresses", "route_via", "state")
+        peers = [] if self.job else self.var(host, "cell_peers") or []
+        devices = [_only(peer, "name", "public_key", "preshared_key", "addresses", "route_via", "state") for peer in peers]
         routes, received, answers = self._routes(host), self._received(host), self._answers(host)
         return {
             "state_dir": self.var(host, "cell_state_dir") or "/var/lib/pic",
@@ -244,7 +241,7 @@ class Mesh:
                 },
                 "services": [{**service, "address": _as_list(service.get("address"))} for service in self.var(host, "cell_services") or ()],
             },
-            "devices": [_only(peer, *device) for peer in devices],
+            "devices": devices,
             "reserve": [_only(link, "name", "interface", "listen_port", "state") for link in links],
             "links": [
                 _only(
@@ -268,7 +265,7 @@ class Mesh:
             "answers": answers,
             # What all of them are given: the preflight looks for what they would refuse, and check mode takes for done what comes before a module.
             "run": {
-                "peers": [_only(peer, *device) for peer in devices],
+                "peers": devices,
                 "links": [
                     _only(
                         link,
@@ -346,7 +343,7 @@ class Mesh:
                 )
         return found
 
-    @_once
+    @_kept
     def _chosen_links(self, host: str) -> list[dict[str, Any]]:
         items = self.link_items(host)
         if not self.job:
@@ -434,7 +431,7 @@ class Mesh:
             return [{"peer": self.job["peer"], "via_cell": self.job["via_cell"]}]
         return []
 
-    @_once
+    @_kept
     def _payloads(self, host: str) -> dict[str, dict[str, Any]]:
         """Return what a host's cell tells the others in this run, by their names: as it has built it, or as the preflight read it where that is the same."""
         built: dict[str, dict[str, Any]] = self.results("__cell_built", host).get("payloads", {})

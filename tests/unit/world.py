@@ -25,6 +25,7 @@ from urllib.parse import urlsplit
 import yaml
 from ansible.module_utils import basic
 
+from ansible_collections.pic.cells.plugins.lookup.side import STEPS
 from ansible_collections.pic.cells.plugins.module_utils import cli, exchange
 from ansible_collections.pic.cells.plugins.module_utils import module as shared
 from ansible_collections.pic.cells.plugins.module_utils.receiver import Refused, receive
@@ -100,7 +101,7 @@ class Task:
     def step(self) -> str:
         """Return the step of the role that the task is, by which its loop finds the hosts that have something to do in it; none for others."""
         word = re.fullmatch(r"lookup\('pic\.cells\.side', '(\w+)', job=__cell_job\)", self.loop.strip("{} "))
-        return word[1] if word and word[1] != "invited" else ""
+        return word[1] if word and word[1] in STEPS else ""
 
 
 @functools.cache
