@@ -958,6 +958,7 @@ def test_a_run_that_changes_nothing_only_reads(linked: World) -> None:
     assert executed(linked.site()) == {"cella": [], "cellb": [], "cellc": []}
     job = linked.job("route_peer", cell="cella", peer="tablet", via_cell="cellc")
     assert [at for at, _module, _args in job.calls] == ["cella", "cellc"]
+    assert {module for _at, module, _args in linked.site("cella").calls} == {"pic_cell_info"}, "cells outside the limit are handed what they know"
 
 
 def test_only_the_steps_that_have_something_to_do_are_taken(linked: World) -> None:
@@ -984,6 +985,39 @@ def test_what_another_cell_says_in_the_run_reaches_the_cells_that_had_nothing_to
     run = linked.site()
     assert (executed(run)["cellb"], executed(run)["cella"][-3:]) == ([], ["wg_cell_peer", "pic_policy_route", "pic_cell_agent"])
     assert next(iter(linked["cella"].wg["pic-cellc"].peers.values())).endpoint.startswith("192.0.2.99:")
+
+
+def test_a_new_key_reaches_a_cell_that_hears_nothing_in_the_run(linked: World, tmp_path: Path) -> None:
+    linked.inventory["cella"]["cell_links"][0]["preshared_key"] = PSK
+    linked.inventory["cellb"]["cell_sync_transport"] = "tunnel"
+    linked.site()
+    linked.hosts["cellb"] = FakeHost(tmp_path / "new", "cellb reinstalled")
+    linked["cellb"].dns = linked["cella"].dns
+    linked.site()
+    assert list(linked["cella"].wg["pic-cellb"].peers) == [linked.public_key("cellb")]
+
+
+def test_an_offer_that_nobody_states_is_taken_from_the_cell_that_makes_it(linked: World) -> None:
+    del linked.inventory["cellc"]["cell_links"][0]["offer_exit"]
+    older = linked.fork()["cella"]
+    linked.job("offer_exit", cell="cellc", remote_cell="cella", offered="no")
+    linked.hosts["cella"], there = older, linked.link("cellc", "cella")
+    links = linked.record("cella")
+    link = next(link for link in links["links"] if link["name"] == "cellc")
+    link["remote_generation"], link["generation"] = there["generation"], there["remote_generation"]
+    older.write("/var/lib/pic/cell_links.json", json.dumps(links))
+    assert link["exit_relay_active"]
+    linked.site()
+    assert not linked.link("cella", "cellc")["exit_relay_active"]
+
+
+def test_what_an_earlier_batch_has_read_of_its_own_cell_is_older_than_what_the_next_one_reads() -> None:
+    hostvars = {
+        "cella": {"__cell_read": {"results": [{"item": "cella", "name": "of before"}]}},
+        "cellb": {"__cell_read": {"results": [{"item": "cellb"}]}, "__cell_others": {"results": [{"item": "cella", "name": "of now"}]}},
+    }
+    variables = {"hostvars": hostvars, "groups": {"cells": list(hostvars)}, "ansible_play_batch": ["cellb"], "ansible_play_hosts_all": list(hostvars)}
+    assert Mesh(variables, lambda value: value).read("cella")["name"] == "of now"
 
 
 def test_a_devices_new_preshared_key_is_seen_by_the_preflight(linked: World) -> None:
@@ -1061,9 +1095,12 @@ def test_what_is_pending_or_warned_of_is_said_in_each_run(linked: World) -> None
     linked.inventory["cella"]["cell_links"].append({"name": "far"})
     del linked.inventory["cellc"]["cell_links"][0]["offer_exit"]
     linked.job("offer_exit", cell="cellc", remote_cell="cella", offered="no")
+    linked["cella"].active.remove("pic-cell-serve.service")
+    linked["cella"].failing.add("pic-cell-serve.service")
     linked.site()
     again = linked.site()
     assert again.changed == []
+    assert any("pic-cell-serve.service does not come up" in warning for warning in again.warnings())
     assert any("does not offer an exit now" in warning for warning in again.warnings())
     assert any("the link with far waits for its public key" in line for line in again.said["cella"])
     assert any("since cellc offers no exit" in line for line in again.said["cella"])
