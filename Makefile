@@ -9,7 +9,7 @@ HOST ?= cella
 PYTHON := python3
 # A scenario makes the cells anew; the rest of the lab stays from one to the next. Without the reset molecule would take cells of before for made.
 CHOSEN = $(if $(SCENARIO),--scenario-name $(SCENARIO),--all)
-SCENARIOS = molecule reset $(CHOSEN) && molecule test $(CHOSEN) --destroy=never && python tests/lab/lab.py down
+SCENARIOS = molecule reset $(CHOSEN) && molecule test $(CHOSEN) --destroy=never && make --no-print-directory demo-down
 BUILD := $(CURDIR)/.build
 VENV := $(BUILD)/$(subst python3,venv,$(notdir $(PYTHON)))
 COLLECTION := $(BUILD)/collections/ansible_collections/pic/cells

@@ -130,13 +130,18 @@ def apply(host: Host, plan: Plan) -> None:
 
 def imagine(seen: Observed, plan: Plan) -> None:
     """Change what was observed as applying a plan would change the host, whose files are a draft's."""
-    for step in plan.steps:
-        if isinstance(step, Write):
-            seen.host.write(step.path, step.text, step.mode)
-        elif isinstance(step, Remove):
-            seen.host.remove(step.path)
+    write_files(seen.host, plan)
     for effect in plan.effects:
         effect(seen)
+
+
+def write_files(draft: Host, plan: Plan) -> None:
+    """Change the files of a draft as applying a plan would change those of the host."""
+    for step in plan.steps:
+        if isinstance(step, Write):
+            draft.write(step.path, step.text, step.mode)
+        elif isinstance(step, Remove):
+            draft.remove(step.path)
 
 
 def _run(host: Host, step: Run) -> None:

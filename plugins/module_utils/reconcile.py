@@ -18,13 +18,13 @@ from functools import cached_property
 from typing import Any
 
 from . import conntrack, exits, firewall, iptables, overlay, peer_sync, records, view, wireguard
-from .command import PACKAGES, Host
+from .command import PACKAGES, Draft, Host
 from .errors import BadInput, StoreError
 from .iptables import Ruleset, Table
 from .names import check_name
 from .networks import EVERYWHERE, FAMILIES, host_networks, host_port
 from .observed import Observed
-from .plan import Plan, Run, Write, imagine
+from .plan import Plan, Run, Write, imagine, write_files
 from .records import DIRECT, Leaving, Link, Peer, State, sorted_networks
 from .routing import MAIN, batch, setting, unforwarded
 from .store import Store
@@ -84,6 +84,7 @@ class Cell:
         rehearsed = {}
         for step, plan in itertools.takewhile(lambda item: item[0] != until, plans.items()):
             rehearsed[step] = plan()
+            self.add_view(rehearsed[step][0])
             imagine(self.observed, rehearsed[step][0])
             self._load()
         return rehearsed
@@ -365,11 +366,29 @@ class Cell:
         keys = self.preshared_keys()
         return {name: keys.get(name) or (wireguard.PRESHARED_LATER if self.predict else self.host.run(["wg", "genpsk"]).out.strip()) for name in names}
 
-    def plan_view(self) -> Plan:
-        """Plan what the unprivileged receiver is let see."""
-        plan, path = Plan(), f"{self.store.path}/{view.FOLDER}/{view.FILE}"
-        plan.write(path, self.host.read(path), view.render_view(self.stored, self.identity.public, self.preshared_keys()), 0o644)
+    def plan_view(self, first: Plan | None = None) -> Plan:
+        """Plan what the unprivileged receiver is let see. first: what is carried out before."""
+        plan, after = Plan(), self._after(first) if first else self
+        plan.write(self._view_path, self.host.read(self._view_path), view.render_view(after.stored, self.identity.public, after.preshared_keys()), 0o644)
         return plan
+
+    def add_view(self, plan: Plan) -> None:
+        """Let the receiver, where there is one, know with a module's plan what it has to judge by from then on."""
+        if self.host.exists(self._view_path):
+            renewed = self.plan_view(plan)
+            if plan:  # what follows from a difference is none of its own
+                renewed.before, renewed.after = [], []
+            plan.extend(renewed)
+
+    def _after(self, plan: Plan) -> Cell:
+        """Return the cell with the files that a plan leaves behind."""
+        draft = Draft(self.host)
+        write_files(draft, plan)
+        return Cell(draft, Store(draft, self.store.path), True, self.now)
+
+    @property
+    def _view_path(self) -> str:
+        return f"{self.store.path}/{view.FOLDER}/{view.FILE}"
 
     def info(self, cell: Args | None, run: Args | None) -> dict[str, Any]:
         """Read back the cell; say what differs from the records, or with a run given what would be refused in it."""

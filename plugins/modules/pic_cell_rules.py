@@ -173,6 +173,7 @@ def main() -> None:
     )
     with opened(module, "rules") as cell:
         plan, facts = cell.plan_rules(module.params["cell"], items(module, "cells"))
+        cell.add_view(plan)
         if plan and not module.check_mode:
             apply(cell.host, plan)
         report(module, plan, **facts)

@@ -186,6 +186,7 @@ def main() -> None:
             plan, facts = cell.plan_answers(given["cell"], given["answers"])
         else:
             plan, facts = cell.plan_messages(given["cell"], given["cells"], given["routes"])
+        cell.add_view(plan)
         if plan and not module.check_mode:
             apply(cell.host, plan)
     if given["received"] is not None and given["run"]:

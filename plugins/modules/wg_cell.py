@@ -145,6 +145,7 @@ def main() -> None:
     )
     with opened(module, "identity") as cell:
         plan, facts = cell.plan_cell(module.params["cell"], module.params["peers"], module.params["links"])
+        cell.add_view(plan)
         if plan and not module.check_mode:
             apply(cell.host, plan)
         report(module, plan, **facts)

@@ -211,6 +211,7 @@ def main() -> None:
     )
     with opened(module, "links") as cell:
         plan, facts = cell.plan_links(module.params["cell"], items(module, "peers"))
+        cell.add_view(plan)
         if plan and not module.check_mode:
             apply(cell.host, plan)
         report(module, plan, **facts)

@@ -196,12 +196,10 @@ class Mesh:
             return True
         # The preflight was given all that a cell does for itself, but not what others say in the run.
         due, heard = step in self.read(host).get("due", (step,)), self.results("__cell_taken", host)
-        if step == "identity":
+        if step in ("identity", "agent"):
             return due
-        if step == "tell":
-            return due or not self._foreseen(host)
-        if heard:
-            return step in (*heard["due"], "agent")  # the receiver's view has what was heard
+        if heard and step != "tell":
+            return step in heard["due"]
         return due or not self._foreseen(host)
 
     @_kept

@@ -10,12 +10,18 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from ansible_collections.pic.cells.plugins.module_utils import agent, units
 from ansible_collections.pic.cells.plugins.module_utils.command import Host
+from ansible_collections.pic.cells.tests.unit.fake_host import made_key
 from ansible_collections.pic.cells.tests.unit.world import World, call, three_cells
 
 ENGINE = Path(agent.__file__).parent
+VIEW = "/var/lib/pic/view/links.json"
+PUSH = {"from_cell": "cellb", "generation": 7_000_000_000_000, "permissions": {"outbound": {}}, "exit_offered": True, "use_as_exit_relay": False}
 
 
 def test_the_program_is_the_same_bytes_whoever_makes_it() -> None:
@@ -94,7 +100,7 @@ def test_what_is_missing_is_installed_again_and_no_more(linked: World) -> None:
     cases = {
         agent.PROGRAM: [f"write {agent.PROGRAM}", f"systemctl restart {units.SERVE}"],
         f"{units.SYSTEM}/{units.SERVE}": [f"write {units.SYSTEM}/{units.SERVE}", "systemctl daemon-reload", f"systemctl restart {units.SERVE}"],
-        "/var/lib/pic/view/links.json": ["write /var/lib/pic/view/links.json"],
+        VIEW: [f"write {VIEW}"],
         f"{units.SYSTEM}/{units.GUARD}": [f"write {units.SYSTEM}/{units.GUARD}", "systemctl daemon-reload"],
         f"{units.SYSTEM}/docker.service.wants/{units.RESTORE}": [f"systemctl enable {' '.join(units.ENABLED)}"],
     }
@@ -108,6 +114,32 @@ def test_what_is_missing_is_installed_again_and_no_more(linked: World) -> None:
         assert not call("pic_cell_agent", host, {})["changed"]
     host.active.remove(units.TIMER)
     assert call("pic_cell_agent", host, {})["diff"] == {"before": f"{units.TIMER}: not running\n", "after": f"{units.TIMER}: running\n"}
+
+
+@pytest.mark.parametrize(
+    ("module", "args"),
+    [
+        ("pic_cell_rules", {"name": "cellb", "offer_exit": False}),
+        ("pic_peer_sync", {"received": [PUSH]}),
+        ("wg_cell_peer", {"name": "cellb", "preshared_key": made_key("a preshared key")}),
+        ("wg_cell_peer", {"name": "cellb", "state": "absent"}),
+        ("wg_cell", {"cell": {"sync_port": 8089}}),
+    ],
+)
+def test_the_receiver_knows_at_once_what_a_module_has_changed(linked: World, module: str, args: dict[str, Any]) -> None:
+    host = linked["cella"]
+    if "received" in args:
+        args = {"received": [{**PUSH, "from_public_key": linked.public_key("cellb")}]}
+    seen = host.read(VIEW)
+    assert call(module, host, args)["changed"]
+    assert host.read(VIEW) != seen
+    assert not call("pic_cell_agent", host, {})["changed"] or args.get("state") == "absent", "only the unit of a link's interface is left to it"
+
+
+def test_no_view_is_made_for_a_receiver_that_is_not_there(world: World) -> None:
+    host = world["cella"]
+    assert call("wg_cell", host, {"cell": {"name": "cella", "networks": ["10.0.0.1/24"]}})["changed"]
+    assert not host.exists(VIEW)
 
 
 def test_a_receiver_that_cannot_come_up_is_named_and_not_started_by_each_run(world: World) -> None:

@@ -19,8 +19,7 @@ WORDS = (
 TYPED = re.compile(rf"\s*(\$ |[a-z0-9-]*# |sudo )?({'|'.join(WORDS.split())}) +[-\w./].*")
 # Commands that a sentence names and no page has executed; each with what does.
 ELSEWHERE = {
-    "make demo-down": "every molecule scenario ends with it (lab.py down)",
-    "make demo-shell": "opens a terminal for somebody",
+    "make demo-down": "make molecule ends with it",
     "make docs": "a part of make test",
     "make test": "runs this test",
 }

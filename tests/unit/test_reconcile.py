@@ -969,13 +969,13 @@ def test_only_the_steps_that_have_something_to_do_are_taken(linked: World) -> No
     for check in (True, False):
         assert executed(linked.site(check=check)) == {
             "cella": ["pic_peer_sync", "pic_peer_sync", "pic_cell_rules", "pic_peer_sync"],
-            "cellb": ["pic_peer_sync", "pic_cell_agent"],
+            "cellb": ["pic_peer_sync"],
             "cellc": [],
         }
     withdrawn = linked.job("offer_exit", cell="cellb", remote_cell="cella", offered="no")
     assert executed(withdrawn) == {
-        "cella": ["pic_peer_sync"] * 3 + ["pic_policy_route", "pic_cell_agent", "pic_peer_sync"],
-        "cellb": ["pic_peer_sync"] * 3 + ["pic_cell_rules", "pic_cell_agent", "pic_peer_sync"],
+        "cella": ["pic_peer_sync"] * 3 + ["pic_policy_route", "pic_peer_sync"],
+        "cellb": ["pic_peer_sync"] * 3 + ["pic_cell_rules", "pic_peer_sync"],
         "cellc": [],
     }
 
@@ -983,7 +983,7 @@ def test_only_the_steps_that_have_something_to_do_are_taken(linked: World) -> No
 def test_what_another_cell_says_in_the_run_reaches_the_cells_that_had_nothing_to_do(linked: World) -> None:
     linked.inventory["cellc"]["cell_endpoint"] = "192.0.2.99"
     run = linked.site()
-    assert (executed(run)["cellb"], executed(run)["cella"][-3:]) == ([], ["wg_cell_peer", "pic_policy_route", "pic_cell_agent"])
+    assert (executed(run)["cellb"], executed(run)["cella"][-2:]) == ([], ["wg_cell_peer", "pic_policy_route"])
     assert next(iter(linked["cella"].wg["pic-cellc"].peers.values())).endpoint.startswith("192.0.2.99:")
 
 

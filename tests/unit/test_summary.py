@@ -56,7 +56,6 @@ def test_a_days_change_is_told_of_both_cells(linked: World) -> None:
         "changed on cella: link cellb: shares files, offers an exit",
         "changed on cella: details (--diff shows them): rules 1",
         "changed on cellb: cell cella: shares files with this cell, offers an exit, uses this cell as exit",
-        "changed on cellb: details (--diff shows them): pic-cell 2",
         DONE,
     ]
 
