@@ -48,10 +48,8 @@ from typing import Any
 
 from ansible.plugins.lookup import LookupBase
 
-from ansible_collections.pic.cells.plugins.plugin_utils.mesh import Mesh
+from ansible_collections.pic.cells.plugins.plugin_utils.mesh import STEPS, Mesh
 from ansible_collections.pic.cells.plugins.plugin_utils.summary import summary
-
-STEPS = ("identity", "keys", "tell", "hear", "hand", "note", "rules", "links", "routes", "agent", "push")
 
 
 class LookupModule(LookupBase):
@@ -70,6 +68,7 @@ class LookupModule(LookupBase):
         words: dict[str, Callable[[], list[Any]]] = {
             "sides": lambda: mesh.sides(own),
             "others": lambda: mesh.others(own),
+            "due": mesh.due,
             "advertised": lambda: found("advertised"),
             "unforwarded": lambda: found("unforwarded"),
             "invited": lambda: [[own, name] for name in mesh.invited()],

@@ -91,7 +91,11 @@ class Cell:
 
     def due(self, cell: Args | None, run: Args) -> list[str]:
         """Return the steps of a run that would change something, or warn."""
-        return _due(self.rehearse(cell, run))
+        return self._due(self.rehearse(cell, run))
+
+    def _due(self, rehearsed: Mapping[str, tuple[Plan, Mapping[str, Any]]]) -> list[str]:
+        # What is odd about the host itself is said by whoever reads it.
+        return [step for step, (plan, _facts) in rehearsed.items() if plan or set(plan.warnings) - set(self.observed.warnings)]
 
     @cached_property
     def identity(self) -> Identity:
@@ -425,7 +429,7 @@ class Cell:
             except (BadInput, StoreError) as error:
                 facts["refusals"].append(str(error))
             else:
-                facts["due"] = _due(rehearsed)
+                facts["due"] = self._due(rehearsed)
                 facts["payloads"] = rehearsed["tell"][1]["payloads"]
         return facts
 
@@ -846,10 +850,6 @@ class Cell:
             overlay.lay_permissions(asked, item)
         overlay.lay_offers(asked, items)
         return asked
-
-
-def _due(rehearsed: Mapping[str, tuple[Plan, Mapping[str, Any]]]) -> list[str]:
-    return [step for step, (plan, _facts) in rehearsed.items() if plan or plan.warnings]
 
 
 def _peer_key(link: Link) -> str:

@@ -125,6 +125,8 @@ def main() -> None:
         if module.params["run"] and not facts["refusals"]:
             agent = plan_agent(cell, sys.executable, build(sources()))
             facts["due"] += ["agent"] if agent or agent.warnings else []
+        for warning in cell.observed.warnings:
+            module.warn(warning)
         module.exit_json(changed=False, **facts)
 
 

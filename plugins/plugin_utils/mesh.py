@@ -27,6 +27,9 @@ GROUP = "cells"
 SITE = "site"
 LINK = "link"
 AUTO, TUNNEL = "auto", "tunnel"
+# The steps of the role that are taken by those who have something to do in them, in its order; and what its other tasks do, as the preflight reads it.
+STEPS = ("identity", "keys", "tell", "hear", "hand", "note", "rules", "links", "routes", "agent", "push")
+BASE = ("missing", "advertised", "unforwarded")
 
 _Method = TypeVar("_Method", bound=Callable[..., Any])
 
@@ -176,6 +179,12 @@ class Mesh:
         return [name for name in (self.job.get("remote_cell"), self.job.get("via_cell")) if name and name != DIRECT]
 
     # Who takes which step: none that the preflight, or what the run has shown since, says would change nothing
+
+    def due(self) -> list[str]:
+        """Return what anybody in this batch has to do by what the preflight has found. Where that is nothing, nothing else comes up later."""
+        base = [key for key in BASE if any(self.read(host).get(key) for host in self._worked_on)]
+        invited = ["invited"] if self.invited() else []
+        return [*base, *invited, *(step for step in STEPS if any(self.taking(host, step) for host in self.play_hosts))]
 
     def taking(self, host: str, step: str) -> list[str]:
         """Return the hosts, of those that a host of the play works on, that have something to do in a step."""

@@ -940,6 +940,7 @@ def test_an_uplink_known_by_router_advertisements_is_named(linked: World) -> Non
 
 def test_forwarding_that_is_off_or_would_be_after_a_reboot_is_named(linked: World) -> None:
     host, both = linked["cella"], ["net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"]
+    host.remove("/etc/sysctl.d/90-pic-cells.conf")
     for name in both:
         host.write(f"/proc/sys/{name.replace('.', '/')}", "1\n")
     assert call("pic_cell_info", host, {})["unforwarded"] == both
@@ -959,6 +960,21 @@ def test_a_run_that_changes_nothing_only_reads(linked: World) -> None:
     job = linked.job("route_peer", cell="cella", peer="tablet", via_cell="cellc")
     assert [at for at, _module, _args in job.calls] == ["cella", "cellc"]
     assert {module for _at, module, _args in linked.site("cella").calls} == {"pic_cell_info"}, "cells outside the limit are handed what they know"
+
+
+def test_what_two_variants_of_iptables_mean_is_said_without_taking_a_step_for_it(linked: World) -> None:
+    linked["cella"].by_hand("iptables-legacy-restore --noflush -w 10", "*filter\n-A INPUT -p tcp --dport 22 -j ACCEPT\nCOMMIT\n")
+    run = linked.site()
+    assert ["beside those of" in warning for warning in run.warnings()] == [True]
+    assert (run.due, executed(run)["cella"]) == ([], [])
+
+
+def test_the_preflight_tells_what_anybody_has_to_do(linked: World) -> None:
+    assert linked.site().due == []
+    linked["cella"].tables["-nft", 4]["filter"].rules["PIC-S-cellb"].clear()
+    assert linked.site().due == ["rules"]
+    linked["cellb"].write("/proc/sys/net/ipv4/ip_forward", "0\n")
+    assert linked.site().due == ["unforwarded"]
 
 
 def test_only_the_steps_that_have_something_to_do_are_taken(linked: World) -> None:

@@ -15,7 +15,7 @@ import os
 import re
 import time
 from collections import ChainMap
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,20 +25,26 @@ from urllib.parse import urlsplit
 import yaml
 from ansible.module_utils import basic
 
-from ansible_collections.pic.cells.plugins.lookup.side import STEPS
 from ansible_collections.pic.cells.plugins.module_utils import cli, exchange
 from ansible_collections.pic.cells.plugins.module_utils import module as shared
 from ansible_collections.pic.cells.plugins.module_utils.receiver import Refused, receive
 from ansible_collections.pic.cells.plugins.module_utils.transport import Push
 from ansible_collections.pic.cells.plugins.module_utils.view import FILE, FOLDER, Delivery, parse_view, render_delivery
 from ansible_collections.pic.cells.plugins.plugin_utils import statement
-from ansible_collections.pic.cells.plugins.plugin_utils.mesh import Mesh
+from ansible_collections.pic.cells.plugins.plugin_utils.mesh import STEPS, Mesh
 from ansible_collections.pic.cells.plugins.plugin_utils.summary import summary
 from ansible_collections.pic.cells.tests.unit.fake_host import FakeHost, made_key, public_key
 
 ROLE = Path(__file__).parents[2] / "roles" / "cell"
 
 REHEARSED = ("identity", "tell", "hear", "note", "rules", "links", "routes", "agent")  # steps that change only what check mode foresees
+
+# what the role does with ansible.posix.sysctl
+FORWARDING = {
+    "/proc/sys/net/ipv4/ip_forward": "1\n",
+    "/proc/sys/net/ipv6/conf/all/forwarding": "1\n",
+    "/etc/sysctl.d/90-pic-cells.conf": "net.ipv4.ip_forward=1\nnet.ipv6.conf.all.forwarding=1\n",
+}
 
 
 def nobody(pushes: Mapping[str, Push]) -> dict[str, Any]:
@@ -96,6 +102,7 @@ class Task:
     args: dict[str, str]
     loop: str
     register: str | None
+    included: bool  # only where the preflight has found something to do
 
     @property
     def step(self) -> str:
@@ -108,14 +115,23 @@ class Task:
 def role_tasks() -> tuple[Task, ...]:
     """Read the tasks that call our modules, in the role's order."""
     found = []
-    for step in yaml.safe_load((ROLE / "tasks" / "main.yml").read_text()):
-        for task in yaml.safe_load((ROLE / "tasks" / step["ansible.builtin.import_tasks"]).read_text()):
-            module = next((key for key in task if key.startswith("pic.cells.")), None)
-            if module is None and "assert" not in "".join(task):
-                continue
-            args = {key: value.strip("{} ").partition("__cell_side.")[2] for key, value in task[module].items()} if module else {}
-            found.append(Task(module.rpartition(".")[2] if module else "refuse", args, task.get("loop", ""), task.get("register")))
+    for task, included in _tasks("main.yml"):
+        module = next((key for key in task if key.startswith("pic.cells.")), None)
+        if module is None and "assert" not in "".join(task):
+            continue
+        args = {key: value.strip("{} ").partition("__cell_side.")[2] for key, value in task[module].items()} if module else {}
+        found.append(Task(module.rpartition(".")[2] if module else "refuse", args, task.get("loop", ""), task.get("register"), included))
     return tuple(found)
+
+
+def _tasks(file: str, included: bool = False) -> Iterator[tuple[dict[str, Any], bool]]:
+    """Yield the tasks of a file of the role and of those that it imports and includes, and whether they are included."""
+    for task in yaml.safe_load((ROLE / "tasks" / file).read_text()):
+        other = task.get("ansible.builtin.import_tasks") or task.get("ansible.builtin.include_tasks")
+        if other:
+            yield from _tasks(other, included or "ansible.builtin.include_tasks" in task)
+        else:
+            yield task, included
 
 
 class Refusal(Exception):
@@ -130,6 +146,7 @@ class Run:
     calls: list[tuple[str, str, dict[str, Any]]] = field(default_factory=list)
     said: dict[str, list[str]] = field(default_factory=dict)  # the summary, by host
     registered: dict[str, dict[str, Any]] = field(default_factory=dict)  # by host and name
+    due: list[str] | None = None  # what the preflight has found to do
 
     @property
     def changed(self) -> list[tuple[str, str]]:
@@ -167,6 +184,8 @@ class World:
         self.elsewhere: dict[str, FakeHost] = {}  # of other owners, by any name
         for host in self.hosts.values():
             host.dns.update({f"{name}.example.net": [f"192.0.2.{number}"] for number, name in enumerate(inventory, 11)})
+            for path, text in FORWARDING.items():
+                host.files[path] = (0o644, text)
 
     def fork(self) -> World:
         """Return a copy that goes its own way."""
@@ -246,10 +265,13 @@ class World:
                     raise Refusal(" ".join(mesh(hosts[0]).refusals()))
                 continue
             heard: dict[str, Any] = {}
+            if task.included and run.due is None:
+                run.due = [step for host in hosts[:1] for step in mesh(host).due()]
             for host in hosts:
                 items = self._loop(mesh(host), host, task)
+                assert run.due or not task.included or not items, f"the preflight has found nothing to do, and {task.module} is for {items}"
                 if task.step in REHEARSED and not check:
-                    self._check_idle(mesh(host), task, set(mesh(host).sides(host)) - set(items))
+                    self._check_idle(run, mesh(host), task, set(mesh(host).sides(host)) - set(items))
                 results = [self._task(run, mesh(host), task, item, check) for item in items]
                 run.results.update({(str(result["item"]), f"{number:02} {task.module}"): result for result in results})
                 heard[host] = {"results": results}
@@ -279,15 +301,16 @@ class World:
         }
         return mesh.taking(host, task.step) if task.step else known[task.loop.strip("{} ")]()
 
-    def _check_idle(self, mesh: Mesh, task: Task, idle: Iterable[str]) -> None:
-        """Check of hosts that do not take a step of the role that it would change nothing there, and say nothing."""
+    def _check_idle(self, run: Run, mesh: Mesh, task: Task, idle: Iterable[str]) -> None:
+        """Check of hosts that do not take a step of the role that it would change nothing there, and say nothing new."""
         for host in idle:
             if host not in self.dead:
                 side = mesh.side(host)
                 args = {key: side[value] for key, value in task.args.items() if key != "run"}  # what comes before is done
                 result = call(task.module, self[host], args, check=True)
                 said = {key: result.get(key) for key in ("changed", "diff", "warnings", "pending", "msg")}
-                assert not any((result["changed"], result["warnings"], result.get("pending"))), f"{task.module} has something to do on {host}: {said}"
+                warnings = set(result["warnings"]) - set(run.warnings())
+                assert not any((result["changed"], warnings, result.get("pending"))), f"{task.module} has something to do on {host}: {said}"
 
     def _task(self, run: Run, mesh: Mesh, task: Task, item: str, check: bool) -> dict[str, Any]:
         if task.module == "pic_link_invitation":  # the one loop that is not over hosts
