@@ -68,7 +68,7 @@ class LookupModule(LookupBase):
         words: dict[str, Callable[[], list[Any]]] = {
             "sides": lambda: mesh.sides(own),
             "others": lambda: mesh.others(own),
-            "due": mesh.due,
+            "due": lambda: mesh.due(own),
             "advertised": lambda: found("advertised"),
             "unforwarded": lambda: found("unforwarded"),
             "invited": lambda: [[own, name] for name in mesh.invited()],

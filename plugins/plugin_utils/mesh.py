@@ -180,11 +180,11 @@ class Mesh:
 
     # Who takes which step: none that the preflight, or what the run has shown since, says would change nothing
 
-    def due(self) -> list[str]:
-        """Return what anybody in this batch has to do by what the preflight has found. Where that is nothing, nothing else comes up later."""
-        base = [key for key in BASE if any(self.read(host).get(key) for host in self._worked_on)]
+    def due(self, host: str) -> list[str]:
+        """Return what a host of the play has to do by what the preflight has found. Where no host has anything, nothing comes up later either."""
+        base = [key for key in BASE if any(self.read(side).get(key) for side in self.sides(host))]
         invited = ["invited"] if self.invited() else []
-        return [*base, *invited, *(step for step in STEPS if any(self.taking(host, step) for host in self.play_hosts))]
+        return [*base, *invited, *(step for step in STEPS if self.taking(host, step))]
 
     def taking(self, host: str, step: str) -> list[str]:
         """Return the hosts, of those that a host of the play works on, that have something to do in a step."""

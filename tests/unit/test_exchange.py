@@ -415,6 +415,7 @@ def test_two_owners_link_their_cells_with_one_invitation_each_way(tmp_path: Path
     ours, theirs = owner(tmp_path / "a", "cella"), owner(tmp_path / "b", "cellb")
     ours.inventory["cella"]["cell_peers"][0]["route_via"] = theirs.inventory["cellb"]["cell_peers"][0]["route_via"] = "direct"
     ours.elsewhere, theirs.elsewhere = theirs.hosts, ours.hosts
+    ours["cella"].dns["cellb.example.net"] = ["192.0.2.12"]
     ours.site()
     theirs.site()
     first = invited(ours.job("link", cell="cella", remote_cell="cellb", invitation="new", services="files"), "cella")
@@ -438,6 +439,8 @@ def test_two_owners_link_their_cells_with_one_invitation_each_way(tmp_path: Path
     ours.reset(), theirs.reset()
     ours.site(), theirs.site()
     assert (ours.link("cella", "cellb")["pending_push"], theirs.link("cellb", "cella")["pending_push"]) == (False, False)
+    again = ours.job("link", cell="cella", remote_cell="cellb", invitation=json.dumps(second["invitation"]))
+    assert (again.due, invited(again, "cella")["invitation"]["name"]) == (["invited"], "cella"), "it is shown though nothing else is to be done"
     theirs.job("offer_exit", cell="cellb", remote_cell="cella", offered="false")
     assert not ours.link("cella", "cellb")["exit_relay_active"]
 

@@ -975,6 +975,7 @@ def test_the_preflight_tells_what_anybody_has_to_do(linked: World) -> None:
     assert linked.site().due == ["rules"]
     linked["cellb"].write("/proc/sys/net/ipv4/ip_forward", "0\n")
     assert linked.site().due == ["unforwarded"]
+    assert linked.job("share", cell="cella", remote_cell="cellb", services="files,voice").due == ["unforwarded"]
 
 
 def test_only_the_steps_that_have_something_to_do_are_taken(linked: World) -> None:

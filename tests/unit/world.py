@@ -39,6 +39,8 @@ ROLE = Path(__file__).parents[2] / "roles" / "cell"
 
 REHEARSED = ("identity", "tell", "hear", "note", "rules", "links", "routes", "agent")  # steps that change only what check mode foresees
 
+# where the steps are included, as site() works it out
+ANY_DUE = "ansible_play_batch | map('extract', hostvars, '__cell_due') | flatten | length > 0"
 # what the role does with ansible.posix.sysctl
 FORWARDING = {
     "/proc/sys/net/ipv4/ip_forward": "1\n",
@@ -128,6 +130,7 @@ def _tasks(file: str, included: bool = False) -> Iterator[tuple[dict[str, Any], 
     """Yield the tasks of a file of the role and of those that it imports and includes, and whether they are included."""
     for task in yaml.safe_load((ROLE / "tasks" / file).read_text()):
         other = task.get("ansible.builtin.import_tasks") or task.get("ansible.builtin.include_tasks")
+        assert task.get("when") == (ANY_DUE if "ansible.builtin.include_tasks" in task else None) or not other, task
         if other:
             yield from _tasks(other, included or "ansible.builtin.include_tasks" in task)
         else:
@@ -266,7 +269,7 @@ class World:
                 continue
             heard: dict[str, Any] = {}
             if task.included and run.due is None:
-                run.due = [step for host in hosts[:1] for step in mesh(host).due()]
+                run.due = [step for host in hosts for step in mesh(host).due(host)]
             for host in hosts:
                 items = self._loop(mesh(host), host, task)
                 assert run.due or not task.included or not items, f"the preflight has found nothing to do, and {task.module} is for {items}"
