@@ -163,7 +163,7 @@ class Draft(Host):
 
     def run(self, argv: Sequence[str], stdin: str | None = None, ok: Sequence[int] = (0,), timeout: float = 60) -> Result:
         """Run a command on the machine."""
-        return self._host.run(argv, stdin, ok, timeout)
+        return self._host.run(argv, stdin=stdin, ok=ok, timeout=timeout)
 
     def has(self, tool: str) -> bool:
         """Tell whether the machine has a command."""

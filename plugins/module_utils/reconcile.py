@@ -81,12 +81,14 @@ class Cell:
             "links": lambda: self.plan_links(cell, links),
             "routes": lambda: self.plan_routes(cell, [{**link, "expected": True} for link in links], run["routes"]),
         }
-        rehearsed = {}
-        for step, plan in itertools.takewhile(lambda item: item[0] != until, plans.items()):
-            rehearsed[step] = plan()
-            self.add_view(rehearsed[step][0])
-            imagine(self.observed, rehearsed[step][0])
+        rehearsed: dict[str, tuple[Plan, dict[str, Any]]] = {}
+        for step, make in itertools.takewhile(lambda item: item[0] != until, plans.items()):
+            plan, facts = make()
+            if plan or not rehearsed:  # the first finds a view that is of before
+                self.add_view(plan)
+            imagine(self.observed, plan)
             self._load()
+            rehearsed[step] = (plan, facts)
         return rehearsed
 
     def due(self, cell: Args | None, run: Args) -> list[str]:
@@ -372,8 +374,8 @@ class Cell:
 
     def plan_view(self, first: Plan | None = None) -> Plan:
         """Plan what the unprivileged receiver is let see. first: what is carried out before."""
-        plan, after = Plan(), self._after(first) if first else self
-        plan.write(self._view_path, self.host.read(self._view_path), view.render_view(after.stored, self.identity.public, after.preshared_keys()), 0o644)
+        plan, after = Plan(), self if first is None else self._after(first)
+        plan.write(self._view_path, self.host.read(self._view_path), view.render_view(after.stored, after.identity.public, after.preshared_keys()), 0o644)
         return plan
 
     def add_view(self, plan: Plan) -> None:

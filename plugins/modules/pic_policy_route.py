@@ -117,6 +117,7 @@ def main() -> None:
     )
     with opened(module, "routes") as cell:
         plan, facts = cell.plan_routes(module.params["cell"], module.params["cells"], items(module, "routes", "peer"))
+        cell.add_view(plan)
         if plan and not module.check_mode:
             apply(cell.host, plan)
         report(module, plan, **facts)

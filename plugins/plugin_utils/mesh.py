@@ -10,7 +10,7 @@ visible is None, which the modules take for "as the record has it"; nothing is e
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar, cast
 
 from ansible_collections.pic.cells.plugins.module_utils.networks import host_port
@@ -112,21 +112,29 @@ class Mesh:
             if host == (item[0] if isinstance(item, list) else item) and not any(result.get(k) for k in ("unreachable", "failed", "skipped")):
                 yield dict(result)
 
+    @_kept
     def unreachable(self) -> set[str]:
-        """Return the hosts that this run has found unreachable."""
-        return {result["item"] for register in ("__cell_read", "__cell_others") for result in self._registered(register) if result.get("unreachable")}
+        """Return the hosts that this run has found unreachable, in an earlier batch too."""
+        askers = dict.fromkeys((*self._batch, *self._variables.get("ansible_play_hosts_all", ())))
+        results = [result for register in ("__cell_read", "__cell_others") for result in self._said_to(askers, register)]
+        return {result["item"] for result in results if result.get("unreachable") and not self.read(result["item"])}
 
     @_kept
     def _registered(self, register: str) -> list[dict[str, Any]]:
-        # Of this batch, then of this play: a host outside of it may have older ones, of another play.
-        askers = dict.fromkeys((*self.play_hosts, *self._variables.get("ansible_play_hosts_all", ())))
+        return self._said_to(self._batch, register)
+
+    def _said_to(self, askers: Iterable[str], register: str) -> list[dict[str, Any]]:
         return [result for asker in askers for result in (self._hostvars[asker].get(register) or {}).get("results", ())]
+
+    @property
+    def _batch(self) -> list[str]:
+        # As it began: who has died since has said something too. Hosts outside of it may have older registers, of another play.
+        return list(self._variables.get("__cell_batch") or self.play_hosts)
 
     @_kept
     def read(self, host: str) -> dict[str, Any]:
         """Return what the preflight has read on a host."""
-        own, others = ("__cell_read", "__cell_others") if host in self.play_hosts else ("__cell_others", "__cell_read")
-        return self.results(own, host) or self.results(others, host)
+        return self.results("__cell_read", host) or self.results("__cell_others", host)
 
     @_kept
     def said(self, host: str) -> dict[str, Any]:

@@ -23,6 +23,8 @@ CONTROLLER_ONLY = {
     "ansible.builtin.validate_argument_spec",
     "ansible.builtin.group_by",
     "ansible.builtin.debug",
+    "ansible.builtin.include_tasks",
+    "ansible.builtin.set_fact",
     "pic.cells.pic_cells_check",
 }
 

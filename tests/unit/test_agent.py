@@ -136,6 +136,28 @@ def test_the_receiver_knows_at_once_what_a_module_has_changed(linked: World, mod
     assert not call("pic_cell_agent", host, {})["changed"] or args.get("state") == "absent", "only the unit of a link's interface is left to it"
 
 
+def test_the_receiver_knows_the_preshared_key_that_a_way_brings_along(linked: World) -> None:
+    """An invitation's key waits in a file of its own until a tunnel is planned anew, as that of an exit is."""
+    host, conf = linked["cella"], "/etc/wireguard/pic-cellb.conf"
+    host.write(conf, "".join(line for line in (host.read(conf) or "").splitlines(True) if "PresharedKey" not in line))
+    call("pic_policy_route", host, {"peer": "phone", "via_cell": "direct"})
+    call("pic_cell_agent", host, {})
+    assert call("pic_link_invitation", host, {"name": "cellb"})["key_file"]
+    seen = host.read(VIEW)
+    call("pic_policy_route", host, {"peer": "phone", "via_cell": "cellb"})
+    assert "PresharedKey" in (host.read(conf) or "")
+    assert host.read(VIEW) != seen
+
+
+def test_the_receiver_is_not_told_a_key_that_nobody_keeps(linked: World) -> None:
+    host = linked["cella"]
+    for path in ("/var/lib/pic/identity.key", *(path for path in list(host.files) if path.startswith("/etc/wireguard/"))):
+        del host.files[path]
+    host.wg.clear()
+    assert call("pic_cell_rules", host, {"name": "cellb", "offer_exit": False})["changed"]
+    assert not call("pic_cell_rules", host, {"name": "cellb", "offer_exit": False})["changed"]
+
+
 def test_no_view_is_made_for_a_receiver_that_is_not_there(world: World) -> None:
     host = world["cella"]
     assert call("wg_cell", host, {"cell": {"name": "cella", "networks": ["10.0.0.1/24"]}})["changed"]

@@ -23,7 +23,21 @@ from ansible_collections.pic.cells.plugins.module_utils.errors import CommandFai
 from ansible_collections.pic.cells.plugins.module_utils.restore import restore
 from ansible_collections.pic.cells.plugins.plugin_utils.mesh import Mesh
 from ansible_collections.pic.cells.tests.unit.fake_host import MAIN, FakeHost, Killed, clamped, made_key
-from ansible_collections.pic.cells.tests.unit.world import WG0, Refusal, Run, Task, World, call, device_key, foreign, furnish, program, three_cells
+from ansible_collections.pic.cells.tests.unit.world import (
+    ROLE,
+    WG0,
+    Refusal,
+    Run,
+    Task,
+    World,
+    call,
+    device_key,
+    foreign,
+    furnish,
+    program,
+    registers,
+    three_cells,
+)
 
 PSK = made_key("a preshared key")
 
@@ -1078,6 +1092,22 @@ def test_what_an_earlier_play_of_the_same_call_has_read_is_not_taken_for_news(li
     assert executed(linked.before)["cella"] == ["pic_cell_rules"]
     linked.before = None
     assert linked.site().changed == []
+
+
+def test_what_an_earlier_play_of_the_same_call_has_done_is_neither_done_nor_news(linked: World) -> None:
+    """From the day-2 play cella has what cellb said in it: that it had nothing left to do."""
+    del linked.inventory["cella"]["cell_links"][0]["share"]
+    linked.before = linked.job("share", cell="cella", remote_cell="cellb", services="files")
+    assert [result["due"] for result in linked.before.registered["cella"]["__cell_taken"]["results"]] == [[]]
+    assert linked.site().said["cella"] == ["nothing changed on cella", "next: nothing is left to do"]
+    linked.inventory["cellb"]["cell_links"][0]["keepalive"] = 7
+    assert executed(linked.site()) == {"cella": [], "cellb": ["wg_cell_peer"], "cellc": []}
+
+
+def test_each_register_is_forgotten_by_the_next_play() -> None:
+    role, playbooks = ROLE / "tasks", ROLE.parents[1] / "playbooks"
+    used = {name for path in (*role.glob("*.yml"), *playbooks.glob("*.yml")) for name in re.findall(r"register: (__cell_\w+)", path.read_text())}
+    assert registers() | {"__cell_checked", "__cell_status"} == used
 
 
 class Impatient(World):

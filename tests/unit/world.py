@@ -40,7 +40,7 @@ ROLE = Path(__file__).parents[2] / "roles" / "cell"
 REHEARSED = ("identity", "tell", "hear", "note", "rules", "links", "routes", "agent")  # steps that change only what check mode foresees
 
 # where the steps are included, as site() works it out
-ANY_DUE = "ansible_play_batch | map('extract', hostvars, '__cell_due') | flatten | length > 0"
+ANY_DUE = "ansible_play_batch | map('extract', hostvars) | map(attribute='__cell_due', default=[]) | flatten | length > 0"
 # what the role does with ansible.posix.sysctl
 FORWARDING = {
     "/proc/sys/net/ipv4/ip_forward": "1\n",
@@ -135,6 +135,12 @@ def _tasks(file: str, included: bool = False) -> Iterator[tuple[dict[str, Any], 
             yield from _tasks(other, included or "ansible.builtin.include_tasks" in task)
         else:
             yield task, included
+
+
+def registers() -> set[str]:
+    """Return what a run of the role makes the hosts forget before anything else."""
+    (begin,) = yaml.safe_load((ROLE / "tasks" / "begin.yml").read_text())
+    return {key for key, value in begin["ansible.builtin.set_fact"].items() if value == {}}
 
 
 class Refusal(Exception):
@@ -262,6 +268,8 @@ class World:
             return Mesh({**variables, **self.extra, "__cell_every_step": self.every_step}, lambda value: value, job)
 
         statement.check_inventory(mesh(hosts[0]))
+        for host in hosts:
+            run.registered[host].update({**{key: {} for key in registers()}, "__cell_batch": list(hosts)})
         for number, task in enumerate(role_tasks()):
             if task.module == "refuse":
                 if mesh(hosts[0]).refusals():
@@ -279,7 +287,8 @@ class World:
                 run.results.update({(str(result["item"]), f"{number:02} {task.module}"): result for result in results})
                 heard[host] = {"results": results}
             for host, results in heard.items():
-                run.registered[host][task.register or ""] = results
+                if run.due or not task.included:
+                    run.registered[host][task.register or ""] = results
             hosts = [host for host in hosts if host not in self.dead]
         run.said = {host: summary(mesh(host), host, check) for host in hosts if host not in self.dead}
         return run
