@@ -101,14 +101,19 @@ class Cell:
 
     @cached_property
     def identity(self) -> Identity:
-        """Return the cell's key; make one where there is none, to be written by the plan."""
-        private = (self.host.read(self._identity_path) or "").strip() or self._adopted_key()
-        if private:
-            return Identity(private, wireguard.public_key_of(self.host, private), False)
+        """Return the cell's key pair; make one where there is none, to be written by the plan."""
+        if self._kept_identity:
+            return self._kept_identity
         if self.predict or not self.host.has("wg"):
             return Identity(None, wireguard.GENERATED, True)
         private = self.host.run(["wg", "genkey"]).out.strip()
         return Identity(private, wireguard.public_key_of(self.host, private), True)
+
+    @cached_property
+    def _kept_identity(self) -> Identity | None:
+        """Return the key pair that the cell has."""
+        private = (self.host.read(self._identity_path) or "").strip() or self._adopted_key()
+        return Identity(private, wireguard.public_key_of(self.host, private), False) if private else None
 
     def _know(self, cell: Args | None, links: Iterable[Args] = ()) -> None:
         """Lay what the caller says of parts that are not the module's own over both sides of the comparison."""
@@ -372,25 +377,28 @@ class Cell:
         keys = self.preshared_keys()
         return {name: keys.get(name) or (wireguard.PRESHARED_LATER if self.predict else self.host.run(["wg", "genpsk"]).out.strip()) for name in names}
 
-    def plan_view(self, first: Plan | None = None) -> Plan:
-        """Plan what the unprivileged receiver is let see. first: what is carried out before."""
-        plan, after = Plan(), self if first is None else self._after(first)
-        plan.write(self._view_path, self.host.read(self._view_path), view.render_view(after.stored, after.identity.public, after.preshared_keys()), 0o644)
-        return plan
+    def plan_view(self) -> Plan:
+        """Plan what the unprivileged receiver is let see."""
+        return self._plan_view(self.stored, self.preshared_keys())
 
     def add_view(self, plan: Plan) -> None:
         """Let the receiver, where there is one, know with a module's plan what it has to judge by from then on."""
-        if self.host.exists(self._view_path):
-            renewed = self.plan_view(plan)
-            if plan:  # what follows from a difference is none of its own
-                renewed.before, renewed.after = [], []
-            plan.extend(renewed)
-
-    def _after(self, plan: Plan) -> Cell:
-        """Return the cell with the files that a plan leaves behind."""
+        if not self.host.exists(self._view_path):
+            return
         draft = Draft(self.host)
         write_files(draft, plan)
-        return Cell(draft, Store(draft, self.store.path), True, self.now)
+        after = Cell(draft, Store(draft, self.store.path), self.predict, self.now)
+        renewed = self._plan_view(after.stored, after.preshared_keys(), draft.exists(self._identity_path))
+        if plan:  # what follows from a difference is none of its own
+            renewed.before, renewed.after = [], []
+        plan.extend(renewed)
+
+    def _plan_view(self, state: State, preshared_keys: Mapping[str, str | None], keeps_key: bool = False) -> Plan:
+        # A key that is made for nobody to keep is none.
+        identity = self.identity if keeps_key else self._kept_identity
+        plan, text = Plan(), view.render_view(state, identity.public if identity else wireguard.GENERATED, preshared_keys)
+        plan.write(self._view_path, self.host.read(self._view_path), text, 0o644)
+        return plan
 
     @property
     def _view_path(self) -> str:

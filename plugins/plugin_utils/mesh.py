@@ -422,13 +422,16 @@ class Mesh:
     def _giver(self, host: str, other: str, item: Mapping[str, Any]) -> str | None:
         """Return the host that gives out a link's preshared key: the cell with the lower name, or the only one that has a key.
 
-        None where both ends have the same key, where one of them is not worked on in this run, and where somebody states it.
+        None where both ends have the same key and keep it, where one of them is not worked on in this run, and where somebody states it.
         """
         if item.get("preshared_key") or item.get("state") == "absent" or not {host, other} <= self._worked_on or not (self.read(host) and self.read(other)):
             return None
         low, high = sorted((host, other), key=self.name)
-        has_low, has_high = (self.read(one).get("links", {}).get(self.name(two), {}).get("preshared_key_id") for one, two in ((low, high), (high, low)))
-        if has_low and has_low == has_high:
+        of_high, of_low = (self.read(one).get("links", {}).get(self.name(two), {}) for one, two in ((low, high), (high, low)))
+        has_low, has_high = of_high.get("preshared_key_id"), of_low.get("preshared_key_id")
+        # A cell forgets the preshared key of a cell that has another public key.
+        kept = all(record.get("public_key") == self.said(one).get("public_key") for one, record in ((low, of_low), (high, of_high)))
+        if has_low and has_low == has_high and kept:
             return None
         return high if has_high and not has_low else low
 

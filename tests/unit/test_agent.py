@@ -17,7 +17,7 @@ import pytest
 from ansible_collections.pic.cells.plugins.module_utils import agent, units
 from ansible_collections.pic.cells.plugins.module_utils.command import Host
 from ansible_collections.pic.cells.tests.unit.fake_host import made_key
-from ansible_collections.pic.cells.tests.unit.world import World, call, three_cells
+from ansible_collections.pic.cells.tests.unit.world import World, call, lose_key, three_cells
 
 ENGINE = Path(agent.__file__).parent
 VIEW = "/var/lib/pic/view/links.json"
@@ -156,6 +156,14 @@ def test_the_receiver_is_not_told_a_key_that_nobody_keeps(linked: World) -> None
     host.wg.clear()
     assert call("pic_cell_rules", host, {"name": "cellb", "offer_exit": False})["changed"]
     assert not call("pic_cell_rules", host, {"name": "cellb", "offer_exit": False})["changed"]
+
+
+def test_a_cells_new_key_is_known_to_its_receiver_and_predicted(linked: World) -> None:
+    host = linked["cella"]
+    lose_key(host)
+    predicted, done = linked.fork().site(check=True), linked.site()
+    assert (predicted.changed, predicted.diffs()) == (done.changed, done.diffs())
+    assert linked.public_key("cella") in (host.read(VIEW) or "")
 
 
 def test_no_view_is_made_for_a_receiver_that_is_not_there(world: World) -> None:

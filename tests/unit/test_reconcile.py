@@ -34,6 +34,7 @@ from ansible_collections.pic.cells.tests.unit.world import (
     device_key,
     foreign,
     furnish,
+    lose_key,
     program,
     registers,
     three_cells,
@@ -1057,6 +1058,20 @@ def test_a_devices_new_preshared_key_is_seen_by_the_preflight(linked: World) -> 
     assert made_key("another preshared key") in (linked["cella"].read("/etc/wireguard/wg0.conf") or "")
 
 
+def test_a_cell_with_another_key_keeps_the_preshared_keys_of_its_links(linked: World) -> None:
+    """Else the other ends would forget them, and no tunnel came up until the next run."""
+    old = linked.public_key("cella")
+    lose_key(linked["cella"])
+    linked.site()
+    assert linked.public_key("cella") != old
+    for other in ("cellb", "cellc"):
+        ((key, there),) = linked[other].wg["pic-cella"].peers.items()
+        (here,) = linked["cella"].wg[f"pic-{other}"].peers.values()
+        assert (key, there.psk) == (linked.public_key("cella"), here.psk)
+        assert here.psk
+    assert linked.site().changed == []
+
+
 def test_a_link_without_a_preshared_key_gets_one_on_both_sides(linked: World) -> None:
     ends = [("cella", "pic-cellb"), ("cellb", "pic-cella")]
     for cell, interface in ends:
@@ -1108,6 +1123,9 @@ def test_each_register_is_forgotten_by_the_next_play() -> None:
     role, playbooks = ROLE / "tasks", ROLE.parents[1] / "playbooks"
     used = {name for path in (*role.glob("*.yml"), *playbooks.glob("*.yml")) for name in re.findall(r"register: (__cell_\w+)", path.read_text())}
     assert registers() | {"__cell_checked", "__cell_status"} == used
+    summing_up = [path for path in playbooks.glob("*.yml") if "'summary'" in path.read_text()]
+    assert len(summing_up) == 2
+    assert all("tasks_from: begin" in path.read_text().partition("'summary'")[0] for path in summing_up)
 
 
 class Impatient(World):

@@ -343,6 +343,13 @@ class World:
         return {**result, "item": item}
 
 
+def lose_key(host: FakeHost) -> None:
+    """Remove a cell's key and the interface that holds it, as docs/operating.md does for another key."""
+    for path in ("/var/lib/pic/identity.key", "/etc/wireguard/wg0.conf"):
+        del host.files[path]
+    host.drop_link("wg0")
+
+
 def device_key(name: str) -> str:
     """Return a device's public key."""
     return made_key(f"device {name}")
