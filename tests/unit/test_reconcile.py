@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible import template
+from ansible.parsing.dataloader import DataLoader
 
 from ansible_collections.pic.cells.plugins.module_utils import wireguard
 from ansible_collections.pic.cells.plugins.module_utils.command import Result
@@ -24,6 +26,7 @@ from ansible_collections.pic.cells.plugins.module_utils.restore import restore
 from ansible_collections.pic.cells.plugins.plugin_utils.mesh import Mesh
 from ansible_collections.pic.cells.tests.unit.fake_host import MAIN, FakeHost, Killed, clamped, made_key
 from ansible_collections.pic.cells.tests.unit.world import (
+    ANY_DUE,
     ROLE,
     WG0,
     Refusal,
@@ -1052,6 +1055,28 @@ def test_what_an_earlier_batch_has_read_of_its_own_cell_is_older_than_what_the_n
     assert Mesh(variables, lambda value: value).read("cella")["name"] == "of now"
 
 
+def test_a_host_that_was_away_in_an_earlier_batch_is_away_until_it_answers() -> None:
+    hostvars = {
+        "cella": {"__cell_others": {"results": [{"item": "cellb", "unreachable": True}]}},
+        "cellb": {"__cell_read": {"results": [{"item": "cellb", "name": "cellb"}]}},
+        "cellc": {},
+    }
+    variables = {"hostvars": hostvars, "groups": {"cells": list(hostvars)}, "ansible_play_hosts_all": list(hostvars)}
+    away = {batch: Mesh({**variables, "ansible_play_batch": [batch]}, lambda value: value).unreachable() for batch in ("cellb", "cellc")}
+    assert away == {"cellb": set(), "cellc": {"cellb"}}
+
+
+@pytest.mark.parametrize(
+    ("due", "included"),
+    [({"cella": [], "cellb": ["rules"]}, True), ({"cella": [], "cellb": []}, False), ({"cella": ["rules"]}, True), ({"cella": []}, False)],
+)
+def test_the_steps_are_taken_where_any_host_has_something_to_do(due: dict[str, list[str]], included: bool) -> None:
+    """A host may have come to the steps without a preflight: where a condition of the user's leaves that out, or a rescue goes on."""
+    variables = {"ansible_play_batch": ["cella", "cellb"], "hostvars": {host: {"__cell_due": due[host]} if host in due else {} for host in ("cella", "cellb")}}
+    trusted = getattr(template, "trust_as_template", str)  # from ansible-core 2.19 on
+    assert str(template.Templar(DataLoader(), variables=variables).template(trusted(f"{{{{ {ANY_DUE} }}}}"))) == str(included)
+
+
 def test_a_devices_new_preshared_key_is_seen_by_the_preflight(linked: World) -> None:
     linked.inventory["cella"]["cell_peers"][0]["preshared_key"] = made_key("another preshared key")
     assert executed(linked.site())["cella"] == ["wg_cell"]
@@ -1145,6 +1170,22 @@ def test_what_the_cells_own_timer_tells_in_the_middle_of_a_run_is_told_anew_at_i
     for offered in ("no", "yes"):
         world.job("offer_exit", cell="cellb", remote_cell="cella", offered=offered)
         assert world.link("cella", "cellb")["remote_exit_offered"] == (offered == "yes")
+
+
+class Mortal(World):
+    """Cells of which one dies when it has said who it is."""
+
+    def _task(self, run: Run, mesh: Mesh, task: Task, item: str, check: bool) -> dict[str, Any]:
+        result = super()._task(run, mesh, task, item, check)
+        if (task.step, item) == ("tell", "cella"):
+            self.dead.add(item)
+        return result
+
+
+def test_what_a_cell_has_said_before_it_died_counts_in_the_rest_of_the_run(tmp_path: Path) -> None:
+    world = Mortal(tmp_path, three_cells())
+    world.site()
+    assert world.link("cellb", "cella")["public_key"] == world.public_key("cella")
 
 
 def test_what_is_refused_for_its_key_is_not_taken_for_told(linked: World) -> None:
