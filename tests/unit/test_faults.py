@@ -268,7 +268,7 @@ def test_a_full_disk_keeps_nobody_from_repairing_the_rules(cell: OnDisk, disk: P
 
 
 def test_each_row_of_the_matrix_names_tests_that_are_there() -> None:
-    rows = [line for line in (TESTS / "FAULTS.md").read_text().splitlines() if re.match(r"\| \d+ \|", line)]
+    rows = [line for line in (TESTS / "FAULTS.md").read_text().splitlines() if re.match(r"\| [A-Z]?\d* \|", line)]
     assert len(rows) > 50
     sources = [*TESTS.rglob("*.py"), *(TESTS.parent / "molecule").rglob("*.py")]
     there = {name for path in sources for name in re.findall(r"^def (test_\w+)", path.read_text(), re.M)}
