@@ -136,7 +136,8 @@ def _check(host: Host, store: Store, given: argparse.Namespace) -> int:
     if not info["name"]:
         raise CellError(" ".join(info["warnings"]) or f"This host is no cell: there is no record of it in {store.path}.")
     drift = info["drift"] + info["warnings"]
-    _report(given, {"drift": info["drift"], "warnings": info["warnings"]}, drift)
+    facts = {"drift": info["drift"], "warnings": info["warnings"], "advice": info["advice"]}
+    _report(given, facts, [*drift, *(f"warning: {line}" for line in info["advice"])])
     return DIFFERS if drift else OK
 
 
@@ -156,8 +157,8 @@ def _explain(host: Host, store: Store, given: argparse.Namespace) -> int:
         cell = drafted(host, store.path)
         to = None if given.to is None else str(parse_address(given.to, "--to"))
         ways = explain.explain(cell, given.peer, to)
-        facts = {"peer": given.peer, "route_via": cell.stored.peers[given.peer].route_via, "ways": [asdict(way) for way in ways]}
-        _report(given, facts, explain.words(cell, given.peer, ways))
+        facts = {"peer": given.peer, "route_via": cell.stored.peers[given.peer].route_via, "ways": [asdict(way) for way in ways], "advice": cell.advice()}
+        _report(given, facts, [*explain.words(cell, given.peer, ways), *(f"warning: {line}" for line in facts["advice"])])
     return OK
 
 

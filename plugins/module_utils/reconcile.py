@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from . import conntrack, exits, firewall, iptables, overlay, peer_sync, records, view, wireguard
+from . import advice, conntrack, exits, firewall, iptables, overlay, peer_sync, records, view, wireguard
 from .command import PACKAGES, Draft, Host
 from .errors import BadInput, StoreError
 from .iptables import Ruleset, Table
@@ -28,6 +28,7 @@ from .plan import Plan, Run, Write, imagine, write_files
 from .records import DIRECT, Leaving, Link, Peer, State, sorted_networks
 from .routing import MAIN, batch, setting, unforwarded
 from .store import Store
+from .surveyed import Surveyed
 from .transport import Push
 
 Args = Mapping[str, Any]
@@ -441,7 +442,12 @@ class Cell:
             else:
                 facts["due"] = self._due(rehearsed)
                 facts["payloads"] = rehearsed["tell"][1]["payloads"]
+        facts["advice"] = self.advice()
         return facts
+
+    def advice(self) -> list[str]:
+        """Say what on this host may keep the cell from working."""
+        return advice.advise(advice.Situation(self.stored, self.observed, Surveyed(self.host)))
 
     def repairs(self, guard: bool = False) -> dict[str, Callable[[], Plan]]:
         """Return the plans that bring the whole cell back from its records alone, in an order that leaks nothing; one is made when those before it are done.

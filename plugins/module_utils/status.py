@@ -34,7 +34,8 @@ def report(info: Mapping[str, Any], now: float | None = None) -> list[str]:
         via = peer["route_via"]
         way = "direct" if via is None else f"via {via}" if peer["exit_effective"] else f"refused, since {via} offers no exit now"
         lines.append(f"peer {name}: {tunnel(peer, now)}; internet {way}")
-    return [*lines, *(f"differs from the records: {line}" for line in info["drift"])]
+    lines += [f"differs from the records: {line}" for line in info["drift"]]
+    return [*lines, *(f"warning: {line}" for line in info.get("advice", ()))]
 
 
 def tunnel(peer: Mapping[str, Any], now: float) -> str:

@@ -81,6 +81,13 @@ refusals:
   returned: success
   type: list
   elements: str
+advice:
+  description:
+    - What on this host may keep the cell from working though all that is its own is as it should be, in sentences that name the thing and what to do.
+    - Each of them is also a warning. Empty where nothing is known, and where the host is no cell.
+  returned: success
+  type: list
+  elements: str
 due:
   description:
     - The steps of O(run) that would change something, or warn; C(identity) (M(pic.cells.wg_cell)), C(tell), C(hear) and C(note)
@@ -125,8 +132,8 @@ def main() -> None:
         if module.params["run"] and not facts["refusals"]:
             agent = plan_agent(cell, sys.executable, build(sources()))
             facts["due"] += ["agent"] if agent or agent.warnings else []
-        for warning in cell.observed.warnings:
-            module.warn(warning)
+        for sentence in facts["advice"]:
+            module.warn(sentence)
         module.exit_json(changed=False, **facts)
 
 

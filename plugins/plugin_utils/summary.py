@@ -53,6 +53,7 @@ def summary(mesh: Mesh, own: str, check: bool = False) -> list[str]:
         for waits, remedy in _waiting(mesh, host):
             lines.append(f"pending on {mesh.name(host)}: {waits}")
             remedies.append(remedy)
+        remedies += [f"on {mesh.name(host)}: {sentence}" for sentence in mesh.read(host).get("advice", ())]
     complete = [name for host in sides for name in mesh.invited() if name not in mesh.results("__cell_links", host).get("pending", ())]
     remedies += [f"give the invitation above to the owner of {name}, unless he has linked this cell already" for name in complete]
     remedies += mesh.job.get("contradicts", ())

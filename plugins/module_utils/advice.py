@@ -1,0 +1,74 @@
+# Copyright (c) the pic.cells contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What on a host may keep a cell from working, though all that is ours is as it should be: in sentences that name the thing and what to do.
+
+Nothing depends on it: what cannot be read is a sentence as well. What cannot work at all is refused elsewhere, before anything changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from .networks import FAMILIES
+from .observed import Observed
+from .records import State
+from .surveyed import Surveyed
+
+
+@dataclass(frozen=True)
+class Situation:
+    """What is judged. state: the records, or what they are going to be. seen: the kernel. survey: what else the host does."""
+
+    state: State
+    seen: Observed
+    survey: Surveyed
+
+
+Source = Callable[[Situation], Iterable[str]]
+
+
+def advise(situation: Situation, sources: Iterable[Source] | None = None) -> list[str]:
+    """Return all advice, each sentence once."""
+    lines: list[str] = []
+    for source in SOURCES if sources is None else sources:
+        try:
+            lines += source(situation)
+        except Exception as error:  # what others have on their hosts is of no form that we know
+            lines.append(f"{(source.__doc__ or source.__name__).splitlines()[0].rstrip('.')}: that cannot be told ({type(error).__name__}: {error}).")
+    return list(dict.fromkeys(map(printable, lines)))
+
+
+def printable(text: str) -> str:
+    """Return a text that says the same on a terminal as anywhere else: names in it can be anybody's."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
+def _variants(situation: Situation) -> Iterable[str]:
+    """Say where both variants of iptables hold rules."""
+    _read = situation.seen.iptables
+    return situation.seen.warnings
+
+
+def _uplinks(situation: Situation) -> Iterable[str]:
+    """Say which uplink is stated and not there, and which exit has no way to the internet."""
+    cell, name = situation.state.cell, situation.state.cell.uplink
+    if name and name not in situation.seen.links:
+        there = ", ".join(sorted(set(situation.seen.links) - {"lo", cell.interface})) or "none"
+        yield (
+            f"The uplink {name!r} of cell {cell.name!r} is no interface of this host, so nothing leaves by it. Correct cell_uplink, or leave it out. "
+            f"The interfaces: {there}."
+        )
+        return
+    offered = sorted(link.name for link in situation.state.links.values() if link.exit_offered)
+    without = [family for family in FAMILIES if cell.has_family(family) and not situation.seen.routing[family].uplink]
+    if offered and not name and set(without) >= {family for family in FAMILIES if cell.own_networks(family)}:
+        yield (
+            f"Cell {cell.name!r} offers {', '.join(offered)} an exit and has no default route, so that none of their packets gets out. "
+            "Give this host one, or name the way out in cell_uplink."
+        )
+
+
+# In the order in which it is said.
+SOURCES: tuple[Source, ...] = (_variants, _uplinks)

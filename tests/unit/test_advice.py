@@ -1,0 +1,93 @@
+# Copyright (c) the pic.cells contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a host does outside of our own affairs that keeps a cell from working: where it is said, and that nothing depends on it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from ansible_collections.pic.cells.plugins.module_utils import advice
+from ansible_collections.pic.cells.tests.unit.fake_host import FakeHost
+from ansible_collections.pic.cells.tests.unit.world import World, call, program
+
+
+def told(host: FakeHost) -> list[str]:
+    """Return the advice on a host that is otherwise as it should be, after having looked at every place where it is said."""
+    rc, out, err = program(host, "check", "--json")
+    found = json.loads(out)
+    assert (rc, found["drift"], err, host.steps) == (0, [], "", [])
+    sentences: list[str] = found["advice"]
+    lines = [f"warning: {sentence}" for sentence in sentences]
+    assert program(host, "check") == (0, "".join(f"{line}\n" for line in lines), "")
+    peer = min(json.loads(program(host, "status", "--json")[1])["peers"])
+    for words in (("status",), ("explain", peer)):
+        out = program(host, *words)[1]
+        assert [line for line in out.splitlines() if line.startswith("warning: ")] == lines
+    read = call("pic_cell_info", host, {})
+    assert (read["advice"], read["warnings"]) == (sentences, sentences)
+    assert host.steps == []
+    return sentences
+
+
+def said_in_a_run(world: World, host: str) -> list[str]:
+    """Return the advice on a host that a run gives, each sentence as one warning and as something to do."""
+    run = world.site()
+    assert run.changed == []
+    sentences = list(run.of(host, "pic_cell_info")[0]["advice"])
+    for sentence in sentences:
+        assert run.warnings().count(sentence) == 1
+        assert f"next: on {host}: {sentence}" in run.said[host]
+    assert ("next: nothing is left to do" in run.said[host]) == (not sentences)
+    return sentences
+
+
+def test_a_host_that_is_as_it_should_be_gets_no_advice(linked: World) -> None:
+    for name, host in linked.hosts.items():
+        assert (told(host) if name != "cellc" else [], said_in_a_run(linked, name)) == ([], [])
+
+
+def test_an_uplink_that_is_not_there(linked: World) -> None:
+    linked.inventory["cellb"]["cell_uplink"] = "eht0"
+    assert "The uplink 'eht0' of cell 'cellb' is no interface of this host" in "\n".join(linked.site(check=True).warnings())
+    linked.site()
+    linked.reset()
+    sentences = told(linked["cellb"])
+    assert [("'eht0'" in sentence, "cell_uplink" in sentence, "eth0" in sentence) for sentence in sentences] == [(True, True, True)]
+    assert said_in_a_run(linked, "cellb") == sentences
+    linked.inventory["cellb"]["cell_uplink"] = "eth0"
+    linked.site()
+    linked.reset()
+    assert (told(linked["cellb"]), said_in_a_run(linked, "cellb")) == ([], [])
+
+
+def test_an_exit_without_a_way_to_the_internet(linked: World) -> None:
+    host = linked["cellb"]
+    host.routes = [route for route in host.routes if route.dst not in ("0.0.0.0/0", "::/0") or route.table != 254]
+    linked.site()
+    linked.reset()
+    sentences = told(host)
+    assert ["Cell 'cellb' offers cella an exit and has no default route" in sentence for sentence in sentences] == [True]
+    assert said_in_a_run(linked, "cellb") == sentences
+
+
+def test_an_exit_with_a_way_in_one_family(linked: World) -> None:
+    host = linked["cellb"]
+    host.routes = [route for route in host.routes if (route.dst, route.table) != ("::/0", 254)]
+    linked.site()
+    linked.reset()
+    assert told(host) == []
+
+
+def test_an_error_in_reading_is_a_sentence_and_keeps_nothing_from_being_said(linked: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_situation: advice.Situation) -> list[str]:
+        """Say something."""
+        raise KeyError("odd")
+
+    monkeypatch.setattr(advice, "SOURCES", (broken, *advice.SOURCES, lambda _situation: ["Something\x1b. Do something."]))
+    assert told(linked["cella"]) == ["Say something: that cannot be told (KeyError: 'odd').", "Something?. Do something."]
+    linked["cella"].by_hand("ip -4 rule del from 10.0.0.2 unreachable pref 4002 protocol 201")
+    assert program(linked["cella"], "restore")[0] == 0
+    assert program(linked["cella"], "restore", "--guard") == (0, "", "")
