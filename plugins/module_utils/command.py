@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import shutil
 import stat
@@ -23,6 +24,10 @@ PACKAGES = {
     "wg": "wireguard-tools",
     "wg-quick": "wireguard-tools",
 }
+
+
+_AT_ONCE = 1024  # entries of a folder that are looked at together
+_MOVED = "moved-by-pic-cells"
 
 
 @dataclass(frozen=True)
@@ -130,14 +135,22 @@ class Host:
         with writing(path), contextlib.suppress(FileNotFoundError):
             os.unlink(self._real(path))
 
+    def list_foreign(self, path: str, most: int) -> list[str]:
+        """Return names in a folder that somebody without privileges fills, in no order and no more than most of them."""
+        try:
+            with os.scandir(self._real(path)) as entries:
+                return [entry.name for entry in itertools.islice(entries, most)]
+        except FileNotFoundError:
+            return []
+
     def remove_foreign(self, path: str) -> None:
         """Remove what an unprivileged program has left, also a folder with all that is in it; no link is followed. Raises WriteFailed."""
         real = self._real(path)
         with writing(path), contextlib.suppress(FileNotFoundError):
-            if os.path.isdir(real) and not os.path.islink(real):
-                shutil.rmtree(real)
-            else:
+            try:
                 os.unlink(real)
+            except IsADirectoryError:
+                _remove_tree(real)
 
     def _real(self, path: str) -> str:
         return os.path.join(self.root, path.lstrip("/"))
@@ -195,6 +208,26 @@ def missing_tool(tool: str) -> ToolMissing:
     """Build the error for a program that is not installed, with the package to install."""
     package = PACKAGES.get(tool.split("-", 1)[0], PACKAGES.get(tool, tool))
     return ToolMissing(f"The program {tool!r} is not installed on this host. Install the package {package!r}.")
+
+
+def _remove_tree(folder: str) -> None:
+    """Remove a folder however deep it is: what its folders hold is moved up first, so that no path grows long and nothing recurses."""
+    count = 0
+    while True:
+        with os.scandir(folder) as entries:
+            found = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in itertools.islice(entries, _AT_ONCE)]
+        if not found:
+            break
+        for name, is_folder in found:
+            here = os.path.join(folder, name)
+            if not is_folder:
+                os.unlink(here)
+                continue
+            for inner in os.listdir(here):
+                count += 1
+                os.rename(os.path.join(here, inner), os.path.join(folder, f"{count}.{_MOVED}"))
+            os.rmdir(here)
+    os.rmdir(folder)
 
 
 def _sync_folder(folder: str) -> None:

@@ -11,17 +11,17 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from .command import Host
-from .peer_sync import BODY_LIMIT, CONFLICT
+from .peer_sync import CONFLICT
 from .plan import apply
 from .reconcile import Cell
 from .records import Link
-from .restore import Restored, restore
+from .restore import Restored, restore, summed_up
+from .spool import FOLDER, take
 from .store import Store
 from .transport import Push, send_all
-from .view import parse_delivery
+from .units import SERVE
 
-SPOOL = "/var/lib/pic-cell-serve"
-_DELIVERY_LIMIT = 2 * BODY_LIMIT  # bytes: a body in base64, and what it came with
+SPOOL = FOLDER
 _ROUNDS = 2  # a wish that is refused, or a later generation that is known there, is answered by one more push
 _PAUSE = 2.0  # seconds before the second attempt, doubled for each further one
 
@@ -36,20 +36,23 @@ def take_in(host: Host, path: str, spool: str = SPOOL, log: Log = lambda _line: 
     """
     with Store(host, path).lock(create=False):
         cell = Cell(host, Store(host, path))
-        names = [f"{spool}/{name}" for name in host.list(spool) if not name.startswith(".")]
-        deliveries = []
-        for name in names:
-            try:
-                deliveries.append(parse_delivery(host.read_foreign(name, _DELIVERY_LIMIT) or ""))
-            except ValueError:
-                log(f"{name!r} is no push of another cell; it is removed.")
+        deliveries, names, too_many = take(host, spool, cell.stored.links, log)
+        if too_many:
+            _stop_receiver(host, spool, log)
         plan, _facts = cell.plan_deliveries(deliveries)
         apply(host, plan)
         for name in names:
-            host.remove_foreign(name)
-    for line in plan.differences():
+            host.remove_foreign(f"{spool}/{name}")
+    for line in summed_up(plan.differences()):
         log(line)
     return restore(host, path, log=log) if plan else Restored()
+
+
+def _stop_receiver(host: Host, spool: str, log: Log) -> None:
+    """Stop a receiver that fills its folder faster than any linked cell can make it: it is somebody else's program by then."""
+    if host.exists("/run/systemd/system"):
+        host.run(["systemctl", "stop", SERVE])
+    log(f"{spool} holds more entries than pushes of linked cells could be. {SERVE} is stopped. See why with: journalctl -u {SERVE}")
 
 
 def push(host: Host, cell: Cell, send: Send | None = None) -> dict[str, Any]:

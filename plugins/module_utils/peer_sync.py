@@ -5,9 +5,7 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
-import hmac
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,7 +20,6 @@ PATH = "/api/cells/peer-sync/permissions"
 SIGNATURE = "X-Pic-Cells-Signature"
 BODY_LIMIT = 64 * 1024  # bytes
 HMAC, ADDRESS = "hmac", "address"  # what a link's sync_auth can be
-_PURPOSE = b"pic.cells peer-sync v1"
 _FIELDS = {"from_cell": str, "from_public_key": str, "generation": int, "permissions": dict, "exit_offered": bool, "use_as_exit_relay": bool}
 
 
@@ -60,21 +57,6 @@ def payload(state: State, name: str, public_key: str) -> dict[str, Any]:
         "exit_offered": link.exit_offered,
         "use_as_exit_relay": state.exit_in_use(name),
     }
-
-
-def signing_key(preshared_key: str | None) -> str | None:
-    """Derive the key that signs a link's pushes from its preshared key, in hexadecimal; the one does not tell the other."""
-    return hmac.new(base64.b64decode(preshared_key), _PURPOSE, hashlib.sha256).hexdigest() if preshared_key else None
-
-
-def sign(key: str, sender: str, receiver: str, body: bytes) -> str:
-    """Return the signature of a push. sender, receiver: public keys; a push that comes back to its sender is not signed."""
-    return hmac.new(bytes.fromhex(key), f"{sender}\n{receiver}\n".encode() + body, hashlib.sha256).hexdigest()
-
-
-def check_signature(key: str | None, sender: str, receiver: str, body: bytes, signature: str) -> bool | None:
-    """Tell whether a push is signed with a link's key; None where the link has none."""
-    return hmac.compare_digest(sign(key, sender, receiver, body).encode(), signature.encode("utf-8", "replace")) if key else None
 
 
 def render_push(message: Mapping[str, Any]) -> bytes:

@@ -9,6 +9,7 @@ One thread and non-blocking sockets: what a connection can hold is bounded, and 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import ipaddress
 import json
@@ -20,14 +21,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Union
 
+from . import spool
 from .command import Host
 from .errors import BadInput, WriteFailed
-from .peer_sync import BODY_LIMIT, CONFLICT, FORBIDDEN, PATH, SIGNATURE, Evidence, check_signature, judge, parse_push
+from .peer_sync import BODY_LIMIT, CONFLICT, FORBIDDEN, PATH, SIGNATURE, Evidence, judge, parse_push
+from .signing import check_push, sign_answer
 from .view import Delivery, View, parse_view, render_delivery
 
 HEAD_LIMIT = 8 * 1024  # bytes
 PATIENCE = 5.0  # seconds for a whole request and its answer
 CONNECTIONS = 256  # at once; the oldest gives way
+BURST, REFILL = 8, 6.0  # pushes of one cell that are taken at once, and seconds for each further one: root has work with each
 _LOOK_AGAIN = 0.5  # seconds between looks at the view and the interfaces
 _BACKLOG = 64
 _SIOCGIFINDEX = 0x8933  # linux/sockios.h
@@ -41,6 +45,7 @@ _TEXTS = {
     409: "Conflict",
     411: "Length Required",
     413: "Content Too Large",
+    429: "Too Many Requests",
     431: "Request Header Fields Too Large",
     500: "Internal Server Error",
     503: "Service Unavailable",
@@ -94,24 +99,38 @@ def parse_head(data: bytes) -> Head:
     return Head(int(lengths[0]), signatures[0].decode("ascii", "replace") if signatures else "")
 
 
-def receive(view: View, delivery: Delivery) -> tuple[int, dict[str, Any], str | None]:
-    """Judge a push by the view. Returns status, answer, and the sender's name where it is to be handed over.
-
-    What is accepted counts as known from here on, so that a replay of it finds nothing to do. Raises Refused.
-    """
+def receive(view: View, delivery: Delivery) -> tuple[str, int, dict[str, Any]]:
+    """Judge a push by the view. Returns the sender's name, status and answer; what was applied is to be handed over. Raises Refused."""
     try:
         message = parse_push(delivery.body)
     except BadInput:
         raise Refused(400) from None
     name = message["from_cell"]
     link = view.links.get(name)
-    mac_ok = link is not None and check_signature(view.signing_keys[name], str(link.public_key), view.public_key, delivery.body, delivery.signature)
+    mac_ok = link is not None and check_push(view.push_keys[name], delivery.body, delivery.signature)
     verdict = judge(link, message, Evidence("tunnel", delivery.interface, delivery.source, mac_ok))
     if link is None or verdict.status == FORBIDDEN:
         raise Refused(FORBIDDEN)
     generation = max(link.remote_generation, message["generation"])
     reason = verdict.reason if verdict.status == CONFLICT or verdict.accepted else "not newer than what is known"
-    return verdict.status, {"applied": verdict.accepted, "generation": generation, "reason": reason}, name if verdict.accepted else None
+    return name, verdict.status, {"applied": verdict.accepted, "generation": generation, "reason": reason}
+
+
+@dataclass
+class Pace:
+    """How much one cell may still say at once: BURST pushes, and one more every REFILL seconds."""
+
+    left: float = BURST
+    seen: float = 0.0
+
+    def allows(self, now: float) -> bool:
+        """Tell whether one more is taken, and count it. now: seconds on a clock that only goes on."""
+        self.left = min(BURST, self.left + (now - self.seen) / REFILL)
+        self.seen = now
+        if self.left < 1:
+            return False
+        self.left -= 1
+        return True
 
 
 @dataclass
@@ -142,11 +161,11 @@ _Endpoint = Union[_Connection, _Listener]
 class Server:
     """The receiver while it runs."""
 
-    def __init__(self, host: Host, view: str, spool: str, log: Callable[[str], None] = lambda _line: None) -> None:
-        """host: whose files it reads and writes. view: the file that root renders. spool: the folder that root empties. log: is told what is odd."""
+    def __init__(self, host: Host, view: str, folder: str, log: Callable[[str], None] = lambda _line: None) -> None:
+        """host: whose files it reads and writes. view: the file that root renders. folder: the spool, which root empties. log: is told what is odd."""
         self.host = host
         self.view_path = view
-        self.spool = spool
+        self.spool = folder
         self.log = log
         self.view = View()
         self._text: str | None = None
@@ -155,6 +174,7 @@ class Server:
         self._listeners: dict[tuple[str, str, int], _Listener] = {}
         self._looked = 0.0
         self._spooled: dict[str, int] = {}
+        self._pace: dict[str, Pace] = {}
         self._complaints: set[str] = set()
 
     def run(self, until: Callable[[], bool] = lambda: False) -> None:
@@ -188,12 +208,12 @@ class Server:
                 self._serve(endpoint)
 
     def _read_view(self) -> None:
-        """Read the view anew where it has changed; one that cannot be read is as none: nobody is believed."""
+        """Read the view anew where it has changed; without one, or with one that is none, nobody is believed. While it cannot be read the last one counts."""
         try:
             text = self.host.read(self.view_path)
         except OSError as error:
-            text = None
-            self._complain(f"{self.view_path} cannot be read: {error.strerror}")
+            self._complain(f"{self.view_path} cannot be read: {error.strerror}; what was read before goes on")
+            return
         if text == self._text:
             return
         self._text = text
@@ -229,7 +249,9 @@ class Server:
     def _accept(self, listener: _Listener) -> None:
         try:
             accepted, address = listener.socket.accept()
-        except OSError:
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE) and self._connections:
+                self._drop(next(iter(self._connections.values())))  # or the same connection would be offered again and again
             return
         accepted.setblocking(False)
         if len(self._connections) >= CONNECTIONS:
@@ -288,24 +310,28 @@ class Server:
                 raise Refused(400)
             if len(connection.data) == connection.head.length:
                 delivery = Delivery(connection.interface, connection.source, connection.head.signature, bytes(connection.data))
-                connection.answer = _answer(*self._receive(delivery))
+                connection.answer = self._receive(delivery)
         except Refused as error:
-            connection.answer = _answer(error.status, {"error": str(error)})
+            connection.answer = _answer(error.status, _body({"error": str(error)}))
 
-    def _receive(self, delivery: Delivery) -> tuple[int, dict[str, Any]]:
+    def _receive(self, delivery: Delivery) -> bytes:
+        """Judge a push, hand it over where it is accepted, and return the answer. What was handed over is known: a replay of it finds nothing to do."""
         self._read_view()  # root may just have withdrawn an offer, or ended a link
-        status, answer, name = receive(self.view, delivery)
-        if name is not None:
+        name, status, answer = receive(self.view, delivery)
+        if answer["applied"]:
+            if not self._pace.setdefault(name, Pace()).allows(time.monotonic()):
+                raise Refused(429)
             try:
-                self.host.write(f"{self.spool}/{name}.{answer['generation']}.json", render_delivery(delivery))
+                self.host.write(spool.path(self.spool, name, answer["generation"]), render_delivery(delivery))
             except WriteFailed as error:
                 self._complain(str(error))
                 raise Refused(503) from None
             # Root reads what it finds and removes what it has read: a later push is never in a file of the same name.
             with contextlib.suppress(WriteFailed):
-                self.host.remove(f"{self.spool}/{name}.{self._spooled.get(name, 0)}.json")
+                self.host.remove(spool.path(self.spool, name, self._spooled.get(name, 0)))
             self._spooled[name] = self.view.links[name].remote_generation = answer["generation"]
-        return status, answer
+        body, key = _body(answer), self.view.answer_keys[name]
+        return _answer(status, body, sign_answer(key, delivery.body, status, body) if key else None)
 
     def _complain(self, line: str) -> None:
         if line not in self._complaints and len(self._complaints) < 1000:
@@ -342,7 +368,11 @@ def _listening(interface: str, address: str, port: int) -> socket.socket:
     return listener
 
 
-def _answer(status: int, body: dict[str, Any]) -> bytes:
-    text = json.dumps(body).encode() + b"\n"
-    head = f"HTTP/1.1 {status} {_TEXTS[status]}\r\nContent-Type: application/json\r\nContent-Length: {len(text)}\r\nConnection: close\r\n\r\n"
-    return head.encode() + text
+def _body(content: dict[str, Any]) -> bytes:
+    return json.dumps(content).encode() + b"\n"
+
+
+def _answer(status: int, body: bytes, signature: str | None = None) -> bytes:
+    lines = [f"HTTP/1.1 {status} {_TEXTS[status]}", "Content-Type: application/json", f"Content-Length: {len(body)}"]
+    lines += [f"{SIGNATURE}: {signature}"] if signature else []
+    return "\r\n".join([*lines, "Connection: close", "", ""]).encode() + body

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from . import advice, conntrack, exits, firewall, iptables, overlay, peer_sync, records, view, wireguard
+from . import advice, conntrack, exits, firewall, iptables, overlay, peer_sync, records, signing, view, wireguard
 from .command import PACKAGES, Draft, Host
 from .errors import BadInput, StoreError
 from .iptables import Ruleset, Table
@@ -293,9 +293,9 @@ class Cell:
                 continue
             link = self.stored.links.get(message["from_cell"])
             if link is not None:
-                key = peer_sync.signing_key(keys.get(link.name))
                 # By the key of the record: the one in the message can be any text.
-                mac_ok = peer_sync.check_signature(key, str(link.public_key), self.identity.public, delivery.body, delivery.signature)
+                key = signing.push_key(keys.get(link.name), str(link.public_key), self.identity.public)
+                mac_ok = signing.check_push(key, delivery.body, delivery.signature)
                 heard.append((message, peer_sync.Evidence("tunnel", delivery.interface, delivery.source, mac_ok)))
         return self._plan_received(self.wanted, sorted(heard, key=lambda item: int(item[0]["generation"])))
 
@@ -336,9 +336,10 @@ class Cell:
             link = self.wanted.links[name]
             if link.pending_push and link.remote_api_url and link.interface:
                 body = peer_sync.render_push(message)
-                key = peer_sync.signing_key(keys.get(name))
-                signature = peer_sync.sign(key, self.identity.public, str(link.public_key), body) if key else None
-                found[name] = Push(link.remote_api_url, tuple(self.wanted.cell.own_addresses()), link.interface, body, signature)
+                ends = keys.get(name), self.identity.public, str(link.public_key)
+                key = signing.push_key(*ends)
+                signature = signing.sign_push(key, body) if key else None
+                found[name] = Push(link.remote_api_url, tuple(self.wanted.cell.own_addresses()), link.interface, body, signature, signing.answer_key(*ends))
         return found
 
     def preshared_keys(self) -> dict[str, str | None]:

@@ -13,12 +13,13 @@ import socket
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
 from .networks import host_port
-from .peer_sync import PATH, SIGNATURE
+from .peer_sync import CONFLICT, OK, PATH, SIGNATURE
+from .signing import check_answer
 
 CONNECT, TOTAL = 2.0, 4.0  # seconds
 _ANSWER_LIMIT = 16 * 1024  # bytes
@@ -28,13 +29,14 @@ _STATUS = re.compile(rb"HTTP/1\.[01] (\d{3})(?: |\r\n)")
 
 @dataclass(frozen=True)
 class Push:
-    """One push: where to, from where, and what. signature: None where the link has no key."""
+    """One push: where to, from where, and what. signature, answer_key: None where the link has no key."""
 
     url: str
     sources: tuple[str, ...]
     device: str
     body: bytes
     signature: str | None = None
+    answer_key: str | None = field(default=None, repr=False)
 
 
 def send_all(pushes: Mapping[str, Push]) -> dict[str, dict[str, Any] | None]:
@@ -76,7 +78,7 @@ def send(push: Push) -> dict[str, Any] | None:
             connection.connect((str(address), port))
             connection.settimeout(max(deadline - time.monotonic(), 0.001))
             connection.sendall(request)
-            return _read(_receive(connection, deadline))
+            return _read(_receive(connection, deadline), push)
     except OSError:
         return None
 
@@ -93,15 +95,21 @@ def _receive(connection: socket.socket, deadline: float) -> bytes:
     return answer
 
 
-def _read(answer: bytes) -> dict[str, Any] | None:
-    """Read an answer; what is not the receiver's own has its status only."""
+def _read(answer: bytes, push: Push) -> dict[str, Any] | None:
+    """Read an answer; what is not the receiver's own has its status only.
+
+    Where the link has a key, an answer that says something of the push is signed: anybody on the other cell could listen there while its receiver does not.
+    """
     status = _STATUS.match(answer)
     if not status:
         return None
     code = int(status[1])
+    head, _empty, said = answer.partition(b"\r\n\r\n")
+    if code in (OK, CONFLICT) and check_answer(push.answer_key, push.body, code, said, _signature(head)) is False:
+        return {"status": 502, "generation": 0, "reason": "the answer is not signed by the cell"}
     result = {"status": code, "generation": 0, "reason": f"HTTP status {code}"}
     try:
-        body = json.loads(answer.partition(b"\r\n\r\n")[2])
+        body = json.loads(said)
     except (ValueError, RecursionError):
         return result if code != 200 else {**result, "status": 502, "reason": "the answer is none of a cell"}
     if isinstance(body, dict):
@@ -113,3 +121,10 @@ def _read(answer: bytes) -> dict[str, Any] | None:
         if isinstance(reason, str) and reason.isprintable():
             result["reason"] = reason[:200]
     return result
+
+
+def _signature(head: bytes) -> str:
+    """Return the signature in the head of an answer, an empty text where it has none."""
+    name = SIGNATURE.lower().encode()
+    found = (line.partition(b":")[2].strip() for line in head.split(b"\r\n") if line.partition(b":")[0].lower() == name)
+    return next(found, b"").decode("ascii", "replace")

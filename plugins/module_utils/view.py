@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .peer_sync import signing_key
 from .records import Link, State
+from .signing import answer_key, push_key
 from .wireguard import PRESHARED_LATER
 
 # In the folder of the records, which is root's alone; the receiver's unit has just this folder bound into its view.
@@ -28,7 +28,8 @@ class View:
     port: int = 0
     addresses: list[str] = field(default_factory=list)
     links: dict[str, Link] = field(default_factory=dict)
-    signing_keys: dict[str, str | None] = field(default_factory=dict)
+    push_keys: dict[str, str | None] = field(default_factory=dict)  # check what a link's cell says
+    answer_keys: dict[str, str | None] = field(default_factory=dict)  # sign what it is answered
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Delivery:
 def render_view(state: State, public_key: str, preshared_keys: Mapping[str, str | None]) -> str:
     """Return the view of a cell. preshared_keys: by link; only what is derived from them is in it."""
     links = [
-        {**{name: getattr(link, name) for name in _FIELDS}, "signing_key": _signing_key(preshared_keys.get(link.name))}
+        {**{name: getattr(link, name) for name in _FIELDS}, **_keys(preshared_keys.get(link.name), str(link.public_key), public_key)}
         for _name, link in sorted(state.links.items())
         if link.address and not link.pending
     ]
@@ -52,8 +53,10 @@ def render_view(state: State, public_key: str, preshared_keys: Mapping[str, str 
     return json.dumps(view, indent=1, sort_keys=True) + "\n"
 
 
-def _signing_key(preshared_key: str | None) -> str | None:
-    return PRESHARED_LATER if preshared_key == PRESHARED_LATER else signing_key(preshared_key)
+def _keys(preshared_key: str | None, sender: str, receiver: str) -> dict[str, str | None]:
+    if preshared_key == PRESHARED_LATER:
+        return {"push_key": PRESHARED_LATER, "answer_key": PRESHARED_LATER}
+    return {"push_key": push_key(preshared_key, sender, receiver), "answer_key": answer_key(preshared_key, sender, receiver)}
 
 
 def parse_view(text: str) -> View:
@@ -61,8 +64,8 @@ def parse_view(text: str) -> View:
     try:
         data = json.loads(text)
         links = {item["name"]: Link(**{name: item[name] for name in _FIELDS}) for item in data["links"]}
-        keys = {item["name"]: item["signing_key"] for item in data["links"]}
-        return View(data["public_key"], int(data["port"]), list(data["addresses"]), links, keys)
+        keys = ({item["name"]: item[use] for item in data["links"]} for use in ("push_key", "answer_key"))
+        return View(data["public_key"], int(data["port"]), list(data["addresses"]), links, *keys)
     except (TypeError, KeyError) as error:
         raise ValueError(f"no view of a cell: {error}") from None
 

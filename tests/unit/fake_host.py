@@ -294,6 +294,10 @@ class FakeHost(Host):
         """Remove a file."""
         self._file_step("remove", path, lambda: self.files.pop(path, None))
 
+    def list_foreign(self, path: str, most: int) -> list[str]:
+        """Return names in a folder, no more than most."""
+        return self.list(path)[:most]
+
     def remove_foreign(self, path: str) -> None:
         """Remove a file, or a folder with all that is in it."""
         for found in [name for name in self.files if name == path or name.startswith(f"{path}/")]:
@@ -573,6 +577,9 @@ class FakeHost(Host):
             return ""
         if words[:3] == ["show", "--property=ActiveState", "--value"]:
             return "\n".join("active\n" if unit in self.active else "activating\n" if unit in self.failing else "inactive\n" for unit in words[3:])
+        if words == ["stop", "pic-cell-serve.service"]:
+            self._step("systemctl stop pic-cell-serve.service", lambda: self.active.discard(words[1]))
+            return ""
         if words[0] == "start" and words[1].startswith("pic-cell-") and len(words) == 2:
             self._step(f"systemctl {' '.join(words)}", lambda: self.active.update({words[1]} - self.failing))
             return ""

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.pic.cells.plugins.module_utils import exchange, peer_sync
+from ansible_collections.pic.cells.plugins.module_utils import exchange, peer_sync, signing
 from ansible_collections.pic.cells.plugins.module_utils.command import Host
 from ansible_collections.pic.cells.plugins.module_utils.errors import BadInput
 from ansible_collections.pic.cells.plugins.module_utils.transport import Push
@@ -77,8 +77,8 @@ def message(world: World, **changes: Any) -> dict[str, Any]:
 
 
 def signed(world: World, content: Mapping[str, Any]) -> str:
-    key = peer_sync.signing_key(PSKS["cellb"]) or ""
-    return peer_sync.sign(key, world.public_key("cella"), world.public_key("cellb"), peer_sync.render_push(content))
+    key = signing.push_key(PSKS["cellb"], world.public_key("cella"), world.public_key("cellb")) or ""
+    return signing.sign_push(key, peer_sync.render_push(content))
 
 
 def test_cells_that_tell_each_other_by_tunnel_come_to_the_same_as_by_ansible(tmp_path: Path, tunnel: World) -> None:
@@ -270,11 +270,40 @@ def test_nothing_that_the_receiver_could_hand_over_keeps_root_from_hearing_the_o
     host.files[f"{exchange.SPOOL}/1\nforged line \udcff"] = (0o600, "")
     host.files[f"{exchange.SPOOL}/2/in a folder/2"] = (0o600, "")
     content = message(tunnel, permissions={"outbound": {}})
-    host.files[f"{exchange.SPOOL}/3"] = (0o600, render_delivery(Delivery("pic-cella", "10.0.0.1", signed(tunnel, content), peer_sync.render_push(content))))
+    host.files[f"{exchange.SPOOL}/cella.3.json"] = (0o600, render_delivery(Delivery("pic-cella", "10.0.0.1", signed(tunnel, content), peer_sync.render_push(content))))
     exchange.take_in(host, "/var/lib/pic", log=logged.append)
     assert tunnel.link("cellb", "cella")["permissions"]["outbound"] == {}
     assert [path for path in host.files if path.startswith(exchange.SPOOL)] == [], "systemd would start root again and again"
     assert all(line.isprintable() for line in logged)
+
+
+def test_a_receiver_that_fills_its_folder_is_stopped_and_the_folder_emptied(tunnel: World) -> None:
+    host = tunnel["cellb"]
+    logged: list[str] = []
+    content = message(tunnel, permissions={"outbound": {}})
+    delivery = render_delivery(Delivery("pic-cella", "10.0.0.1", signed(tunnel, content), peer_sync.render_push(content)))
+    host.files.update({f"{exchange.SPOOL}/cella.{number}.json": (0o600, delivery) for number in range(3000)})
+    for _run in range(100):
+        exchange.take_in(host, "/var/lib/pic", log=logged.append)
+        if not host.list(exchange.SPOOL):
+            break
+    assert host.list(exchange.SPOOL) == []
+    assert "pic-cell-serve.service" not in host.active
+    assert any("journalctl -u pic-cell-serve.service" in line for line in logged)
+
+
+def test_root_reads_one_push_of_each_linked_cell_and_says_in_one_line_what_is_none(tunnel: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = tunnel["cellb"]
+    logged: list[str] = []
+    read: list[str] = []
+    found = host.read_foreign
+    monkeypatch.setattr(host, "read_foreign", lambda path, limit: read.append(path) or found(path, limit))
+    for name in ("cella.1.json", "cella.2.json", "cella.10.json", "cellx.3.json", ".cella.4.json.new", ".hidden", "\udcff", "x" * 200, "cella.9.json/a"):
+        host.files[f"{exchange.SPOOL}/{name}"] = (0o600, "{")
+    exchange.take_in(host, "/var/lib/pic", log=logged.append)
+    assert [path.rpartition("/")[2] for path in read] == ["cella.10.json"]
+    assert len(logged) == 1
+    assert host.list(exchange.SPOOL) == [], "what begins with a dot goes as well"
 
 
 def test_a_file_of_the_receiver_that_is_no_plain_file_is_not_read(real: Host, tmp_path: Path) -> None:
@@ -284,6 +313,30 @@ def test_a_file_of_the_receiver_that_is_no_plain_file_is_not_read(real: Host, tm
     os.mkfifo(tmp_path / "pipe")
     assert [real.read_foreign(f"/{name}", 100) for name in ("link", "folder", "pipe", "none")] == [None] * 4
     assert (real.read_foreign("/secret", 6), real.read_foreign("/secret", 5)) == ("secret", None)
+
+
+def test_folders_that_are_nested_deeper_than_a_path_can_say_are_removed(real: Host, tmp_path: Path) -> None:
+    (tmp_path / "spool").mkdir()
+    here = os.open(tmp_path / "spool", os.O_RDONLY)
+    for _depth in range(3000):
+        os.mkdir("folder" + "x" * 200, dir_fd=here)
+        inner = os.open("folder" + "x" * 200, os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = inner
+    os.close(here)
+    for number in range(3000):
+        (tmp_path / "spool" / ("folder" + "x" * 200) / str(number)).touch()
+    real.remove_foreign("/spool/folder" + "x" * 200)
+    assert real.list("/spool") == []
+
+
+def test_a_folder_with_any_number_of_entries_is_listed_up_to_a_bound(real: Host, tmp_path: Path) -> None:
+    (tmp_path / "spool").mkdir()
+    for number in range(300):
+        (tmp_path / "spool" / f".{number}").touch()
+    assert len(real.list_foreign("/spool", 100)) == 100
+    assert len(real.list_foreign("/spool", 1000)) == 300
+    assert real.list_foreign("/none", 5) == []
 
 
 def test_whatever_the_receiver_has_made_is_removed_and_no_link_is_followed(real: Host, tmp_path: Path) -> None:

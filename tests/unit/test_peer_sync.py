@@ -186,26 +186,6 @@ def test_a_reinstalled_sender_continues_from_the_generation_that_the_other_side_
     assert (message["generation"], link.pending_push) == (41, True)
 
 
-KEY = base64.b64encode(b"k" * 32).decode()
-
-
-def test_the_signing_key_comes_from_the_preshared_key_and_does_not_tell_it() -> None:
-    key = peer_sync.signing_key(KEY)
-    assert key == hmac.new(b"k" * 32, b"pic.cells peer-sync v1", "sha256").hexdigest()
-    assert peer_sync.signing_key(None) is None
-
-
-def test_a_signature_is_of_sender_receiver_and_body() -> None:
-    key = peer_sync.signing_key(KEY) or ""
-    signature = peer_sync.sign(key, "A", "B", b"body")
-    assert peer_sync.check_signature(key, "A", "B", b"body", signature) is True
-    others = [("B", "A", b"body"), ("A", "C", b"body"), ("A", "B", b"bodY")]
-    assert not any(peer_sync.check_signature(key, *other, signature) for other in others)
-    assert peer_sync.check_signature(key, "A", "B", b"body", "") is False
-    assert peer_sync.check_signature(key, "A", "B", b"body", "\xff\udcff") is False
-    assert peer_sync.check_signature(None, "A", "B", b"body", signature) is None
-
-
 @pytest.mark.parametrize(("auth", "mac_ok", "status"), [("hmac", None, 403), ("address", None, 200), ("address", False, 403), ("address", True, 200)])
 def test_only_a_link_without_a_key_can_do_without_a_signature_and_only_if_told_so(auth: str, mac_ok: bool | None, status: int) -> None:
     assert pushed(known(sync_auth=auth), Evidence("tunnel", "pic-cellb", "10.0.1.1", mac_ok))[0].status == status

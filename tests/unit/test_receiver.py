@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import base64
+import errno
 import json
 import os
 import resource
@@ -20,14 +21,16 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.pic.cells.plugins.module_utils import peer_sync, receiver
+from ansible_collections.pic.cells.plugins.module_utils import peer_sync, receiver, signing
 from ansible_collections.pic.cells.plugins.module_utils.command import Host
 from ansible_collections.pic.cells.plugins.module_utils.receiver import Server
 from ansible_collections.pic.cells.plugins.module_utils.records import Cell, Link, State
+from ansible_collections.pic.cells.plugins.module_utils.transport import Push, send
 from ansible_collections.pic.cells.plugins.module_utils.view import Delivery, parse_delivery, parse_view, render_delivery, render_view
 
 PSK = base64.b64encode(b"p" * 32).decode()
-KEY = peer_sync.signing_key(PSK) or ""
+KEY = signing.push_key(PSK, "KEYB", "KEYA") or ""
+ANSWER_KEY = signing.answer_key(PSK, "KEYB", "KEYA") or ""
 MESSAGE = {
     "from_cell": "cellb",
     "from_public_key": "KEYB",
@@ -96,7 +99,7 @@ class Bench:
 
     def push(self, source: str = "127.0.0.2", sign: bool = True, **changes: Any) -> tuple[int, dict[str, Any]]:
         body = peer_sync.render_push({**MESSAGE, **changes})
-        signature = peer_sync.sign(KEY, "KEYB", "KEYA", body) if sign else None
+        signature = signing.sign_push(KEY, body) if sign else None
         return self.talk(request(body, **({"X-Pic-Cells-Signature": signature} if signature else {})), source)
 
 
@@ -119,7 +122,7 @@ def test_an_honest_push_is_handed_over_as_it_came(bench: Bench, source: str) -> 
     assert bench.push(source) == (200, {"applied": True, "generation": 5, "reason": "taken over"})
     (delivery,) = bench.spooled()
     assert (delivery.interface, delivery.source, json.loads(delivery.body)) == ("lo", source, MESSAGE)
-    assert peer_sync.check_signature(KEY, "KEYB", "KEYA", delivery.body, delivery.signature)
+    assert signing.check_push(KEY, delivery.body, delivery.signature)
 
 
 def test_a_replay_and_an_overtaken_push_are_answered_and_ignored(bench: Bench) -> None:
@@ -129,10 +132,63 @@ def test_a_replay_and_an_overtaken_push_are_answered_and_ignored(bench: Bench) -
     assert len(bench.spooled()) == 1
 
 
+def carried(bench: Bench, key: str | None = ANSWER_KEY, port: int = 0, **changes: Any) -> dict[str, Any] | None:
+    """Send a push as a cell does, and return what it takes the answer for."""
+    body = peer_sync.render_push({**MESSAGE, **changes})
+    return send(Push(f"http://127.0.0.1:{port or bench.port}", ("127.0.0.2",), "lo", body, signing.sign_push(KEY, body), key))
+
+
+def test_the_sender_believes_the_answers_of_the_receiver(bench: Bench) -> None:
+    assert carried(bench) == {"status": 200, "generation": 5, "reason": "taken over"}
+    assert carried(bench) == {"status": 200, "generation": 5, "reason": "not newer than what is known", "ignored": True}
+    refused = carried(bench, generation=6, use_as_exit_relay=True)
+    assert refused is not None
+    assert (refused["status"], refused["generation"]) == (409, 6)
+
+
+@pytest.mark.parametrize("status", [200, 409])
+def test_somebody_else_who_listens_on_the_other_cell_cannot_acknowledge_a_push(bench: Bench, status: int) -> None:
+    """A local user there listens before the receiver does, and has seen an honest answer to another push."""
+    body = json.dumps({"applied": True, "generation": 2**40, "reason": "taken over"}).encode()
+    seen = signing.sign_answer(ANSWER_KEY, b"another push", status, body)
+    for signature in ("", seen, "\xe9" * 64):
+        head = f"HTTP/1.1 {status} OK\r\n" + (f"{peer_sync.SIGNATURE}: {signature}\r\n" if signature else "") + "\r\n"
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            threading.Thread(target=answer_once, args=(server, head.encode() + body), daemon=True).start()
+            answer = carried(bench, port=int(server.getsockname()[1]))
+        assert answer == {"status": 502, "generation": 0, "reason": "the answer is not signed by the cell"}
+        link = Link("cellb", generation=4, pending_push=True, remote_exit_offered=True)
+        peer_sync.acknowledge(link, answer, "now")
+        assert (link.pending_push, link.generation, link.remote_exit_offered) == (True, 4, True)
+
+
+def answer_once(server: socket.socket, answer: bytes) -> None:
+    connection, _address = server.accept()
+    with connection:
+        connection.recv(100_000)
+        connection.sendall(answer)
+
+
+def test_a_link_without_a_key_is_answered_without_a_signature(bench: Bench) -> None:
+    bench.render(sync_auth="address")
+    bench.host.write("/view/links.json", (bench.host.read("/view/links.json") or "").replace(f'"{KEY}"', "null").replace(f'"{ANSWER_KEY}"', "null"), 0o644)
+    assert carried(bench, None) == {"status": 200, "generation": 5, "reason": "taken over"}
+
+
+def test_one_cell_is_heard_so_often_and_not_more(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = [bench.push(generation=generation)[0] for generation in range(10, 60)]
+    assert answers == [200] * receiver.BURST + [429] * (50 - receiver.BURST)
+    assert [json.loads(delivery.body)["generation"] for delivery in bench.spooled()] == [9 + receiver.BURST]
+    assert bench.push(generation=10)[0] == 200, "what is not new costs nothing, and is answered"
+    monkeypatch.setattr(receiver, "REFILL", 0.1)
+    time.sleep(0.2)
+    assert bench.push(generation=70)[0] == 200, "a push that was refused was not taken for known"
+
+
 def test_only_the_newest_push_waits_in_the_spool(bench: Bench) -> None:
-    for generation in range(5, 25):
+    for generation in range(5, 5 + receiver.BURST):
         assert bench.push(generation=generation)[1]["applied"]
-    assert [json.loads(delivery.body)["generation"] for delivery in bench.spooled()] == [24]
+    assert [json.loads(delivery.body)["generation"] for delivery in bench.spooled()] == [4 + receiver.BURST]
 
 
 def test_a_wish_without_an_offer_is_told_and_the_rest_is_handed_over(bench: Bench) -> None:
@@ -247,6 +303,15 @@ def test_without_a_view_nobody_is_believed(bench: Bench) -> None:
     assert len(bench.spooled()) == 1
 
 
+def test_a_view_that_cannot_be_read_leaves_what_was_read_before(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(_path: str) -> str:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(bench.server.host, "read", read)
+    time.sleep(2 * receiver._LOOK_AGAIN)
+    assert bench.push()[0] == 200
+
+
 def test_a_full_disk_is_no_acknowledgement(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     bench.host.write("/spool", "no folder")
     assert bench.push() == (503, {"error": "Service Unavailable"})
@@ -256,7 +321,13 @@ def test_the_view_holds_no_preshared_key_and_is_read_as_it_was_written(bench: Be
     text = bench.host.read("/view/links.json") or ""
     assert PSK not in text
     view = parse_view(text)
-    assert (view.public_key, view.port, view.addresses, view.signing_keys) == ("KEYA", bench.port, ["127.0.0.1", "::1"], {"cellb": KEY})
+    assert (view.public_key, view.port, view.addresses, view.push_keys, view.answer_keys) == (
+        "KEYA",
+        bench.port,
+        ["127.0.0.1", "::1"],
+        {"cellb": KEY},
+        {"cellb": ANSWER_KEY},
+    )
     assert replace(view.links["cellb"], networks=bench.link.networks) == bench.link
 
 

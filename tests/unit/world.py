@@ -234,11 +234,11 @@ class World:
             interface = next((str(link.interface) for link in view.links.values() if source in link.address), "eth0")
             delivery = Delivery(interface, source, push.signature or "", push.body)
             try:
-                status, answer, accepted = receive(view, delivery)
+                sender, status, answer = receive(view, delivery)
             except Refused as error:
                 return {"status": error.status, "generation": 0, "reason": str(error)}
-            if accepted:
-                host.files[f"{exchange.SPOOL}/{accepted}.{answer['generation']}.json"] = (0o600, render_delivery(delivery))
+            if answer["applied"]:
+                host.files[f"{exchange.SPOOL}/{sender}.{answer['generation']}.json"] = (0o600, render_delivery(delivery))
                 exchange.take_in(host, "/var/lib/pic")
             return {"status": status, "ignored": not answer["applied"], **answer}
         return None

@@ -60,9 +60,9 @@ SIGN = """
 import base64, hashlib, hmac, json, re, sys
 given = json.load(sys.stdin)
 secret = re.search(r"PresharedKey = (\\S+)", open(f"/etc/wireguard/{given['device']}.conf").read())[1]
-key = hmac.new(base64.b64decode(secret), b"pic.cells peer-sync v1", hashlib.sha256).digest()
-both = "".join(f"{public_key}\\n" for public_key in given["keys"])
-print(hmac.new(key, both.encode() + given["body"].encode(), hashlib.sha256).hexdigest())
+use = "\\n".join(["pic.cells peer-sync v2 push", *given["keys"]])
+key = hmac.new(base64.b64decode(secret), use.encode(), hashlib.sha256).digest()
+print(hmac.new(key, given["body"].encode(), hashlib.sha256).hexdigest())
 """
 # Idle connections, and garbage on more of them, until its input ends.
 CROWD = """
