@@ -93,6 +93,14 @@ class Host:
         finally:
             os.close(handle)
 
+    def list_foreign(self, path: str, most: int) -> list[str]:
+        """Return names in a folder that somebody without privileges fills, in no order and no more than most of them."""
+        try:
+            with os.scandir(self._real(path)) as entries:
+                return [entry.name for entry in itertools.islice(entries, most)]
+        except FileNotFoundError:
+            return []
+
     def exists(self, path: str) -> bool:
         """Tell whether a path exists; a dangling link does."""
         return os.path.lexists(self._real(path))
@@ -134,14 +142,6 @@ class Host:
         """Remove a file, which may be gone already. Raises WriteFailed."""
         with writing(path), contextlib.suppress(FileNotFoundError):
             os.unlink(self._real(path))
-
-    def list_foreign(self, path: str, most: int) -> list[str]:
-        """Return names in a folder that somebody without privileges fills, in no order and no more than most of them."""
-        try:
-            with os.scandir(self._real(path)) as entries:
-                return [entry.name for entry in itertools.islice(entries, most)]
-        except FileNotFoundError:
-            return []
 
     def remove_foreign(self, path: str) -> None:
         """Remove what an unprivileged program has left, also a folder with all that is in it; no link is followed. Raises WriteFailed."""

@@ -12,6 +12,7 @@ from typing import Any
 from . import names, wireguard
 from .errors import BadInput
 from .networks import conflicts, host_port, interface_of, parse_address, parse_interface, parse_network
+from .peer_sync import MOST_SERVICES
 from .records import DIRECT, Cell, Link, Peer, Service, State
 
 Args = Mapping[str, Any]
@@ -124,6 +125,8 @@ def lay_permissions(state: State, item: Args) -> None:
                 raise BadInput(
                     f"Cell {state.cell.name!r} has no service {name!r} to share with {link.name!r}. Its services: {there}. Define it in cell_services."
                 )
+        if len(set(wanted)) > MOST_SERVICES:
+            raise BadInput(f"{len(set(wanted))} services are to be shared with {link.name!r}, which takes word of {MOST_SERVICES} at most. Share fewer.")
         inbound = dict.fromkeys(link.permissions["inbound"], False)
         inbound.update(dict.fromkeys(wanted, True))
         link.permissions = {"inbound": inbound, "outbound": link.permissions["outbound"]}

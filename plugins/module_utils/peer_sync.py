@@ -19,6 +19,7 @@ OK, FORBIDDEN, CONFLICT = 200, 403, 409
 PATH = "/api/cells/peer-sync/permissions"
 SIGNATURE = "X-Pic-Cells-Signature"
 BODY_LIMIT = 64 * 1024  # bytes
+MOST_SERVICES = 256  # that one cell shares with another: each is a line of the journal and of a report, and all of them fit into BODY_LIMIT
 HMAC, ADDRESS = "hmac", "address"  # what a link's sync_auth can be
 _FIELDS = {"from_cell": str, "from_public_key": str, "generation": int, "permissions": dict, "exit_offered": bool, "use_as_exit_relay": bool}
 
@@ -89,6 +90,8 @@ def check_payload(message: object) -> dict[str, Any]:
     outbound = message["permissions"].get("outbound")
     if set(message["permissions"]) != {"outbound"} or not isinstance(outbound, dict) or not all(isinstance(v, bool) for v in outbound.values()):
         raise BadInput("The peer-sync field permissions holds just 'outbound', an object of service names and booleans.")
+    if len(outbound) > MOST_SERVICES:
+        raise BadInput(f"The peer-sync field permissions names {len(outbound)} services, and {MOST_SERVICES} at most are taken.")
     for service in outbound:
         check_name("Service", service)
     check_name("Cell", message["from_cell"])

@@ -118,6 +118,7 @@ def test_an_exit_wish_without_an_offer_is_refused_and_the_rest_applies(offered: 
         {"from_cell": "Cell B"},
         {"permissions": {}},
         {"permissions": {"outbound": {}, "inbound": {"files": True}}},
+        {"permissions": {"outbound": {f"s{number}": True for number in range(peer_sync.MOST_SERVICES + 1)}}},
         {"permissions": {"outbound": ["files"]}},
         {"permissions": {"outbound": {"files": "yes"}}},
         {"permissions": {"outbound": {"the files": True}}},
