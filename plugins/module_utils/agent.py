@@ -16,6 +16,7 @@ from typing import Any
 from . import cli, units
 from .exchange import SPOOL
 from .plan import Plan, Run
+from .receiver import CONNECTIONS
 from .reconcile import Cell
 from .store import STATE_DIR
 from .view import FOLDER
@@ -69,8 +70,10 @@ def plan_agent(cell: Cell, interpreter: str, program: bytes) -> Plan:
     plan.extend(cell.plan_view())
     if not host.exists("/run/systemd/system"):
         return plan
-    wanted = units.files(LAUNCHER, f"{cell.store.path}/{FOLDER}", SPOOL)
-    for interface in (cell.stored.cell.interface, *cell.stored.link_interface_names()):
+    known = cell.stored
+    sockets = len(known.link_interface_names()) * len(known.cell.own_addresses()) + CONNECTIONS
+    wanted = units.files(LAUNCHER, cell.store.path, f"{cell.store.path}/{FOLDER}", SPOOL, known.cell.sync_port, sockets)
+    for interface in (known.cell.interface, *known.link_interface_names()):
         wanted[units.drop_in_path(interface)] = units.drop_in()
     changed = Plan()
     for path, text in wanted.items():

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from .sandbox import of_receiver, of_root
+
 SYSTEM = "/etc/systemd/system"
 GUARD, RESTORE, TIMER = "pic-cell-guard.service", "pic-cell-restore.service", "pic-cell-restore.timer"
 SERVE, APPLY_PATH, APPLY = "pic-cell-serve.service", "pic-cell-apply.path", "pic-cell-apply.service"
@@ -13,50 +15,22 @@ ENABLED = (RESTORE, TIMER, SERVE, APPLY_PATH, REPLAY_TIMER)
 RUNNING = (TIMER, SERVE, APPLY_PATH, REPLAY_TIMER)
 VIEW = "/run/pic-cell-view"  # where the receiver sees the folder that root keeps for it
 PERIOD = 60  # seconds from the end of one restore to the next
+PAUSE = 3  # seconds after which root takes over again what linked cells tell: each time it looks at the whole cell
 
 # What takes rules or routes away when it starts. A unit that is not there is no error in either list.
 RIVALS = ("docker.service", "firewalld.service", "netfilter-persistent.service", "nftables.service", "systemd-networkd.service", "ufw.service")
 
 _HEAD = "# Kept by pic.cells.\n"
 _PRIVATE = "/var/lib/private"  # where the folders of dynamic users really are (systemd.exec, DynamicUser=)
-_HARDENED = """\
-DynamicUser=yes
-StateDirectory={folder}
-StateDirectoryMode=0700
-UMask=0077
-MemoryMax=64M
-TasksMax=4
-LimitNOFILE=1024
-CapabilityBoundingSet=
-AmbientCapabilities=
-NoNewPrivileges=yes
-PrivateDevices=yes
-PrivateTmp=yes
-PrivateUsers=yes
-ProtectClock=yes
-ProtectControlGroups=yes
-ProtectHome=yes
-ProtectHostname=yes
-ProtectKernelLogs=yes
-ProtectKernelModules=yes
-ProtectKernelTunables=yes
-ProcSubset=pid
-ProtectSystem=strict
-RemoveIPC=yes
-RestrictAddressFamilies=AF_INET AF_INET6
-RestrictNamespaces=yes
-RestrictRealtime=yes
-RestrictSUIDSGID=yes
-LockPersonality=yes
-MemoryDenyWriteExecute=yes
-SystemCallArchitectures=native
-SystemCallFilter=@system-service
-SystemCallFilter=~@privileged @resources
-"""
 
 
-def files(program: str, view: str, spool: str) -> dict[str, str]:
-    """Return the units by path. program: the path of pic-cell. view: the folder that the receiver may read. spool: the one that it may write."""
+def files(program: str, state_dir: str, view: str, spool: str, port: int, sockets: int) -> dict[str, str]:
+    """Return the units by path.
+
+    program: the path of pic-cell. state_dir: the folder of the records. view: the folder that the receiver may read. spool: the one that it may write.
+    port: the one that the receiver listens on. sockets: how many it may have open.
+    """
+    root, receiver = of_root(state_dir), of_receiver(spool.rpartition("/")[2], port, sockets)
     after = " ".join(RIVALS)
     wanted_by = " ".join(("multi-user.target", *RIVALS))
     units = {
@@ -70,7 +44,7 @@ After={after}
 Type=oneshot
 RemainAfterExit=yes
 ExecStart={program} restore --guard
-""",
+{root}""",
         RESTORE: f"""\
 [Unit]
 Description=Put back what is missing of this personal internet cell
@@ -82,7 +56,7 @@ StartLimitIntervalSec=0
 Type=oneshot
 ExecStart={program} restore
 TimeoutStartSec=300
-
+{root}
 [Install]
 # A unit that is started or restarted starts what it wants: what those others have taken away is put back at once.
 WantedBy={wanted_by}
@@ -111,7 +85,7 @@ ExecStart={program} serve --view {VIEW} --spool {spool}
 Restart=always
 RestartSec=5
 BindReadOnlyPaths="{view}":{VIEW}
-{_HARDENED.format(folder=spool.rpartition("/")[2])}
+{receiver}
 [Install]
 WantedBy=multi-user.target
 """,
@@ -135,7 +109,8 @@ StartLimitIntervalSec=0
 Type=oneshot
 ExecStart={program} apply
 TimeoutStartSec=300
-""",
+ExecStartPost=/bin/sleep {PAUSE}
+{root}""",
         REPLAY: f"""\
 [Unit]
 Description=Tell linked cells what they do not know yet of this personal internet cell
@@ -146,7 +121,7 @@ StartLimitIntervalSec=0
 Type=oneshot
 ExecStart={program} replay --attempts 4
 TimeoutStartSec=300
-""",
+{root}""",
         REPLAY_TIMER: f"""\
 [Unit]
 Description=Tell linked cells what they do not know yet of this personal internet cell, every {PERIOD} s

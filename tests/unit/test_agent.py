@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -16,6 +17,7 @@ import pytest
 
 from ansible_collections.pic.cells.plugins.module_utils import agent, units
 from ansible_collections.pic.cells.plugins.module_utils.command import Host
+from ansible_collections.pic.cells.plugins.module_utils.receiver import CONNECTIONS
 from ansible_collections.pic.cells.tests.unit.fake_host import made_key
 from ansible_collections.pic.cells.tests.unit.world import World, call, lose_key, three_cells
 
@@ -75,7 +77,11 @@ def test_it_is_installed_with_its_units(linked: World) -> None:
     mode, launcher = host.files[agent.LAUNCHER]
     assert (mode, launcher.splitlines()[2]) == (0o755, f"python={sys.executable}")
     assert set(units.RUNNING) <= host.active
-    for path in (*units.files(agent.LAUNCHER, "/view", "/spool"), *units.links(), *map(units.drop_in_path, ("wg0", "pic-cellb", "pic-cellc"))):
+    for path in (
+        *units.files(agent.LAUNCHER, "/state", "/view", "/spool", 8088, 2),
+        *units.links(),
+        *map(units.drop_in_path, ("wg0", "pic-cellb", "pic-cellc")),
+    ):
         assert host.exists(path), path
     assert host.read(units.drop_in_path("wg0")) == units.drop_in()
 
@@ -116,6 +122,26 @@ def test_what_is_missing_is_installed_again_and_no_more(linked: World) -> None:
     assert call("pic_cell_agent", host, {})["diff"] == {"before": f"{units.TIMER}: not running\n", "after": f"{units.TIMER}: running\n"}
 
 
+def test_the_receiver_may_open_a_socket_for_each_link_and_address() -> None:
+    def limit(sockets: int) -> int:
+        unit = units.files("/pic-cell", "/state", "/view", "/var/lib/spool", 8088, sockets)[f"{units.SYSTEM}/{units.SERVE}"]
+        return int(re.findall(r"^LimitNOFILE=(\d+)$", unit, re.M)[0])
+
+    assert limit(6 + CONNECTIONS) == 1024
+    for links in (512, 1000, 5000):
+        assert limit(2 * links + CONNECTIONS) > 2 * links + CONNECTIONS + 100
+
+
+@pytest.mark.parametrize("unit", [units.GUARD, units.RESTORE, units.APPLY, units.REPLAY, units.SERVE])
+def test_each_unit_has_a_sandbox_and_a_bounded_journal(unit: str) -> None:
+    text = units.files("/pic-cell", "/srv/cell's own", "/view", "/var/lib/spool", 8088, 300)[f"{units.SYSTEM}/{unit}"]
+    for line in ("NoNewPrivileges=yes", "LogRateLimitBurst=300", "RestrictNamespaces=yes"):
+        assert f"\n{line}\n" in text
+    assert re.search(r"^SystemCallFilter=@system-service", text, re.M)
+    assert re.search(r"^CapabilityBoundingSet=", text, re.M)
+    assert ("SocketBindAllow=tcp:8088" in text) == (unit == units.SERVE)
+
+
 @pytest.mark.parametrize(
     ("module", "args"),
     [
@@ -133,7 +159,8 @@ def test_the_receiver_knows_at_once_what_a_module_has_changed(linked: World, mod
     seen = host.read(VIEW)
     assert call(module, host, args)["changed"]
     assert host.read(VIEW) != seen
-    assert not call("pic_cell_agent", host, {})["changed"] or args.get("state") == "absent", "only the unit of a link's interface is left to it"
+    left = "state" in args or "sync_port" in args.get("cell", {})
+    assert not call("pic_cell_agent", host, {})["changed"] or left, "only the units are left to it: of a link's interface, and the one that allows a port"
 
 
 def test_the_receiver_knows_the_preshared_key_that_a_way_brings_along(linked: World) -> None:

@@ -270,7 +270,10 @@ def test_nothing_that_the_receiver_could_hand_over_keeps_root_from_hearing_the_o
     host.files[f"{exchange.SPOOL}/1\nforged line \udcff"] = (0o600, "")
     host.files[f"{exchange.SPOOL}/2/in a folder/2"] = (0o600, "")
     content = message(tunnel, permissions={"outbound": {}})
-    host.files[f"{exchange.SPOOL}/cella.3.json"] = (0o600, render_delivery(Delivery("pic-cella", "10.0.0.1", signed(tunnel, content), peer_sync.render_push(content))))
+    host.files[f"{exchange.SPOOL}/cella.3.json"] = (
+        0o600,
+        render_delivery(Delivery("pic-cella", "10.0.0.1", signed(tunnel, content), peer_sync.render_push(content))),
+    )
     exchange.take_in(host, "/var/lib/pic", log=logged.append)
     assert tunnel.link("cellb", "cella")["permissions"]["outbound"] == {}
     assert [path for path in host.files if path.startswith(exchange.SPOOL)] == [], "systemd would start root again and again"

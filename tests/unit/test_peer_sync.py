@@ -5,9 +5,7 @@
 
 from __future__ import annotations
 
-import base64
 import copy
-import hmac
 from dataclasses import asdict
 from typing import Any
 

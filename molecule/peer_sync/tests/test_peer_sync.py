@@ -29,6 +29,9 @@ def answered(host: str) -> str:
 def test_the_receiver_is_hardened_and_sees_nothing_but_its_view():
     exposure = inside("cella", "systemd-analyze", "security", "--no-pager", "pic-cell-serve.service").stdout.splitlines()[-1]
     assert float(exposure.rpartition(": ")[2].split()[0]) <= 1.5, exposure
+    for unit in ("apply", "restore", "replay", "guard"):
+        exposure = inside("cella", "systemd-analyze", "security", "--no-pager", f"pic-cell-{unit}.service").stdout.splitlines()[-1]
+        assert float(exposure.rpartition(": ")[2].split()[0]) <= 4, exposure
     pid = inside("cella", "systemctl", "show", "-p", "MainPID", "--value", "pic-cell-serve").stdout.strip()
     assert "CapEff:\t0000000000000000" in inside("cella", "cat", f"/proc/{pid}/status").stdout
     assert "0.0.0.0:8088" not in inside("cella", "ss", "-ltn").stdout
