@@ -32,9 +32,8 @@ class ActionModule(ActionBase):
         )
         mesh = Mesh(task_vars or {}, self._templar.template)
         try:
-            if given["job"] not in statement.ON_THE_CELLS:
-                statement.check_inventory(mesh)
+            found = statement.check_inventory(mesh) if given["job"] not in statement.ON_THE_CELLS else []
             job, warnings = statement.read_job(mesh, given)
         except BadInput as error:
             return {**result, "failed": True, "msg": str(error)}
-        return {**result, "changed": False, "job": job, "warnings": warnings}
+        return {**result, "changed": False, "job": job, "warnings": [*found, *warnings]}

@@ -117,8 +117,8 @@ def lay_permissions(state: State, item: Args) -> None:
     given = _given(item)
     link = state.links[given["name"]]
     link.ruled = True
-    if item.get("share") is not None:
-        wanted = [name for name in item["share"] if name]
+    if item.get("share") == [] or "share" in given:  # an empty list revokes all, an empty text says nothing
+        wanted = given.get("share", [])
         for name in wanted:
             if name not in state.cell.services:
                 there = ", ".join(sorted(state.cell.services)) or "none"

@@ -15,6 +15,7 @@ from typing import Any, TypeVar, cast
 
 from ansible_collections.pic.cells.plugins.module_utils.networks import host_port
 from ansible_collections.pic.cells.plugins.module_utils.records import DIRECT
+from ansible_collections.pic.cells.plugins.plugin_utils import schema
 
 try:
     import netaddr
@@ -66,10 +67,16 @@ class Mesh:
 
     @_kept
     def var(self, host: str, key: str) -> Any:
-        """Return a variable of a host, None where it is absent or an empty text; a role's own variables count for its host."""
-        # A role's own variables are in no hostvars.
-        value = self._template(self._variables[key]) if host == self.own and key in self._variables else self._hostvars[host].get(key)
-        return None if isinstance(value, str) and value == "" else value
+        """Return a variable of a host, None where it is absent or an empty text; a text for a list is the list, of one or with commas."""
+        return schema.normal(key, self.stated(host, key))
+
+    def stated(self, host: str, key: str) -> Any:
+        """Return a variable of a host as it is written; a role's own variables, which are in no hostvars, count for its host."""
+        return self._template(self._variables[key]) if host == self.own and key in self._variables else self._hostvars[host].get(key)
+
+    def variables(self, host: str) -> list[str]:
+        """Return the names of all variables of a host."""
+        return sorted({*self._hostvars[host], *(self._variables if host == self.own else ())})
 
     @_kept
     def name(self, host: str) -> str:

@@ -18,6 +18,7 @@ from ansible_collections.pic.cells.plugins.module_utils.names import check_name,
 from ansible_collections.pic.cells.plugins.module_utils.networks import parse_address, parse_interface, parse_network
 from ansible_collections.pic.cells.plugins.module_utils.records import DIRECT
 from ansible_collections.pic.cells.plugins.module_utils.wireguard import check_endpoint, check_preshared_key, check_public_key
+from ansible_collections.pic.cells.plugins.plugin_utils import schema
 from ansible_collections.pic.cells.plugins.plugin_utils.mesh import GROUP, LINK, SITE, Mesh
 
 try:
@@ -40,10 +41,15 @@ JOBS = (SITE, *NEEDED, *ON_THE_CELLS)
 NEW = "new"
 _INVITED = ("public_key", "networks", "address", "endpoint", "api_url")
 _CELL_INPUTS = ("cell", "remote_cell", "via_cell")
+_SHOWN = 12
 
 
-def check_inventory(mesh: Mesh) -> None:
-    """Refuse an inventory that cannot work, over all cells that are visible; the first thing wrong is named."""
+def check_inventory(mesh: Mesh) -> list[str]:
+    """Refuse an inventory that cannot work, over all cells that are visible, and return warnings.
+
+    Every unknown key and wrong type is named at once; of what is wrong beyond that, the first thing.
+    """
+    _check_schema(mesh)
     for host in mesh.hosts:
         for variable in ("cell_services", "cell_peers", "cell_links"):
             _check_items(mesh, host, variable)
@@ -62,6 +68,7 @@ def check_inventory(mesh: Mesh) -> None:
         _check_unique(_interfaces(mesh, host), "interface", "Give one of the links another.")
     _check_overlaps(mesh)
     _check_routes(mesh)
+    return _unknown_variables(mesh)
 
 
 def read_job(mesh: Mesh, given: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
@@ -186,14 +193,32 @@ def _contradictions(mesh: Mesh, host: str, job: Mapping[str, Any]) -> list[str]:
     return warnings
 
 
+def _check_schema(mesh: Mesh) -> None:
+    """Refuse keys that no item has and values of a wrong type, all of them in one sentence each."""
+    found = [sentence for host in mesh.hosts for variable in schema.options() for sentence in schema.problems(variable, mesh.stated(host, variable), host)]
+    more = f" And {len(found) - _SHOWN} more." if len(found) > _SHOWN else ""
+    if found:
+        raise BadInput(" ".join(found[:_SHOWN]) + more)
+
+
+def _unknown_variables(mesh: Mesh) -> list[str]:
+    """Warn of variables that look like one of a cell, and that the role does not know."""
+    where: dict[tuple[str, str], list[str]] = {}
+    for host in mesh.hosts:
+        for entry in schema.unknown(mesh.variables(host)):
+            where.setdefault(entry, []).append(host)
+    return [
+        f"{name} is no variable of a cell, and nothing reads it (host {', '.join(map(repr, hosts[:_SHOWN]))}). "
+        + (f"Did you mean {meant}?" if meant else "Correct it, or call it something that does not begin with cell_.")
+        for (name, meant), hosts in where.items()
+    ]
+
+
 def _check_items(mesh: Mesh, host: str, variable: str) -> None:
-    """Refuse what is no list of named items, or names one twice."""
+    """Refuse an item that has no name, or that of another one."""
     where = f"{variable} of host {host!r}"
-    items = mesh.var(host, variable) or []
-    if not isinstance(items, (list, tuple)) or not all(isinstance(item, Mapping) for item in items):
-        raise BadInput(f"{where} is no list of items. Give a list, each item with a name.")
     seen = set()
-    for item in items:
+    for item in mesh.var(host, variable) or ():
         name = check_name(f"{where}:", item.get("name"))
         if name in seen:
             raise BadInput(f"{where}: {name!r} is there twice. Merge the two, or rename one.")
@@ -203,6 +228,8 @@ def _check_items(mesh: Mesh, host: str, variable: str) -> None:
 def _check_names(mesh: Mesh) -> None:
     seen: dict[str, str] = {}
     for host in mesh.hosts:
+        if mesh.var(host, "cell_name") is None and netaddr.valid_ipv4(host, netaddr.INET_PTON) | netaddr.valid_ipv6(host):
+            raise BadInput(f"Host {host!r} is called by its address, which is no name for a cell. Give it one with cell_name.")
         name = check_name(f"cell_name of host {host!r}:", mesh.name(host))
         if name in seen:
             raise BadInput(f"Hosts {seen[name]!r} and {host!r} both have the cell name {name!r}. Set cell_name of one of them to another name.")

@@ -274,4 +274,6 @@ def test_what_a_survey_leaves_empty_counts_as_not_given(linked: World) -> None:
     empty = {"name": "cellb", "public_key": "", "networks": [""], "address": [], "endpoint": "", "interface": "", "preshared_key": ""}
     assert not call("wg_cell_peer", host, empty).get("changed")
     assert not call("pic_policy_route", host, {"peer": "phone", "via_cell": "", "addresses": [""]}).get("changed")
+    assert not call("pic_cell_rules", host, {"name": "cellb", "share": ""}).get("changed")
+    assert not call("pic_cell_rules", host, {"name": "cellb", "share": [""]}).get("changed")
     assert host.steps == []

@@ -9,8 +9,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
+import yaml
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
 from ansible_collections.pic.cells.plugins.module_utils.errors import BadInput
+from ansible_collections.pic.cells.plugins.plugin_utils import schema
 from ansible_collections.pic.cells.plugins.plugin_utils.mesh import Mesh
 from ansible_collections.pic.cells.plugins.plugin_utils.statement import check_inventory, parse_services, read_job
 from ansible_collections.pic.cells.tests.unit.fake_host import made_key
@@ -47,6 +50,8 @@ def test_an_inventory_that_can_work_is_accepted() -> None:
     [
         ({"cella": {"cell_name": "Cell A"}}, ("'Cell A'", "host 'cella'", "1 to 32 characters")),
         ({"cellc": {"cell_name": "cella"}}, ("'cella'", "'cellc'", "both have the cell name")),
+        ({"10.1.2.3": {"cell_networks": ["10.3.0.1/24"]}}, ("'10.1.2.3'", "address", "cell_name")),
+        ({"2001:db8::1": {"cell_networks": ["10.3.0.1/24"]}}, ("'2001:db8::1'", "address", "cell_name")),
         ({"cella": {"cell_networks": []}}, ("'cella'", "no cell_networks", "10.0.0.1/24")),
         ({"cella": {"cell_networks": ["10.0.0.1"]}}, ("'10.0.0.1'", "'cella'", "prefix")),
         ({"cellc": {"cell_networks": ["10.0.1.129/25"]}}, ("10.0.1.128/25 of cell 'cellc'", "10.0.1.0/24 of cell 'cellb'")),
@@ -94,6 +99,155 @@ def test_an_inventory_that_cannot_work_is_refused(changes: Mapping[str, Mapping[
     with pytest.raises(BadInput) as error:
         check_inventory(mesh(changes))
     assert all(word in str(error.value) for word in words), str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (links(ofer_exit=True), ("link 'cellb' of host 'cella'", "'ofer_exit'", "Did you mean 'offer_exit'?")),
+        (links(colour="red"), ("link 'cellb' of host 'cella'", "'colour'", "Its keys: name, share")),
+        (peer(via_cell="cellb"), ("peer 'phone' of host 'cella'", "'via_cell'", "Its keys: name, public_key")),
+        ({"cellb": {"cell_services": [{"name": "files", "addresses": "10.0.1.1", "port": 1}]}}, ("service 'files' of host 'cellb'", "Did you mean 'address'?")),
+        (links(offer_exit="perhaps"), ("offer_exit of link 'cellb' of host 'cella'", "'perhaps'", "true or false")),
+        (links(keepalive="often"), ("keepalive of link 'cellb' of host 'cella'", "'often'", "whole number")),
+        (links(mtu=True), ("mtu of link 'cellb' of host 'cella'", "True", "whole number")),
+        (links(state="absend"), ("state of link 'cellb' of host 'cella'", "'absend'", "Did you mean 'absent'?")),
+        (links(name=7), ("name of link 7 of host 'cella'", "no text", "quotes")),
+        (links(share={"files": True}), ("share of link 'cellb' of host 'cella'", "no list")),
+        ({"cellc": {"cell_listen_port": "5182o"}}, ("cell_listen_port of host 'cellc'", "'5182o'", "whole number")),
+        ({"cellc": {"cell_name": 12}}, ("cell_name of host 'cellc'", "12", "quotes")),
+        ({"cellc": {"cell_sync_transport": "tunel"}}, ("cell_sync_transport of host 'cellc'", "Did you mean 'tunnel'?")),
+        ({"cellc": {"cell_manage_packages": "maybe"}}, ("cell_manage_packages of host 'cellc'", "'maybe'", "true or false")),
+    ],
+)
+def test_keys_and_types_are_judged_for_all_hosts_before_anything(changes: Mapping[str, Mapping[str, Any]], words: tuple[str, ...]) -> None:
+    """Ansible's own check of a role's arguments refuses one host alone, names no link, and lets the other hosts go on."""
+    with pytest.raises(BadInput) as error:
+        check_inventory(mesh(changes, "cellb"))
+    assert all(word in str(error.value) for word in words), str(error.value)
+
+
+def test_one_refusal_names_every_wrong_key_of_the_inventory() -> None:
+    wrong = {**links(ofer_exit=True), "cellb": {"cell_peers": [{"name": "pad", "adresses": ["10.0.1.2"]}]}, "cellc": {"cell_sync_port": "x"}}
+    with pytest.raises(BadInput) as error:
+        check_inventory(mesh(wrong))
+    assert all(word in str(error.value) for word in ("'ofer_exit'", "'adresses'", "cell_sync_port of host 'cellc'")), str(error.value)
+    many = {f"k{number}": 1 for number in range(40)}
+    with pytest.raises(BadInput, match=r"And 28 more\.$"):
+        check_inventory(mesh(links(**many)))
+
+
+def test_a_secret_of_a_wrong_type_is_not_shown() -> None:
+    with pytest.raises(BadInput) as error:
+        check_inventory(mesh(links(preshared_key=4711)))
+    assert "4711" not in str(error.value) and "preshared_key of link 'cellb' of host 'cella'" in str(error.value)
+
+
+def test_the_roles_own_specification_is_the_source_of_what_is_known() -> None:
+    """What Ansible would refuse an empty text for is raw there, and has a default that says what it is."""
+    for name, option in schema.options().items():
+        assert option["type"] not in ("int", "bool"), name
+        assert option["type"] != "raw" or option.get("default") is not None, name
+        assert option.get("elements") != "dict", name
+        assert "choices" not in option or "" in option["choices"], name
+
+
+EMPTY = {name: "" for name in schema.options() if name != "cell_networks"}
+
+
+def test_an_empty_text_is_not_given_everywhere() -> None:
+    empty_link = dict.fromkeys(schema.options()["cell_links"]["options"], "")
+    empty_peer = dict.fromkeys(schema.options()["cell_peers"]["options"], "")
+    empty_service = dict.fromkeys(schema.options()["cell_services"]["options"], "")
+    given = {
+        "cella": EMPTY,
+        "cellb": {
+            "cell_links": [{**empty_link, "name": "cellc"}],
+            "cell_peers": [{**empty_peer, "name": "pad"}],
+            "cell_services": [{**empty_service, "name": "files"}],
+        },
+    }
+    seen = mesh(given)
+    assert check_inventory(seen) == []
+    assert [seen.var("cella", name) for name in EMPTY] == [None] * len(EMPTY)
+    assert seen.var("cellb", "cell_links") == [{"name": "cellc"}]
+    assert seen.var("cellb", "cell_peers") == [{"name": "pad"}]
+    assert seen.var("cellb", "cell_services") == [{"name": "files"}]
+
+
+def test_ansible_itself_refuses_no_empty_text() -> None:
+    """The role's own check of its arguments comes first where the role is used without the playbooks."""
+    spec = yaml.safe_load(schema.SPECIFICATION.read_text())["argument_specs"]["main"]["options"]
+    given = {**EMPTY, "cell_networks": "10.0.0.1/24"}
+    assert ArgumentSpecValidator(spec).validate(given).error_messages == []
+    items = {"cell_links": [{"name": "cellb", "offer_exit": "", "state": "", "mtu": ""}], "cell_services": [{"name": "web", "port": "", "protocol": ""}]}
+    assert ArgumentSpecValidator(spec).validate({**given, **items}).error_messages == []
+
+
+def test_a_text_is_taken_for_a_list_of_one() -> None:
+    seen = mesh(
+        {
+            "cella": {
+                "cell_networks": "10.0.0.1/24",
+                "cell_admin_networks": "192.0.2.0/24, 198.51.100.0/24",
+                "cell_peers": [{"name": "phone", "public_key": device_key("phone"), "addresses": "10.0.0.2", "route_via": "cellb"}],
+                "cell_links": [{"name": "cellb", "share": "files"}, {"name": "cellc", "share": "files,\nvoice"}, {**FAR, "networks": "10.9.0.0/24"}],
+            }
+        }
+    )
+    check_inventory(seen)
+    side = seen.side("cella")
+    assert side["cell"]["networks"] == ["10.0.0.1/24"]
+    assert side["cell"]["admin_networks"] == ["192.0.2.0/24", "198.51.100.0/24"]
+    assert side["devices"][0]["addresses"] == ["10.0.0.2"]
+    assert [link.get("share") for link in side["rules"]] == [["files"], ["files", "voice"], None]
+    assert side["links"][2]["networks"] == ["10.9.0.0/24"]
+
+
+def test_a_host_that_is_called_by_its_address_has_the_name_that_it_is_given() -> None:
+    check_inventory(mesh({"10.1.2.3": {"cell_networks": ["10.3.0.1/24"], "cell_name": "attic"}}))
+
+
+def test_an_empty_list_says_nothing_is_allowed_and_an_empty_text_says_nothing() -> None:
+    assert mesh(links(share=[])).side("cella")["rules"][0]["share"] == []
+    assert "share" not in mesh(links(share=[""])).side("cella")["rules"][0]
+    assert mesh({"cella": {"cell_admin_networks": []}}).var("cella", "cell_admin_networks") == []
+
+
+class FromVault:
+    """A value from a vault as ansible-core 2.17 and 2.18 hand it over: no text, but it becomes one."""
+
+    __ENCRYPTED__ = True
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def test_a_value_from_a_vault_within_a_list_is_read() -> None:
+    key, other = made_key("psk"), made_key("other psk")
+    changes = {
+        "cella": {
+            "cell_peers": [{"name": "phone", "public_key": device_key("phone"), "addresses": ["10.0.0.2"], "preshared_key": FromVault(key)}],
+            "cell_links": [{"name": "cellb"}, {"name": "cellc"}, {**FAR, "preshared_key": FromVault(other), "networks": FromVault("10.9.0.0/24")}],
+            "cell_endpoint": FromVault("a.example.net"),
+        }
+    }
+    seen = mesh(changes)
+    check_inventory(seen)
+    side = seen.side("cella")
+    assert side["devices"][0]["preshared_key"] == key and type(side["devices"][0]["preshared_key"]) is str
+    assert side["links"][2]["preshared_key"] == other and side["links"][2]["networks"] == ["10.9.0.0/24"]
+    assert side["cell"]["endpoint"] == "a.example.net"
+
+
+def test_a_variable_that_the_role_does_not_know_is_said_with_the_likely_name() -> None:
+    warnings = check_inventory(mesh({"cella": {"cell_link": []}, "cellb": {"cell_link": [], "cell_colour": "red"}, "cellc": {"cell_group": "cells"}}))
+    assert len(warnings) == 2, warnings
+    assert all(word in warnings[0] for word in ("cell_link ", "'cella', 'cellb'", "Did you mean cell_links?")), warnings
+    assert "cell_colour" in warnings[1] and "'cellb'" in warnings[1]
 
 
 def test_a_preshared_key_that_is_none_is_not_shown() -> None:
