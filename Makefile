@@ -26,7 +26,7 @@ export PYTHONPATH := $(BUILD)/collections
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' Makefile | expand -t 14
 
-setup: $(BUILD)/packages.stamp $(VENV).stamp $(COLLECTION) ## install the tools: Debian packages that are missing (as root), and a venv
+setup: $(BUILD)/packages.stamp $(VENV).stamp $(BUILD)/oldest.stamp $(COLLECTION) ## install the tools: Debian packages that are missing (as root), and a venv
 
 shell: setup ## a shell in which the tools are found, and find this tree as the collection
 	@$(SHELL) --norc
@@ -97,6 +97,11 @@ $(BUILD)/packages.stamp: tests/tools/packages.sh
 $(VENV).stamp: requirements-dev.txt tests/unit/requirements.txt | $(BUILD)/packages.stamp
 	test -x $(VENV)/bin/pip || $(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check --requirement requirements-dev.txt
+	@touch $@
+
+# beside the other, since it shares nothing with it
+$(BUILD)/oldest.stamp: tests/tools/oldest.sh meta/runtime.yml tests/unit/requirements.txt | $(BUILD)/packages.stamp
+	tests/tools/oldest.sh $(BUILD)/oldest
 	@touch $@
 
 # relative, so that the tree can be moved

@@ -8,8 +8,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from ansible.release import __version__ as core
 
 from ansible_collections.pic.cells.plugins.module_utils.command import Host
+from ansible_collections.pic.cells.tests.unit.controller import PROGRAMS, Controller
 from ansible_collections.pic.cells.tests.unit.fake_host import FakeHost
 from ansible_collections.pic.cells.tests.unit.world import World, three_cells
 
@@ -44,3 +46,19 @@ def _linked(tmp_path_factory: pytest.TempPathFactory) -> World:
 def linked(_linked: World) -> World:
     """Return three cells that are set up."""
     return _linked.fork()
+
+
+@pytest.fixture(params=list(PROGRAMS))
+def ansible(request: pytest.FixtureRequest) -> Path:
+    """Return ansible-playbook of one version after the other."""
+    if request.param == "current" and tuple(map(int, core.split(".")[:2])) < (2, 17):
+        pytest.skip(f"the collection does not run with ansible-core {core}")
+    program = PROGRAMS[request.param]
+    assert program.exists(), f"{program} is not there; make setup makes it"
+    return program
+
+
+@pytest.fixture
+def controller(ansible: Path, linked: World, tmp_path: Path) -> Controller:
+    """Return a machine with real Ansible, and three cells that are set up."""
+    return Controller(ansible, tmp_path, linked.inventory, linked.hosts)
