@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from ansible.parsing.dataloader import DataLoader
-from ansible.template import is_trusted_as_template
+from ansible.template import is_trusted_as_template, trust_as_template
 
 from ansible_collections.pic.cells.plugins.module_utils.errors import BadInput
 from ansible_collections.pic.cells.plugins.plugin_utils.outside import plain, shown
@@ -20,7 +20,7 @@ HOSTILE = "http://10.0.2.1:8088{{ lookup('pipe', 'id') }}"
 
 def loaded(text: str) -> Any:
     """Return what Ansible reads out of a text of extra vars."""
-    return DataLoader().load(text, trusted_as_template=True)
+    return DataLoader().load(trust_as_template(text))
 
 
 def types(value: Any) -> set[type]:
