@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from . import iptables
 from .networks import FAMILIES
 from .observed import Observed
 from .records import State
@@ -51,6 +52,16 @@ def _variants(situation: Situation) -> Iterable[str]:
     return situation.seen.warnings
 
 
+def _hidden_chains(situation: Situation) -> Iterable[str]:
+    """Say which tables of iptables hold chains that iptables cannot show."""
+    for family in FAMILIES:
+        for table in iptables.native_tables(situation.seen.iptables[family], family):
+            yield (
+                f"Table '{table}' holds chains of nftables' own beside those of iptables, which decide packets as well and which iptables does not show. "
+                f"See them with 'nft list table {table}', and give them a table of another name."
+            )
+
+
 def _uplinks(situation: Situation) -> Iterable[str]:
     """Say which uplink is stated and not there, and which exit has no way to the internet."""
     cell, name = situation.state.cell, situation.state.cell.uplink
@@ -71,4 +82,4 @@ def _uplinks(situation: Situation) -> Iterable[str]:
 
 
 # In the order in which it is said.
-SOURCES: tuple[Source, ...] = (_variants, _uplinks)
+SOURCES: tuple[Source, ...] = (_variants, _hidden_chains, _uplinks)

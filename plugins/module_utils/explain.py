@@ -159,6 +159,8 @@ def _walls(cell: Cell, family: int, way: Way) -> bool:
     """Say which of our chains the packet meets; tell whether they decide about it."""
     saved = cell.observed.iptables[family].get("filter", Saved())
     rules = {chain: " ".join(lines) for chain, lines in saved.rules.items()}
+    if saved.hidden:
+        way.found.append(f"firewall: {saved.hidden}")
     there = "PIC-FWD" in rules.get("FORWARD", "") and all(rules.get(chain) for chain in ("PIC-FWD", "PIC-PATH"))
     way.found.append(f"firewall: {'our chains are there' if there else 'our chains, or the jump to them, are missing'}")
     if cell.stored.peers_lost or way.address in cell.stored.routed_addresses(family):

@@ -18,12 +18,16 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from .command import Host
-from .errors import CommandFailed
+from .errors import BadInput, CommandFailed
 from .names import GENERAL_TAG, is_own_tag
 from .plan import Plan, Run
 
 CHAIN_PREFIX = "PIC-"
+TABLES = ("mangle", "nat", "filter")  # those that have rules of ours
 _LOCK_WAIT = "10"  # seconds that iptables-restore waits for another one's lock
+# What iptables-nft-save 1.8.9 to 1.8.11 print of a table with rules of nftables' own, and of one with base chains of its own beside those of iptables.
+_HIDDEN = re.compile(r"^# Table `([^']+)' is incompatible, use 'nft' tool\.$", re.M)
+_NATIVE = re.compile(r"^# Table `([^']+)' contains incompatible base-chains, use 'nft' tool to list them\.$", re.M)
 _RULE_LINE = r"(?:\[\d+:\d+\] )?-A (\S+) ?(.*)"
 _NON_DECIDING = {"LOG", "NFLOG", "MARK", "CONNMARK", "TCPMSS", "TRACE", "CLASSIFY", "DSCP", "SET", "CT", "RETURN"}
 
@@ -55,10 +59,16 @@ Ruleset = dict[str, Table]  # by table name
 
 @dataclass
 class Saved:
-    """One table as iptables-save printed it: every chain with its policy ('-' for a user chain) and rules in order."""
+    """One table as iptables-save printed it: every chain with its policy ('-' for a user chain) and rules in order.
+
+    native: whether it has base chains beside those of iptables, which decide packets as well and are not shown.
+    hidden: why the table cannot be shown, and what to do; empty where it can.
+    """
 
     policies: dict[str, str] = field(default_factory=dict)
     rules: dict[str, list[str]] = field(default_factory=dict)
+    native: bool = False
+    hidden: str = ""
 
 
 SavedRuleset = dict[str, Saved]
@@ -95,9 +105,9 @@ def choose_backend(host: Host, family: int) -> tuple[Backend, Backend | None, li
     own, other = ("-legacy", "-nft") if "legacy" in host.run([base, "-V"]).out else ("-nft", "-legacy")
     if not legacy_loaded and other == "-legacy":
         return default, None, []
-    try:
-        rules = _all_rules(read_rules(host, Backend(family, other)))
-    except CommandFailed:
+    found = read_rules(host, Backend(family, other))
+    rules = _all_rules(found)
+    if any(saved.hidden for saved in found.values()):
         return default, None, [f"{base}{other} cannot show its rules, which decide packets beside those of {base}{own}, which is used. Move them into one."]
     foreign = [rule for rule in rules if not is_own_tag(comment_of(rule))]
     asked = own == "-nft" or legacy_loaded
@@ -108,19 +118,40 @@ def choose_backend(host: Host, family: int) -> tuple[Backend, Backend | None, li
 
 
 def read_rules(host: Host, backend: Backend) -> SavedRuleset:
-    """Read all tables of a family; none where iptables is not installed yet. Raises CommandFailed where it cannot tell."""
+    """Read all tables of a family; none where iptables is not installed yet. A table that cannot be read says why, and holds nothing."""
     if not host.has(backend.save):
         return {}
-    result = host.run([backend.save])
+    try:
+        result = host.run([backend.save])
+    except CommandFailed as error:
+        return {name: Saved(hidden=str(error)) for name in TABLES}
     # iptables-save ends with 0 after it has met tables that it cannot show.
-    if any("incompatible" in line and not re.match(_RULE_LINE, line) for line in (result.out + result.err).splitlines()):
-        raise CommandFailed([backend.save], result.rc, result.out + result.err)
-    return parse_save(result.out)
+    saved = parse_save(result.out)
+    for name in _HIDDEN.findall(result.out + result.err):
+        saved[name] = Saved(
+            hidden=(
+                f"Table {name!r} (IPv{backend.family}) holds rules of nftables' own, for which {backend.save} does not show it at all. See them with "
+                f"'nft list table {_nft_family(backend.family)} {name}', and move them into a table of another name."
+            )
+        )
+    return saved
+
+
+def check_shown(saved: SavedRuleset, tables: Collection[str] = TABLES) -> None:
+    """Refuse to plan rules for tables that cannot be read: nobody could tell them from those that are there. Raises BadInput."""
+    hidden = [saved[name].hidden for name in tables if name in saved and saved[name].hidden]
+    if hidden:
+        raise BadInput(" ".join(dict.fromkeys(hidden)))
+
+
+def native_tables(saved: SavedRuleset, family: int) -> list[str]:
+    """Return the tables that have base chains of nftables' own beside those of iptables, as nft calls them."""
+    return [f"{_nft_family(family)} {name}" for name, table in sorted(saved.items()) if table.native]
 
 
 def parse_save(text: str) -> SavedRuleset:
     """Read what iptables-save printed (counters are dropped)."""
-    saved: SavedRuleset = {}
+    saved: SavedRuleset = {name: Saved(native=True) for name in _NATIVE.findall(text)}
     table = Saved()
     for line in text.splitlines():
         if line.startswith("*"):
@@ -160,7 +191,9 @@ def plan_rules(wanted: Ruleset, saved: SavedRuleset, ours: Collection[str], back
     None means all that is ours.
     """
     plan, text = Plan(), []
-    for name in ("mangle", "nat", "filter"):
+    for name in TABLES:
+        if saved.get(name, Saved()).hidden:
+            continue
         lines = _plan_table(wanted.get(name, Table()), saved.get(name, Saved()), tuple(ours), None if only is None else set(only))
         if lines.commands:
             text += [f"*{name}", *lines.commands, "COMMIT"]
@@ -307,6 +340,10 @@ def _without_comment(rule: str) -> str:
 
 def _all_rules(saved: SavedRuleset) -> list[str]:
     return [rule for table in saved.values() for rules in table.rules.values() for rule in rules]
+
+
+def _nft_family(family: int) -> str:
+    return "ip6" if family == 6 else "ip"
 
 
 def _base(family: int) -> str:

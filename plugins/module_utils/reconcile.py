@@ -210,8 +210,11 @@ class Cell:
             plan.after = [line.replace(key, wireguard.GENERATED) for line in plan.after]
         return plan, {"pending": sorted(pending)}
 
-    def plan_rules(self, cell: Args | None, items: Iterable[Args]) -> tuple[Plan, dict[str, Any]]:
-        """Plan all rules of the cell in both families, and the end of flows that are no longer allowed. Returns plan and shares."""
+    def plan_rules(self, cell: Args | None, items: Iterable[Args], needed: Collection[str] = iptables.TABLES) -> tuple[Plan, dict[str, Any]]:
+        """Plan all rules of the cell in both families, and the end of flows that are no longer allowed. Returns plan and shares.
+
+        needed: the tables without which nothing is planned.
+        """
         items = list(items)
         self._know(cell, items)
         for item in items:
@@ -224,6 +227,7 @@ class Cell:
         self._allocate_ports(self.wanted)
         plan = self._plan_records(records.RIGHTS_PART)
         state = self._with_closed_in()
+        self._check_shown(needed)
         for family in FAMILIES:
             wanted = firewall.build(state, family, self.observed.surroundings(self.wanted, family))
             plan.extend(self._plan_iptables(family, wanted))
@@ -460,15 +464,22 @@ class Cell:
             lost = " ".join(self.store.warnings) or f"This host is no cell: there is no record of it in {self.store.path}."
             raise StoreError(f"{lost} Put it back from a backup, or run pic.cells.site.")
         closed: dict[str, Callable[[], Plan]] = {
-            "rules": lambda: self.plan_rules(None, [])[0],
+            # As far as tables can be read; then the ways, which do not need them; only then what is missing for it is an error.
+            "rules": lambda: self.plan_rules(None, [], needed=())[0],
             "closed ways": self._plan_closed_ways,
             "walls": self._plan_walls,
+            "default deny": lambda: self._check_shown(("filter",)),
         }
-        return (
-            closed
-            if guard
-            else {**closed, "cell": self._repair_cell, "links": self.repair_links, "ways": lambda: self.plan_routes(None, [], [])[0], "view": self.plan_view}
-        )
+        if guard:
+            return closed
+        return {
+            **closed,
+            "cell": self._repair_cell,
+            "links": self.repair_links,
+            "ways": lambda: self.plan_routes(None, [], [])[0],
+            "view": self.plan_view,
+            "all rules": self._check_shown,
+        }
 
     def take_for_done(self, plan: Plan) -> None:
         """Go on from a plan that was carried out, or is taken to be; the host is a draft."""
@@ -743,6 +754,12 @@ class Cell:
 
     # Rules
 
+    def _check_shown(self, tables: Collection[str] = iptables.TABLES) -> Plan:
+        """Refuse tables that cannot be read, in both families. Raises BadInput."""
+        for family in FAMILIES:
+            iptables.check_shown(self.observed.iptables[family], tables)
+        return Plan()
+
     def _plan_iptables(self, family: int, wanted: Ruleset, only: Collection[str] | None = None) -> Plan:
         ours = firewall.own_interfaces(self.wanted.cell)
         return iptables.plan_rules(wanted, self.observed.iptables[family], ours, self.observed.backends[family][0], only)
@@ -795,7 +812,12 @@ class Cell:
         plan.extend(opened)
         for family in FAMILIES:
             plan.extend(batch(family, moves[family].prepare))
-        early, late = self._plan_second_layer()
+        try:
+            early, late = self._plan_second_layer()
+        except BadInput:
+            if devices is None:
+                raise
+            early, late = Plan(), Plan()  # the policy rules close the ways without it
         plan.extend(early)
         for family in FAMILIES:
             plan.steps += conntrack.end_begun_by(moves[family].flows)
@@ -850,6 +872,7 @@ class Cell:
         return early, late
 
     def _plan_layer(self, state: State, family: int) -> Plan:
+        iptables.check_shown(self.observed.iptables[family], ("filter",))
         chains = firewall.routed_chains(state, family)
         present = self.observed.iptables[family].get("filter", iptables.Saved()).rules
         stale = [chain for chain in present if chain.startswith("PIC-R-") and chain not in chains]

@@ -189,6 +189,7 @@ class FakeHost(Host):
         self.wg: dict[str, Device] = {}
         self.tables: dict[tuple[str, int], dict[str, Table]] = {(variant, family): {} for variant in ("-nft", "-legacy") for family in FAMILIES}
         self.active: set[str] = set()
+        self.native: list[dict[str, Any]] = []  # tables, chains and rules of nftables' own, as nft -j prints them
         self.failing: set[str] = set()  # units that come up only to end, again and again
         self.add_link("lo", "127.0.0.1/8", "::1/128")
         self.add_link("eth0", "203.0.113.11/24", "2001:db8:113::11/64")
@@ -624,7 +625,7 @@ class FakeHost(Host):
         if match[3] is None and words[1:] == ["-V"]:
             return f"{words[0]} v1.8.9 ({'legacy' if variant == '-legacy' else 'nf_tables'})\n"
         if match[3] == "-save" and len(words) == 1:
-            return "".join(_save(name, table) for name, table in tables.items())
+            return self._save(family, tables) if variant == "-nft" else "".join(_save(name, table) for name, table in tables.items())
         assert match[3] == "-restore" and words[1:3] == ["--noflush", "-w"] and len(words) == 4, f"the fake host does not know: {words}"
         name, table = "", Table({}, {})
         for number, line in enumerate(stdin.splitlines(), 1):
@@ -644,6 +645,22 @@ class FakeHost(Host):
         if variant == "-legacy":
             self.files[f"/proc/net/ip{match[1]}_tables_names"] = (0o444, "".join(f"{name}\n" for name in tables))
         return ""
+
+    def _save(self, family: int, tables: dict[str, Table]) -> str:
+        """Print all tables as iptables-nft does, which cannot show what is nftables' own."""
+        mine = [item for item in self.native for what in item.values() if what["family"] == ("ip6" if family == 6 else "ip")]
+        beside = {item["chain"]["table"] for item in mine if "hook" in item.get("chain", ())}
+        within = {item["rule"]["table"] for item in mine if item.get("rule", {}).get("chain") in (*TABLES["nat"], "FORWARD")}
+        text = ""
+        for name, chains in TABLES.items():
+            fresh = Table(dict.fromkeys(chains, "ACCEPT"), {chain: [] for chain in chains})
+            if name in within:
+                text += f"# Table `{name}' is incompatible, use 'nft' tool.\n"
+            elif name in beside:
+                text += f"# Table `{name}' contains incompatible base-chains, use 'nft' tool to list them.\n{_save(name, tables.get(name, fresh))}"
+            elif name in tables:
+                text += _save(name, tables[name])
+        return text
 
     # The rest
 

@@ -11,7 +11,7 @@ import pytest
 
 from ansible_collections.pic.cells.plugins.module_utils import advice
 from ansible_collections.pic.cells.tests.unit.fake_host import FakeHost
-from ansible_collections.pic.cells.tests.unit.world import World, call, program
+from ansible_collections.pic.cells.tests.unit.world import Refusal, World, call, program
 
 
 def told(host: FakeHost) -> list[str]:
@@ -79,6 +79,22 @@ def test_an_exit_with_a_way_in_one_family(linked: World) -> None:
     linked.site()
     linked.reset()
     assert told(host) == []
+
+
+@pytest.mark.parametrize("family", ["ip", "ip6"])
+def test_chains_that_iptables_does_not_show_are_named(linked: World, family: str) -> None:
+    host = linked["cella"]
+    host.native = [{"chain": {"family": family, "table": "nat", "name": "postrouting", "type": "nat", "hook": "postrouting", "prio": 100}}]
+    sentences = told(host)
+    assert [f"'nft list table {family} nat'" in sentence for sentence in sentences] == [True]
+    assert said_in_a_run(linked, "cella") == sentences
+
+
+def test_a_table_that_iptables_cannot_show_ends_a_run_before_anything_changes(world: World) -> None:
+    world["cellb"].native = [{"rule": {"family": "ip6", "table": "nat", "chain": "POSTROUTING", "expr": []}}]
+    with pytest.raises(Refusal, match=r"^cellb: Table 'nat' \(IPv6\).*'nft list table ip6 nat'"):
+        world.site()
+    assert world.steps() == {}
 
 
 def test_an_error_in_reading_is_a_sentence_and_keeps_nothing_from_being_said(linked: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from ansible_collections.pic.cells.plugins.module_utils import iptables
 from ansible_collections.pic.cells.plugins.module_utils.command import Result
-from ansible_collections.pic.cells.plugins.module_utils.errors import CommandFailed
+from ansible_collections.pic.cells.plugins.module_utils.errors import BadInput
 from ansible_collections.pic.cells.plugins.module_utils.iptables import Backend, Rule, Table
 from ansible_collections.pic.cells.plugins.module_utils.plan import Run
 from ansible_collections.pic.cells.tests.unit.fake_host import FakeHost
@@ -107,11 +107,24 @@ def test_another_backend_that_cannot_be_shown_is_named_and_does_not_matter(host:
     assert "iptables-legacy cannot show its rules" in warnings[0]
 
 
-def test_tables_that_cannot_be_shown_are_an_error(host: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_table_that_cannot_be_shown_is_an_error_that_names_it(host: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
     text = "# Table `filter' is incompatible, use 'nft' tool.\n"
     monkeypatch.setattr(host, "run", lambda argv, **_more: Result(0, text, ""))
-    with pytest.raises(CommandFailed, match="use 'nft' tool"):
-        iptables.read_rules(host, Backend(4, ""))
+    saved = iptables.read_rules(host, Backend(6, ""))
+    iptables.check_shown(saved, ("nat", "mangle"))
+    with pytest.raises(BadInput, match="'nft list table ip6 filter'"):
+        iptables.check_shown(saved)
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_chains_of_nftables_own_beside_ours_are_no_error(host: FakeHost, family: int) -> None:
+    """The text is that of iptables-nft 1.8.9 and 1.8.11."""
+    host.iptables(family, "nat", "-A POSTROUTING -j MASQUERADE")
+    host.native = [{"chain": {"family": {4: "ip", 6: "ip6"}[family], "table": "nat", "name": "postrouting", "hook": "postrouting"}}]
+    saved = iptables.read_rules(host, Backend(family, ""))
+    iptables.check_shown(saved)
+    assert iptables.native_tables(saved, family) == [{4: "ip nat", 6: "ip6 nat"}[family]]
+    assert saved["nat"].rules["POSTROUTING"] == ["-j MASQUERADE"]
 
 
 def test_a_rule_may_speak_of_what_is_incompatible(host: FakeHost) -> None:

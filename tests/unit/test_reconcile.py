@@ -692,7 +692,7 @@ def test_rules_that_cannot_be_read_are_not_taken_for_none(linked: World, module:
     args = {"pic_cell_rules": {"name": "cellb", "share": []}, "pic_policy_route": {"peer": "laptop", "via_cell": "cellb"}}
     result = call(module, host, args[module])
     assert result["failed"]
-    assert "iptables-save" in result["msg"] and "use 'nft' tool" in result["msg"]
+    assert "iptables-save does not show" in result["msg"] and "nft list table ip filter" in result["msg"]
     assert host.steps == []
 
 
