@@ -24,6 +24,13 @@ class WriteFailed(CellError):
     """A file cannot be written; it is as before."""
 
 
+class UnsafeText(CellError):
+    """A text for another program holds what that would take for syntax: a mistake of ours, found before anything was written."""
+
+    def __init__(self, said: str) -> None:
+        super().__init__(f"{said} Nothing was written. This is a mistake of pic.cells; please report it.")
+
+
 class ToolMissing(CellError):
     """A program that the engine needs is not installed."""
 

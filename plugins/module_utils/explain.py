@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -13,7 +12,7 @@ from dataclasses import dataclass, field
 from .errors import BadInput
 from .firewall import ROUTED
 from .iptables import Saved
-from .networks import HOME, host_networks
+from .networks import HOME, address_of, host_networks, network_of
 from .reconcile import Cell
 from .records import DIRECT, Link, Peer
 from .routing import FORWARDING, MAIN, setting
@@ -152,7 +151,7 @@ def _through_the_tunnel(cell: Cell, peer: Peer, link: Link, to: str, way: Way) -
 
 
 def _holds(networks: Iterable[object], address: str) -> bool:
-    return any(ipaddress.ip_address(address) in ipaddress.ip_network(str(network)) for network in networks)
+    return any(address_of(address) in network_of(str(network)) for network in networks)
 
 
 def _walls(cell: Cell, family: int, way: Way) -> bool:

@@ -14,13 +14,12 @@ nat POSTROUTING -> PIC-POST, mangle FORWARD -> PIC-MSS
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from . import names
 from .iptables import Rule, Ruleset, Table
-from .networks import HOME, PRIVATE, host_networks, is_private, of_family
+from .networks import HOME, PRIVATE, address_of, host_networks, interface_of, is_private, network_of, of_family
 from .records import Cell, Link, Service, State, sorted_networks
 
 LINKS = "pic-+"
@@ -87,13 +86,13 @@ def own_interfaces(cell: Cell) -> tuple[str, ...]:
 def _tree(chain: str, addresses: list[str], depth: int) -> dict[str, list[Rule]]:
     if len(addresses) <= 1 << _FAN_OUT_BITS:
         return {chain: [Rule(f"-s {network} -j PIC-HOME") for network in host_networks(addresses)]}
-    parsed = [ipaddress.ip_address(a) for a in addresses]
+    parsed = [address_of(a) for a in addresses]
     bits = parsed[0].max_prefixlen
     common = bits - (int(parsed[0]) ^ int(parsed[-1])).bit_length()
     prefix = min(bits, common + _FAN_OUT_BITS)
     groups: dict[str, list[str]] = {}
     for address in addresses:
-        groups.setdefault(str(ipaddress.ip_network(f"{address}/{prefix}", strict=False)), []).append(address)
+        groups.setdefault(str(interface_of(f"{address}/{prefix}").network), []).append(address)
     chains: dict[str, list[Rule]] = {chain: []}
     for number, (network, members) in enumerate(groups.items()):
         branch = f"{chain if depth else 'PIC-R'}-{number:x}"
@@ -180,7 +179,7 @@ def _from_link(link: Link, family: int, around: Surroundings) -> list[Rule]:
     rules = [Rule(f"-j {names.chain('S', link.name)}", tag)]
     if link.relays and around.uplink:
         refused = [str(n) for n in PRIVATE[family]]
-        refused += [n for n in around.connected if not is_private(ipaddress.ip_network(n))]
+        refused += [n for n in around.connected if not is_private(network_of(n))]
         rules += [Rule(f"-d {network} -j DROP", tag) for network in refused]
         rules.append(Rule(f"-o {around.uplink} -j ACCEPT", tag))
     return [*rules, Rule("-j DROP", tag)]

@@ -17,6 +17,7 @@ import shlex
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
+from . import texts
 from .command import Host
 from .errors import BadInput, CommandFailed
 from .names import GENERAL_TAG, is_own_tag
@@ -38,6 +39,10 @@ class Rule:
 
     text: str
     tag: str = GENERAL_TAG
+
+    def __post_init__(self) -> None:
+        texts.rule(self.text)
+        texts.word(self.tag)
 
     def render(self, chain: str) -> str:
         """Return the rule as restore text without the leading command, e.g. 'PIC-FWD -i wg0 … -j PIC-PATH'."""

@@ -16,6 +16,7 @@ GENERAL_TAG = "pic-cells"
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
 _INTERFACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,14}")
+_HASHED = "_"  # no name has it, so that no name is another one's hash
 _INTERFACE_LENGTH = 15  # IFNAMSIZ less the terminating NUL
 _CHAIN_LENGTH = 28  # XT_EXTENSION_MAXNAMELEN less the terminating NUL
 
@@ -58,4 +59,4 @@ def is_own_tag(comment: str) -> bool:
 def _fitting(prefix: str, name: str, length: int) -> str:
     if len(prefix) + len(name) <= length:
         return prefix + name
-    return prefix + hashlib.sha256(name.encode()).hexdigest()[: min(12, length - len(prefix))]
+    return (prefix + _HASHED + hashlib.sha256(name.encode()).hexdigest())[:length]

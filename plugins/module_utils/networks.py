@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import ipaddress
+import re
 from collections.abc import Iterable, Mapping
 from typing import Union
 
@@ -15,6 +16,9 @@ from .errors import BadInput
 Address = Union[ipaddress.IPv4Address, ipaddress.IPv6Address]
 Network = Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
 Interface = Union[ipaddress.IPv4Interface, ipaddress.IPv6Interface]
+
+_BLANK = " \t\r\n"
+_API_URL = re.compile(r"http://(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+))(?::([0-9]{1,5}))?(?:/[A-Za-z0-9_./-]*)?")
 
 FAMILIES = (4, 6)
 EVERYWHERE = ("0.0.0.0/0", "::/0")  # an exit's AllowedIPs
@@ -52,7 +56,24 @@ WIDEST_DEFAULT_LIKE = {4: 7, 6: 6}
 @functools.lru_cache(maxsize=4096)
 def interface_of(text: str) -> Interface:
     """Read an address with or without prefix; the same few are asked for again and again. Raises ValueError."""
-    return ipaddress.ip_interface(text)
+    return ipaddress.ip_interface(_without_zone(text))
+
+
+def address_of(text: str) -> Address:
+    """Read an address. Raises ValueError."""
+    return ipaddress.ip_address(_without_zone(text))
+
+
+def network_of(text: str) -> Network:
+    """Read a network without host bits, or an address as a network of its own. Raises ValueError."""
+    return ipaddress.ip_network(_without_zone(text))
+
+
+def _without_zone(text: str) -> str:
+    """Refuse a zone: ipaddress takes any character there, newlines too, and gives it back as it was."""
+    if "%" in text or not text.isascii():
+        raise ValueError("an address with a zone, or of characters beyond ASCII")
+    return text
 
 
 def host_port(host: object, port: object) -> str:
@@ -63,7 +84,7 @@ def host_port(host: object, port: object) -> str:
 def parse_address(value: object, what: str) -> Address:
     """Read one address, e.g. 10.0.0.2; raise BadInput naming what it was for."""
     try:
-        return ipaddress.ip_address(str(value).strip())
+        return address_of(str(value).strip(_BLANK))
     except ValueError:
         raise BadInput(f"{what}: {value!r} is no IP address. Give one like 10.0.0.2 or fd00:a::2.") from None
 
@@ -71,7 +92,7 @@ def parse_address(value: object, what: str) -> Address:
 def parse_network(value: object, what: str) -> Network:
     """Read one network, e.g. 10.0.1.0/24; raise BadInput for host bits, for /0 and for what is no network."""
     try:
-        interface = interface_of(str(value).strip())
+        interface = interface_of(str(value).strip(_BLANK))
         network = interface.network
     except ValueError:
         raise BadInput(f"{what}: {value!r} is no network. Give one like 10.0.1.0/24 or fd00:b::/64.") from None
@@ -87,7 +108,7 @@ def parse_network(value: object, what: str) -> Network:
 def parse_interface(value: object, what: str) -> Interface:
     """Read an own address with its prefix, e.g. 10.0.0.1/24; raise BadInput for a bare address, /0 and a network address."""
     try:
-        interface = interface_of(str(value).strip())
+        interface = interface_of(str(value).strip(_BLANK))
     except ValueError:
         raise BadInput(f"{what}: {value!r} is no address with a prefix. Give one like 10.0.0.1/24 or fd00:a::1/64.") from None
     if "/" not in str(value) or interface.network.prefixlen == 0:
@@ -95,6 +116,18 @@ def parse_interface(value: object, what: str) -> Interface:
     if interface.ip == interface.network.network_address and interface.network.num_addresses > 2:
         raise BadInput(f"{what}: {value!r} is the network itself. Give the cell's own address in it, like {interface.ip + 1}/{interface.network.prefixlen}.")
     return interface
+
+
+def check_api_url(what: str, value: object) -> str:
+    """Return the URL of a peer-sync API: http, an address in digits, a port that is one; raise BadInput for anything else."""
+    match = _API_URL.fullmatch(value) if isinstance(value, str) else None
+    try:
+        good = match is not None and bool(address_of(match[1] or match[2])) and 0 < int(match[3] or 80) < 65536
+    except ValueError:
+        good = False
+    if not good:
+        raise BadInput(f"{what}: {value!r} is no URL like http://10.0.1.1:8088 or http://[fd00:b::1]:8088. Correct it, or leave it out.")
+    return str(value)
 
 
 def of_family(family: int, values: Iterable[str]) -> list[str]:
@@ -110,7 +143,7 @@ def sort_key(value: str) -> tuple[int, int, int]:
 
 def host_networks(addresses: Iterable[str]) -> list[str]:
     """Turn addresses into host networks: 10.0.0.2 -> 10.0.0.2/32, fd00::2 -> fd00::2/128."""
-    return [str(ipaddress.ip_network(address)) for address in addresses]
+    return [str(network_of(address)) for address in addresses]
 
 
 def conflicts(wanted: Mapping[str, Iterable[str]], taken: Mapping[str, Iterable[str]]) -> list[str]:

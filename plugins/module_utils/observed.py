@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import json
 from functools import cached_property
 from typing import Any
@@ -14,7 +13,7 @@ from . import iptables, routing, wireguard
 from .command import Host
 from .firewall import Surroundings
 from .iptables import Backend, SavedRuleset
-from .networks import EVERYWHERE, FAMILIES, of_family
+from .networks import EVERYWHERE, FAMILIES, address_of, of_family
 from .records import Cell, State, sorted_networks
 from .wireguard import Interface, loses_ipv4
 
@@ -42,7 +41,7 @@ class Observed:
             item = self.links.get(name, {})
             interface.up = "UP" in item.get("flags", ())
             interface.mtu = item.get("mtu")
-            interface.addresses = [f"{ipaddress.ip_address(a['local'])}/{a['prefixlen']}" for a in _addresses(item)]
+            interface.addresses = [f"{address_of(a['local'])}/{a['prefixlen']}" for a in _addresses(item)]
         return interfaces
 
     @cached_property

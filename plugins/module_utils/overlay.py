@@ -5,13 +5,12 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from . import names, wireguard
 from .errors import BadInput
-from .networks import conflicts, host_port, interface_of, parse_address, parse_interface, parse_network
+from .networks import address_of, check_api_url, conflicts, host_port, interface_of, network_of, parse_address, parse_interface, parse_network
 from .peer_sync import MOST_SERVICES
 from .records import DIRECT, Cell, Link, Peer, Service, State
 
@@ -36,7 +35,7 @@ def lay_cell(state: State, args: Args | None) -> None:
         if key in given:
             setattr(cell, key, _port(given[key], f"{key} of cell {cell.name!r}"))
     if "endpoint" in given:
-        cell.endpoint = given["endpoint"]
+        cell.endpoint = _host(given["endpoint"], f"endpoint of cell {cell.name!r}")
     if "admin_networks" in given or (args or {}).get("admin_networks") == []:  # an empty list lets nobody in any more
         cell.admin_networks = [str(parse_network(n, f"admin_networks of cell {cell.name!r}")) for n in given.get("admin_networks", ())]
     before = cell.udp_services()
@@ -58,6 +57,8 @@ def lay_peers(state: State, items: Iterable[Args]) -> None:
             peer.public_key = wireguard.check_public_key(f"public_key of peer {name!r}", given["public_key"])
         if "addresses" in given:
             peer.addresses = [str(parse_address(a, f"addresses of peer {name!r}")) for a in given["addresses"]]
+        if given.get("route_via", DIRECT) != DIRECT:
+            names.check_name(f"route_via of peer {name!r}:", given["route_via"])
     _check_peers(state)
 
 
@@ -88,7 +89,7 @@ def lay_link(state: State, item: Args) -> Link:
         least = max([MIN_MTU[interface_of(network).version] for network in link.networks] or [MIN_MTU[4]])
         link.mtu = _within(given["mtu"], least, 65535, f"mtu of {where}", "bytes")
     if "api_url" in given:
-        link.remote_api_url = given["api_url"]
+        link.remote_api_url = check_api_url(f"api_url of {where}", given["api_url"])
     if "sync_auth" in given:
         link.sync_auth = given["sync_auth"]
     if "interface" in given or link.interface is None:
@@ -247,11 +248,11 @@ def _check_peers(state: State) -> None:
 def _check_endpoint_outside(link: Link) -> None:
     host = (link.endpoint or "").rpartition(":")[0].strip("[]")
     try:
-        address = ipaddress.ip_address(host)
+        address = address_of(host)
     except ValueError:
         return
     for network in link.networks:
-        if address in ipaddress.ip_network(network):
+        if address in network_of(network):
             raise BadInput(
                 f"endpoint {link.endpoint!r} of link {link.name!r} lies in the link's own network {network}, which would be a loop. "
                 "Give the address outside the tunnel."
@@ -268,6 +269,14 @@ def api_url(addresses: Sequence[str], port: int) -> str | None:
         return None
     first = addresses[0]
     return f"http://{host_port(first, port)}"
+
+
+def _host(value: Any, what: str) -> str:
+    try:
+        wireguard.check_endpoint(what, host_port(value, 1))
+    except BadInput:
+        raise BadInput(f"{what}: {value!r} is no host. Give a name or an address without a port, like b.example.net or 2001:db8::1.") from None
+    return str(value)
 
 
 def _port(value: Any, what: str) -> int:

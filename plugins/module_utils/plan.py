@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Union
 
+from . import texts
 from .command import Host, missing_tool
 from .errors import CommandFailed
 
@@ -32,6 +33,9 @@ class Run:
     stdin: str | None = None
     ok: tuple[int, ...] = (0,)
     rest: Callable[[Host], Run | None] | None = field(default=None, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        texts.command(self.argv, self.stdin)
 
 
 @dataclass(frozen=True)

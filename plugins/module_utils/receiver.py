@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import ipaddress
 import json
 import selectors
 import socket
@@ -24,6 +23,7 @@ from typing import Any, Union
 from . import spool
 from .command import Host
 from .errors import BadInput, WriteFailed
+from .networks import address_of
 from .peer_sync import BODY_LIMIT, CONFLICT, FORBIDDEN, PATH, SIGNATURE, Evidence, judge, parse_push
 from .signing import check_push, sign_answer
 from .view import Delivery, View, parse_view, render_delivery
@@ -256,7 +256,7 @@ class Server:
         accepted.setblocking(False)
         if len(self._connections) >= CONNECTIONS:
             self._drop(next(iter(self._connections.values())))
-        connection = _Connection(accepted, time.monotonic(), listener.interface, str(ipaddress.ip_address(address[0].partition("%")[0])))
+        connection = _Connection(accepted, time.monotonic(), listener.interface, str(address_of(address[0].partition("%")[0])))
         self._connections[accepted] = connection
         self._selector.register(accepted, selectors.EVENT_READ, connection)
 

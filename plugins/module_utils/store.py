@@ -14,18 +14,21 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from typing import Any
 
+from . import soundness
 from .command import Host, writing
 from .errors import StoreError
-from .records import State, dump_cell, dump_links, dump_peers, load_cell, load_leaving, load_links, load_peers
+from .records import State, dump_cell, dump_links, dump_peers
+from .texts import printable
 
 STATE_DIR = "/var/lib/pic"
+_SHOWN = 200  # characters of what is wrong with a file
 
 # In the order in which they are written.
 FILES: dict[str, tuple[str, Callable[[Any], Any], Callable[[Any], Any]]] = {
-    "leaving.json": ("leaving", load_leaving, asdict),
-    "cell.json": ("cell", load_cell, dump_cell),
-    "cell_links.json": ("links", load_links, dump_links),
-    "peer_registry.json": ("peers", load_peers, dump_peers),
+    "leaving.json": ("leaving", soundness.leaving, asdict),
+    "cell.json": ("cell", soundness.cell, dump_cell),
+    "cell_links.json": ("links", soundness.links, dump_links),
+    "peer_registry.json": ("peers", soundness.peers, dump_peers),
 }
 
 
@@ -59,7 +62,7 @@ class Store:
                     break
                 except BlockingIOError:
                     if time.monotonic() > deadline:
-                        holder = os.pread(handle, 80, 0).decode().strip() or "another run"
+                        holder = printable(os.pread(handle, 80, 0).decode("utf-8", "surrogateescape")).strip() or "another run"
                         raise StoreError(
                             f"The records in {self.path} are locked by {holder} for more than {wait:g} s. Wait for it or end it, then run again."
                         ) from None
@@ -80,12 +83,13 @@ class Store:
             if text is None:
                 continue
             try:
-                setattr(state, part, load(json.loads(text)))
-            except (ValueError, TypeError, KeyError, AttributeError) as error:
+                setattr(state, part, soundness.read(text, load))
+            except ValueError as error:
                 state.peers_lost = state.peers_lost or part == "peers"
                 state.links_lost = state.links_lost or part == "links"
+                said = printable(str(error))[:_SHOWN]
                 self.warnings.append(
-                    f"{self.path}/{name} cannot be read ({error}); it is kept as {name}.corrupt on the next write, and everything in it counts as not allowed."
+                    f"{self.path}/{name} cannot be read ({said}); it is kept as {name}.corrupt on the next write, and everything in it counts as not allowed."
                 )
         return state
 
@@ -105,8 +109,8 @@ class Store:
 
 def _readable(text: str, load: Callable[[Any], Any]) -> bool:
     try:
-        load(json.loads(text))
-    except (ValueError, TypeError, KeyError, AttributeError):
+        soundness.read(text, load)
+    except ValueError:
         return False
     return True
 

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import json
 import re
 import socket
@@ -17,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-from .networks import host_port
+from .networks import address_of, host_port
 from .peer_sync import CONFLICT, OK, PATH, SIGNATURE
 from .signing import check_answer
 
@@ -54,9 +53,9 @@ def send(push: Push) -> dict[str, Any] | None:
     """
     try:
         target = urlsplit(push.url)
-        address = ipaddress.ip_address(target.hostname or "")
+        address = address_of(target.hostname or "")
         port = target.port or 80
-        source = next(s for s in push.sources if ipaddress.ip_address(s).version == address.version)
+        source = next(s for s in push.sources if address_of(s).version == address.version)
         if target.scheme != "http":
             return None
     except (ValueError, StopIteration):

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from . import texts
 from .sandbox import of_receiver, of_root
 
 SYSTEM = "/etc/systemd/system"
@@ -30,6 +31,7 @@ def files(program: str, state_dir: str, view: str, spool: str, port: int, socket
     program: the path of pic-cell. state_dir: the folder of the records. view: the folder that the receiver may read. spool: the one that it may write.
     port: the one that the receiver listens on. sockets: how many it may have open.
     """
+    program, state_dir, view, spool = (texts.path(path) for path in (program, state_dir, view, spool))
     root, receiver = of_root(state_dir), of_receiver(spool.rpartition("/")[2], port, sockets)
     after = " ".join(RIVALS)
     wanted_by = " ".join(("multi-user.target", *RIVALS))

@@ -9,14 +9,14 @@ import base64
 import binascii
 import contextlib
 import hmac
-import ipaddress
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
+from . import texts
 from .command import Host
 from .errors import BadInput, CommandFailed
-from .networks import host_port, sort_key
+from .networks import address_of, host_port, interface_of, sort_key
 from .plan import Plan, Remove, Run
 from .routing import MAIN, Route, batch
 from .units import drop_in_path
@@ -28,6 +28,7 @@ GENERATED = "(generated)"  # a key that the run will make; in check mode nobody 
 PRESHARED_LATER = "(a preshared key that the run will make)"
 FRESH_HANDSHAKE = 135  # seconds; a session is renewed after 120 s, so an older one is no sign of life (WireGuard paper, 6.1)
 
+_ENDPOINT = re.compile(r"(\[([0-9A-Fa-f:.]+)\]|[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?\.?):([0-9]{1,5})")
 _NO_KEY = base64.b64encode(bytes(32)).decode()
 _P = 2**255 - 19
 # Points of small order: a peer with such a key shares its secret with everybody (list: cr.yp.to/ecdh.html#validate).
@@ -112,12 +113,16 @@ def key_id(preshared_key: str | None) -> str | None:
     return hmac.new(base64.b64decode(preshared_key), b"pic.cells preshared key id", "sha256").hexdigest()[:16] if preshared_key else None
 
 
-def check_endpoint(what: str, value: str) -> str:
+def check_endpoint(what: str, value: object) -> str:
     """Return host:port (IPv6 in brackets); raise BadInput for anything else."""
-    match = re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?\.?):(\d{1,5})", value)
-    if not match or not 0 < int(match[2]) < 65536:
+    match = _ENDPOINT.fullmatch(value) if isinstance(value, str) else None
+    try:
+        good = match is not None and 0 < int(match[3]) < 65536 and (match[2] is None or address_of(match[2]).version == 6)
+    except ValueError:
+        good = False
+    if not good:
         raise BadInput(f"{what}: endpoint {value!r} is no host:port. Give one like b.example.net:51821 or [2001:db8::1]:51821.")
-    return value
+    return str(value)
 
 
 def clamped(private_key: str) -> str:
@@ -188,7 +193,7 @@ def addresses_of(text: str | None) -> list[str]:
     found = []
     for one in (part.strip() for name, value in settings if name == "address" for part in value.split(",")):
         with contextlib.suppress(ValueError):
-            found.append(str(ipaddress.ip_interface(one)))
+            found.append(str(interface_of(one)))
     return found
 
 
@@ -325,7 +330,7 @@ def resolve(host: Host, endpoint: str) -> str | None:
     """Turn a name:port into address:port as wg prints it; None where the name is not found within 5 s."""
     name, _colon, port = endpoint.rpartition(":")
     try:
-        address = ipaddress.ip_address(name.strip("[]"))
+        address = address_of(name.strip("[]"))
     except ValueError:
         try:
             found = host.run(["getent", "ahosts", name], ok=(0, 2), timeout=5).out.split()
@@ -333,7 +338,7 @@ def resolve(host: Host, endpoint: str) -> str | None:
             return None
         if not found:
             return None
-        address = ipaddress.ip_address(found[0])
+        address = address_of(found[0])
     return host_port(address, port)
 
 
@@ -431,6 +436,9 @@ def _interface_lines(lines: list[str], wanted: Interface) -> list[str]:
         ours["mtu"] = [f"MTU = {wanted.mtu}"]
     if wanted.name.startswith("pic-"):
         ours["postup"] = [f"PostUp = ip -{route.family} route replace {route.render()}" for route in wanted.routes]
+    for lines_of in ours.values():
+        for line in lines_of:
+            texts.setting(line)
     out: list[str] = []
     done: set[str] = set()
     for line in lines:
@@ -449,9 +457,9 @@ def _interface_lines(lines: list[str], wanted: Interface) -> list[str]:
 
 
 def _peer_lines(peer: Peer, label: str) -> list[str]:
-    lines = ["", f"# {label}", "[Peer]", f"PublicKey = {peer.public_key}"]
+    lines = ["[Peer]", f"PublicKey = {peer.public_key}"]
     lines += [f"PresharedKey = {peer.preshared_key}"] if peer.preshared_key else []
     lines += [f"AllowedIPs = {', '.join(peer.allowed_ips)}"]
     lines += [f"Endpoint = {peer.endpoint}"] if peer.endpoint else []
     lines += [f"PersistentKeepalive = {peer.keepalive}"] if peer.keepalive else []
-    return lines
+    return ["", f"# {texts.remark(label)}", *map(texts.setting, lines)]

@@ -15,7 +15,7 @@ from ansible.module_utils.parsing.convert_bool import boolean
 
 from ansible_collections.pic.cells.plugins.module_utils.errors import BadInput
 from ansible_collections.pic.cells.plugins.module_utils.names import check_name, link_interface
-from ansible_collections.pic.cells.plugins.module_utils.networks import parse_address, parse_interface, parse_network
+from ansible_collections.pic.cells.plugins.module_utils.networks import check_api_url, parse_address, parse_interface, parse_network
 from ansible_collections.pic.cells.plugins.module_utils.records import DIRECT
 from ansible_collections.pic.cells.plugins.module_utils.wireguard import check_endpoint, check_preshared_key, check_public_key
 from ansible_collections.pic.cells.plugins.plugin_utils import schema
@@ -150,8 +150,8 @@ def read_invitation(value: Any, remote: str) -> dict[str, Any]:
         parse_address(address, f"address of {where}")
     if "endpoint" in given:
         check_endpoint(where, given["endpoint"])
-    if not re.fullmatch(r"http://[0-9a-fA-F.:\[\]]+(/[\w./-]*)?", given.get("api_url", "http://0")):
-        raise BadInput(f"api_url of {where}: {given['api_url']!r} is no URL like http://10.0.1.1:8088. Correct it.")
+    if "api_url" in given:
+        check_api_url(f"api_url of {where}", given["api_url"])
     return given
 
 

@@ -18,10 +18,12 @@ import pytest
 from ansible_collections.pic.cells.plugins.module_utils.command import Host
 from ansible_collections.pic.cells.plugins.module_utils.errors import StoreError
 from ansible_collections.pic.cells.plugins.module_utils.records import State
+from ansible_collections.pic.cells.plugins.module_utils.soundness import LARGEST
 from ansible_collections.pic.cells.plugins.module_utils.store import Store
-from ansible_collections.pic.cells.tests.unit.fake_host import FakeHost
-from ansible_collections.pic.cells.tests.unit.world import World, call
+from ansible_collections.pic.cells.tests.unit.fake_host import FakeHost, made_key
+from ansible_collections.pic.cells.tests.unit.world import World, call, program
 
+KEY = made_key("cellb")
 FLAGS = ("exit_offered", "remote_exit_offered", "exit_relay_active", "remote_exit_relay_active")
 
 
@@ -34,13 +36,13 @@ def loaded(host: FakeHost, name: str, content: Any) -> tuple[State, list[str]]:
 
 @pytest.mark.parametrize("kept", [subset for size in range(4) for subset in itertools.combinations(("permissions", "exit_offered", "public_key"), size)])
 def test_a_record_of_any_age_is_read_and_what_it_does_not_say_is_not_allowed(host: FakeHost, kept: tuple[str, ...]) -> None:
-    full = {"permissions": {"inbound": {"files": True}}, "exit_offered": True, "public_key": "KEY"}
+    full = {"permissions": {"inbound": {"files": True}}, "exit_offered": True, "public_key": KEY}
     record = {"cell_name": "cellb", "vpn_subnet": "10.0.1.0/24", "of_the_future": 1, **{key: full[key] for key in kept}}
     link = loaded(host, "cell_links.json", [record])[0].links["cellb"]
     assert link.networks == ["10.0.1.0/24"]
     assert link.shares == (["files"] if "permissions" in kept else [])
     assert [getattr(link, flag) for flag in FLAGS] == ["exit_offered" in kept, False, False, False]
-    assert link.public_key == ("KEY" if "public_key" in kept else None)
+    assert link.public_key == (KEY if "public_key" in kept else None)
 
 
 @pytest.mark.parametrize("value", ["yes", 1, "false", None, [True]])
@@ -86,6 +88,71 @@ def test_what_cannot_be_read_counts_as_nothing_and_is_set_aside_when_it_is_writt
     assert any(name in warning for warning in run.warnings())
     assert host.read(f"/var/lib/pic/{name}.corrupt") == broken
     assert not linked.site().changed
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        *(
+            (name, text)
+            for name in ("cell_links.json", "cell.json", "peer_registry.json")
+            for text in ("[" * 100_000, '{"links":' * 100_000, f'"{"x" * (LARGEST + 1)}"', f"[{'9' * 5000}]", "NaN", '"\\ud800"')
+        ),
+        *(
+            ("cell_links.json", {"links": [{"name": "cellc"}, {"name": "cellb", **values}]})
+            for values in (
+                *({"networks": [text]} for text in ("fd00::1%1 -j ACCEPT\n-I FORWARD -j ACCEPT", "home", "10.0.0.0/33", "")),
+                *({"address": ["fd00::1%eth0"]}, {"public_key": "KEY"}, {"endpoint": "x\nPostUp = reboot:5"}, {"interface": "pic-a b"}),
+                *({"name": "a b"}, {"name": "direct"}, {"name": "\x1b[2J"}, {"listen_port": 0}, {"mtu": 10**9}, {"exit_table": -1}),
+                *({"generation": -1}, {"remote_generation": 2**63}, {"permissions": {"inbound": {"a b": True}}}, {"permissions": 5}),
+                *({"permissions": {"inbound": {"files": {"files": True}}, "outbound": [5]}}, {"endpoint": ["a"]}, {"networks": {"a": "b"}}),
+            )
+        ),
+        *(
+            ("cell.json", {"name": "cella", "networks": ["10.0.0.1/24"], **values})
+            for values in (
+                *({"networks": ["10.0.0.1%1/24"]}, {"interface": "wg0\n"}, {"uplink": "a b"}, {"endpoint": "a b"}, {"sync_port": 0}, {"name": "A"}),
+                *({"admin_networks": ["all"]}, {"retired": ["10.0.0.1"]}, {"retired": ["10.0.0.1 x y"]}, {"retired": ["home 53"]}),
+                {"services": [{"name": "files", "addresses": ["10.0.0.1"], "port": 5, "protocol": "tcp -j ACCEPT"}]},
+                {"services": [{"name": "files", "addresses": ["10.0.0.1"], "port": 70000}]},
+                {"services": {"files": 5}},
+            )
+        ),
+        *(
+            ("peer_registry.json", {"peers": [{"name": "phone", **values}]})
+            for values in ({"public_key": "x"}, {"addresses": ["fd00::2%x"]}, {"route_via": "a b"}, {"name": "a\nb"}, {"ip": {"a": 5}})
+        ),
+    ],
+    ids=lambda value: f"{value!s:.60}",
+)
+def test_what_has_the_shape_of_a_record_and_is_none_counts_as_nothing(linked: World, name: str, content: Any) -> None:
+    """L5: nested without end, too large, or with values that no argument could have."""
+    state, warnings = loaded(linked["cella"], name, content)
+    part = {"cell_links.json": "links", "cell.json": "cell", "peer_registry.json": "peers"}[name]
+    assert [name in warning and "cannot be read" in warning and warning.isprintable() and len(warning) < 500 for warning in warnings] == [True]
+    assert getattr(state, part) == getattr(State(), part), "something of it was taken over"
+
+
+@pytest.mark.parametrize(
+    "values", [{"devices": ["x"]}, {"links": ["pic-a"]}, {"links": ["pic-a b c"]}, {"flows": ["-s 10.0.0.1\n"]}, {"exits": ["a b"]}, [], 5]
+)
+def test_a_note_of_what_has_to_go_that_is_none_ends_nothing(linked: World, values: Any) -> None:
+    host = linked["cella"]
+    _state, warnings = loaded(host, "leaving.json", values)
+    assert ["leaving.json" in warning for warning in warnings] == [True]
+    host.reset()
+    rc, _out, err = program(host, "restore")
+    assert (rc, host.steps) == (1, []) and "leaving.json" in err
+
+
+def test_a_url_that_earlier_versions_took_costs_nobody_the_record(linked: World) -> None:
+    host = linked["cella"]
+    records = json.loads(host.read("/var/lib/pic/cell_links.json") or "")
+    records["links"][0]["remote_api_url"] = "http://10.0.1.1:99999999"
+    state, warnings = loaded(host, "cell_links.json", records)
+    assert warnings == [] and state.links["cellb"].remote_api_url is None
+    linked.site()
+    assert Store(host).load().links["cellb"].remote_api_url == "http://10.0.1.1:8088"
 
 
 def test_a_second_broken_file_does_not_replace_the_first(linked: World) -> None:

@@ -1,0 +1,136 @@
+# Copyright (c) the pic.cells contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Judge what records say before anything is made of it: a file is as likely to be damaged, or forged, as an argument. Pure.
+
+Each value is judged as it would be in an argument. A record that fails is none, and so is its whole file: what is allowed in
+the rest of it may be forged too. Raises ValueError.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+from . import names, wireguard
+from .errors import BadInput
+from .networks import address_of, check_api_url, host_port, interface_of, network_of
+from .records import Cell, Leaving, Link, Peer, load_cell, load_leaving, load_links, load_peers
+
+Loaded = TypeVar("Loaded")
+
+LARGEST = 16 * 1024 * 1024  # characters; 10,000 devices take 2 million
+_WORDS = re.compile(r"[A-Za-z0-9:./ -]+")
+_PORTS = range(1, 65536)
+_TABLES = range(1, 2**32)
+_COUNTS = range(2**63)
+
+
+def read(text: str, load: Callable[[Any], Loaded]) -> Loaded:
+    """Read one file of the records. Raises ValueError for whatever is none."""
+    if len(text) > LARGEST:
+        raise ValueError(f"larger than {LARGEST} characters")
+    try:
+        return load(json.loads(text))
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    except (TypeError, KeyError, AttributeError, BadInput) as error:
+        raise ValueError(str(error)) from None
+
+
+def cell(data: Any) -> Cell:
+    """Read and judge the cell's own record."""
+    found = load_cell(data)
+    if found.name:
+        names.check_name("Cell", found.name)
+    _all(interface_of, found.networks)
+    _all(network_of, found.admin_networks)
+    names.check_interface(found.interface)
+    if found.uplink is not None:
+        names.check_interface(found.uplink)
+    if found.endpoint:
+        wireguard.check_endpoint("endpoint", host_port(found.endpoint, 1))
+    _within(_PORTS, found.listen_port, found.link_port_base, found.sync_port)
+    for service in found.services.values():
+        names.check_name("Service", service.name)
+        _all(address_of, service.addresses)
+        _within(_PORTS, service.port)
+        if service.protocol not in ("tcp", "udp"):
+            raise ValueError(f"protocol {service.protocol!r}")
+    for entry in found.retired:
+        address, port = entry.split()
+        address_of(address)
+        _within(_PORTS, int(port))
+    return found
+
+
+def links(data: Any) -> dict[str, Link]:
+    """Read and judge the links' records."""
+    found = load_links(data)
+    for link in found.values():
+        names.check_name("Cell", link.name)
+        _key(link.public_key)
+        _all(interface_of, link.networks)
+        _all(address_of, link.address)
+        if link.endpoint is not None:
+            wireguard.check_endpoint("endpoint", link.endpoint)
+        if link.interface is not None:
+            names.check_interface(link.interface)
+        _within(_PORTS, *(port for port in (link.listen_port,) if port is not None))
+        _within(range(65536), *(value for value in (link.keepalive, link.mtu) if value is not None))
+        _within(_TABLES, *(table for table in (link.exit_table,) if table is not None))
+        _within(_COUNTS, link.generation, link.remote_generation)
+        for service in (name for side in link.permissions.values() for name in side):
+            names.check_name("Service", service)
+        try:
+            link.remote_api_url = link.remote_api_url and check_api_url("api_url", link.remote_api_url)
+        except BadInput:
+            link.remote_api_url = None  # earlier versions took any; it follows from the address again
+    return found
+
+
+def peers(data: Any) -> dict[str, Peer]:
+    """Read and judge the registry of devices."""
+    found = load_peers(data)
+    for peer in found.values():
+        names.check_name("Peer", peer.name)
+        _key(peer.public_key)
+        _all(address_of, peer.addresses)
+        if peer.route_via is not None:
+            names.check_name("Cell", peer.route_via)
+    return found
+
+
+def leaving(data: Any) -> Leaving:
+    """Read and judge the note of what has to go."""
+    found = load_leaving(data)
+    for key in found.devices:
+        _key(key)
+    for entry in found.links:
+        interface, key = entry.split()
+        names.check_interface(interface)
+        _key(key)
+    for name in found.exits:
+        names.check_name("Cell", name)
+    for flows in found.flows:
+        if not _WORDS.fullmatch(flows):
+            raise ValueError(f"no flows: {flows!r}")
+    return found
+
+
+def _key(key: str | None) -> None:
+    if key is not None and key != wireguard.GENERATED:
+        wireguard.check_public_key("public_key", key)
+
+
+def _all(judge: Callable[[str], object], values: Iterable[str]) -> None:
+    for value in values:
+        judge(value)
+
+
+def _within(allowed: range, *values: int) -> None:
+    for value in values:
+        if value not in allowed:
+            raise ValueError(f"{value} is out of range")
