@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from . import iptables
+from . import iptables, passage
 from .networks import FAMILIES
 from .observed import Observed
 from .records import State
@@ -81,5 +81,11 @@ def _uplinks(situation: Situation) -> Iterable[str]:
         )
 
 
+def _firewalls(situation: Situation) -> Iterable[str]:
+    """Say which chains of nftables' own do not let pass what has to."""
+    uplinks = {family: situation.state.cell.uplink or situation.seen.routing[family].uplink for family in FAMILIES}
+    return passage.blocked(situation.survey.nftables, situation.state, uplinks) if situation.state.cell.name else ()
+
+
 # In the order in which it is said.
-SOURCES: tuple[Source, ...] = (_variants, _hidden_chains, _uplinks)
+SOURCES: tuple[Source, ...] = (_variants, _hidden_chains, _uplinks, _firewalls)

@@ -5,7 +5,14 @@
 
 from __future__ import annotations
 
+import json
+from functools import cached_property
+
+from . import nftables
 from .command import Host
+from .errors import CommandFailed
+
+_TIMEOUT = 20  # seconds for what is said of many thousand rules
 
 
 class Surveyed:
@@ -14,3 +21,18 @@ class Surveyed:
     def __init__(self, host: Host) -> None:
         """host: the machine that is asked."""
         self.host = host
+
+    @cached_property
+    def nftables(self) -> nftables.Natives:
+        """Chains of nftables' own, with their rules; none where nft is not installed. Rules are read only where there are such chains: others can be many."""
+        if not self.host.has("nft"):
+            return nftables.Natives()
+        try:
+            chains = nftables.parse(json.loads(self.host.run(["nft", "-j", "list", "chains"], timeout=_TIMEOUT).out or '{"nftables": []}'))
+        except CommandFailed as error:
+            if "JSON support" in error.output:  # it can be left out when nft is built
+                return nftables.Natives()
+            raise
+        if not chains.bases:
+            return chains
+        return nftables.parse(json.loads(self.host.run(["nft", "-j", "list", "ruleset"], timeout=_TIMEOUT).out))

@@ -307,7 +307,7 @@ class FakeHost(Host):
     # Inside
 
     def _tools(self) -> dict[str, Callable[[list[str], str], str]]:
-        names = ("ip", "wg", "wg-quick", "systemctl", "conntrack", "getent", "modprobe")
+        names = ("ip", "wg", "wg-quick", "systemctl", "conntrack", "getent", "modprobe", "nft")
         return {name: getattr(self, f"_{name.replace('-', '_')}") for name in names}
 
     def _knows(self, tool: str) -> bool:
@@ -649,7 +649,7 @@ class FakeHost(Host):
     def _save(self, family: int, tables: dict[str, Table]) -> str:
         """Print all tables as iptables-nft does, which cannot show what is nftables' own."""
         mine = [item for item in self.native for what in item.values() if what["family"] == ("ip6" if family == 6 else "ip")]
-        beside = {item["chain"]["table"] for item in mine if "hook" in item.get("chain", ())}
+        beside = {item["chain"]["table"] for item in mine if "hook" in item.get("chain", ()) and item["chain"]["name"] not in (*TABLES["nat"], "FORWARD")}
         within = {item["rule"]["table"] for item in mine if item.get("rule", {}).get("chain") in (*TABLES["nat"], "FORWARD")}
         text = ""
         for name, chains in TABLES.items():
@@ -661,6 +661,18 @@ class FakeHost(Host):
             elif name in tables:
                 text += _save(name, tables[name])
         return text
+
+    def _nft(self, words: list[str], stdin: str) -> str:
+        assert words in (["-j", "list", "chains"], ["-j", "list", "ruleset"]), f"the fake host does not know: nft {words}"
+        shown: list[dict[str, Any]] = [{"metainfo": {"version": "1.0.6", "json_schema_version": 1}}]
+        for (variant, family), tables in self.tables.items():
+            for name, table in tables.items() if variant == "-nft" else ():
+                for chain, policy in table.policies.items():
+                    where = {"family": "ip6" if family == 6 else "ip", "table": name}
+                    hook = {} if policy == "-" else {"type": "filter", "hook": chain.lower(), "prio": 0, "policy": policy.lower()}
+                    shown.append({"chain": {**where, "name": chain, "handle": 1, **hook}})
+                    shown += [{"rule": {**where, "chain": chain, "handle": 1, "expr": [{"xt": None}]}} for _rule in table.rules[chain]]
+        return json.dumps({"nftables": [item for item in [*shown, *self.native] if words[2] == "ruleset" or not {"chain", "metainfo"}.isdisjoint(item)]})
 
     # The rest
 
