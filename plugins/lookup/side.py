@@ -21,7 +21,7 @@ options:
         a step of the role (V(identity), V(keys), V(tell), V(hear), V(hand), V(note), V(rules), V(links), V(routes), V(agent), V(push)) for those of them that
         have something to do in it, V(advertised) for [host, device] of uplinks known by router
         advertisements, V(unforwarded) for [host, kernel setting] of forwarding that is off, V(refusals) for what forbids the run, V(invited) for
-        [host, cell] of cells of other owners that get an invitation, V(summary) for what this run has changed, what is pending, and what to do next.
+        [host, cell, port] of cells of other owners that get an invitation, V(summary) for what this run has changed, what is pending, and what to do next.
     required: true
   job:
     description: The day-2 change as M(pic.cells.pic_cells_check) returned it; empty for the whole site.
@@ -48,6 +48,7 @@ from typing import Any
 
 from ansible.plugins.lookup import LookupBase
 
+from ansible_collections.pic.cells.plugins.plugin_utils.endpoints import port_of
 from ansible_collections.pic.cells.plugins.plugin_utils.mesh import STEPS, Mesh
 from ansible_collections.pic.cells.plugins.plugin_utils.summary import summary
 
@@ -71,7 +72,7 @@ class LookupModule(LookupBase):
             "due": lambda: mesh.due(own),
             "advertised": lambda: found("advertised"),
             "unforwarded": lambda: found("unforwarded"),
-            "invited": lambda: [[own, name] for name in mesh.invited()],
+            "invited": lambda: [[own, name, port_of(mesh, own, name)] for name in mesh.invited()],
             "refusals": mesh.refusals,
             "summary": lambda: summary(mesh, own, bool(variables.get("ansible_check_mode"))),
         }

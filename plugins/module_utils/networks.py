@@ -21,6 +21,7 @@ _BLANK = " \t\r\n"
 _API_URL = re.compile(r"http://(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+))(?::([0-9]{1,5}))?(?:/[A-Za-z0-9_./-]*)?")
 
 FAMILIES = (4, 6)
+_LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 EVERYWHERE = ("0.0.0.0/0", "::/0")  # an exit's AllowedIPs
 
 # Never ipaddress.is_private: it counts the documentation ranges, and misses others that no exit should forward.
@@ -79,6 +80,27 @@ def _without_zone(text: str) -> str:
 def host_port(host: object, port: object) -> str:
     """Return host:port as endpoints and URLs have it, an IPv6 address in brackets."""
     return f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"
+
+
+def is_host(text: str) -> bool:
+    """Tell whether a text is an address, or a name that may be asked for; a name whose last label is a number is an address that is mistaken."""
+    try:
+        address_of(text)
+    except ValueError:
+        return len(text) < 254 and re.fullmatch(rf"({_LABEL}\.)*(?![0-9]+\.?$){_LABEL}\.?", text, re.ASCII) is not None
+    return True
+
+
+def check_host(value: object, what: str) -> str:
+    """Return the name or address that others dial, without a port; raise BadInput that says what to write instead."""
+    text = str(value)
+    if isinstance(value, str) and is_host(text):
+        return text
+    bare = re.sub(r"^[A-Za-z][A-Za-z0-9+.-]*://|/.*", "", text)
+    bracketed = re.fullmatch(r"\[(?P<host>[^\]]*)\](:[0-9]*)?", bare)
+    host = bracketed["host"] if bracketed else re.sub(r":[0-9]*$", "", bare) if bare.count(":") == 1 else bare
+    remedy = f"Give {host}; the port is that of each link" if is_host(host) else "Give one like a.example.net, 203.0.113.11 or 2001:db8::1, without a port"
+    raise BadInput(f"{what}: {text!r} is no name or address alone. {remedy}.")
 
 
 def parse_address(value: object, what: str) -> Address:

@@ -10,7 +10,7 @@ from typing import Any
 
 from . import names, wireguard
 from .errors import BadInput
-from .networks import address_of, check_api_url, conflicts, host_port, interface_of, network_of, parse_address, parse_interface, parse_network
+from .networks import address_of, check_api_url, check_host, conflicts, host_port, interface_of, network_of, parse_address, parse_interface, parse_network
 from .peer_sync import MOST_SERVICES
 from .records import DIRECT, Cell, Link, Peer, Service, State
 
@@ -35,7 +35,7 @@ def lay_cell(state: State, args: Args | None) -> None:
         if key in given:
             setattr(cell, key, _port(given[key], f"{key} of cell {cell.name!r}"))
     if "endpoint" in given:
-        cell.endpoint = _host(given["endpoint"], f"endpoint of cell {cell.name!r}")
+        cell.endpoint = check_host(given["endpoint"], f"endpoint of cell {cell.name!r}")
     if "admin_networks" in given or (args or {}).get("admin_networks") == []:  # an empty list lets nobody in any more
         cell.admin_networks = [str(parse_network(n, f"admin_networks of cell {cell.name!r}")) for n in given.get("admin_networks", ())]
     before = cell.udp_services()
@@ -269,14 +269,6 @@ def api_url(addresses: Sequence[str], port: int) -> str | None:
         return None
     first = addresses[0]
     return f"http://{host_port(first, port)}"
-
-
-def _host(value: Any, what: str) -> str:
-    try:
-        wireguard.check_endpoint(what, host_port(value, 1))
-    except BadInput:
-        raise BadInput(f"{what}: {value!r} is no host. Give a name or an address without a port, like b.example.net or 2001:db8::1.") from None
-    return str(value)
 
 
 def _port(value: Any, what: str) -> int:

@@ -355,15 +355,18 @@ class Cell:
         # A link that moves to another interface takes its key along.
         return {name: found.get(str(link.interface), {}).get(str(link.public_key)) or anywhere.get(str(link.public_key)) for name, link in links}
 
-    def plan_invitation(self, name: str) -> tuple[Plan, dict[str, Any]]:
-        """Plan the preshared key of a link with a cell of another owner. Returns plan and invitation."""
+    def plan_invitation(self, name: str, endpoint_port: int | None = None) -> tuple[Plan, dict[str, Any]]:
+        """Plan the preshared key of a link with a cell of another owner. Returns plan and invitation.
+
+        endpoint_port: at which the other cell dials, where it is not the link's own.
+        """
         check_name("Cell", name)
         cell, link, path = self.stored.cell, self.stored.links.get(name, Link(name)), self._invited_path(name)
         plan = Plan()
         if not self.preshared_keys().get(name) and not self.host.exists(path):
             plan.steps.append(Write(path, f"{self.made_keys([name])[name]}\n"))
             plan.describe([], [f"{path}: the preshared key of link {name}"])
-        port, host = link.listen_port, cell.endpoint or ""
+        port, host = endpoint_port or link.listen_port, cell.endpoint or ""
         address = cell.own_addresses()
         invitation = {
             "name": cell.name,

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from . import texts
 from .command import Host
 from .errors import BadInput, CommandFailed
-from .networks import address_of, host_port, interface_of, sort_key
+from .networks import address_of, host_port, interface_of, is_host, sort_key
 from .plan import Plan, Remove, Run
 from .routing import MAIN, Route, batch
 from .units import drop_in_path
@@ -28,7 +28,7 @@ GENERATED = "(generated)"  # a key that the run will make; in check mode nobody 
 PRESHARED_LATER = "(a preshared key that the run will make)"
 FRESH_HANDSHAKE = 135  # seconds; a session is renewed after 120 s, so an older one is no sign of life (WireGuard paper, 6.1)
 
-_ENDPOINT = re.compile(r"(\[([0-9A-Fa-f:.]+)\]|[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?\.?):([0-9]{1,5})")
+_ENDPOINT = re.compile(r"(?:\[(?P<six>[0-9A-Fa-f:.]+:[0-9A-Fa-f:.]*)\]|(?P<host>[^\[\]:/\s]+)):(?P<port>[0-9]{1,5})")
 _NO_KEY = base64.b64encode(bytes(32)).decode()
 _P = 2**255 - 19
 # Points of small order: a peer with such a key shares its secret with everybody (list: cr.yp.to/ecdh.html#validate).
@@ -116,11 +116,7 @@ def key_id(preshared_key: str | None) -> str | None:
 def check_endpoint(what: str, value: object) -> str:
     """Return host:port (IPv6 in brackets); raise BadInput for anything else."""
     match = _ENDPOINT.fullmatch(value) if isinstance(value, str) else None
-    try:
-        good = match is not None and 0 < int(match[3]) < 65536 and (match[2] is None or address_of(match[2]).version == 6)
-    except ValueError:
-        good = False
-    if not good:
+    if not match or not is_host(match["six"] or match["host"]) or not 0 < int(match["port"]) < 65536:
         raise BadInput(f"{what}: endpoint {value!r} is no host:port. Give one like b.example.net:51821 or [2001:db8::1]:51821.")
     return str(value)
 

@@ -24,6 +24,9 @@ options:
     description: The other cell's name.
     type: str
     required: true
+  endpoint_port:
+    description: The UDP port at this cell's endpoint that the other cell dials, where a router forwards another one to the link's own.
+    type: int
 seealso:
   - module: pic.cells.wg_cell_peer
 """
@@ -54,6 +57,8 @@ key_file:
   type: str
 """
 
+from typing import Any
+
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.module import CELL_OPTIONS, opened, report
@@ -61,9 +66,10 @@ from ..module_utils.plan import apply
 
 
 def main() -> None:
-    module = AnsibleModule(argument_spec={"state_dir": CELL_OPTIONS["state_dir"], "name": {"type": "str", "required": True}}, supports_check_mode=True)
+    own: dict[str, Any] = {"name": {"type": "str", "required": True}, "endpoint_port": {"type": "int"}}
+    module = AnsibleModule(argument_spec={"state_dir": CELL_OPTIONS["state_dir"], **own}, supports_check_mode=True)
     with opened(module, "invite") as cell:
-        plan, facts = cell.plan_invitation(module.params["name"])
+        plan, facts = cell.plan_invitation(module.params["name"], module.params["endpoint_port"])
         if plan and not module.check_mode:
             apply(cell.host, plan)
         report(module, plan, **facts)

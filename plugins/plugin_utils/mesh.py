@@ -15,7 +15,7 @@ from typing import Any, TypeVar, cast
 
 from ansible_collections.pic.cells.plugins.module_utils.networks import host_port
 from ansible_collections.pic.cells.plugins.module_utils.records import DIRECT
-from ansible_collections.pic.cells.plugins.plugin_utils import schema
+from ansible_collections.pic.cells.plugins.plugin_utils import endpoints, schema
 
 try:
     import netaddr
@@ -328,6 +328,7 @@ class Mesh:
                 )
             else:
                 found += [f"{host}: {sentence}" for sentence in self.read(host).get("refusals", ())]
+        found += endpoints.refusals(self)
         for host in self.play_hosts:
             found += (self._unfit(host) if self.job else []) or self._unfit_routes(host)
         return found
@@ -404,7 +405,7 @@ class Mesh:
             link["generated"] = said.get("generated")
         link.setdefault("networks", self.networks(other) or None)
         link["address"] = link["address"] or self.addresses(other) or None
-        endpoint, port = self.var(other, "cell_endpoint"), told.get("listen_port")
+        endpoint, port = self.var(other, "cell_endpoint"), endpoints.port_of(self, other, self.name(host)) or told.get("listen_port")
         if endpoint and port:
             link.setdefault("endpoint", host_port(endpoint, port))
         # What this run states; a day-2 change leaves all other offers as the other cell's record has them.

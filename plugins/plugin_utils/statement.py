@@ -18,7 +18,7 @@ from ansible_collections.pic.cells.plugins.module_utils.names import check_name,
 from ansible_collections.pic.cells.plugins.module_utils.networks import check_api_url, parse_address, parse_interface, parse_network
 from ansible_collections.pic.cells.plugins.module_utils.records import DIRECT
 from ansible_collections.pic.cells.plugins.module_utils.wireguard import check_endpoint, check_preshared_key, check_public_key
-from ansible_collections.pic.cells.plugins.plugin_utils import schema
+from ansible_collections.pic.cells.plugins.plugin_utils import endpoints, schema
 from ansible_collections.pic.cells.plugins.plugin_utils.mesh import GROUP, LINK, SITE, Mesh
 
 try:
@@ -63,12 +63,13 @@ def check_inventory(mesh: Mesh) -> list[str]:
             _check_link(mesh, host, item)
     _check_unique(_public_keys(mesh), "public_key", "Every cell and device needs a key of its own.")
     _check_unique(_endpoints(mesh), "endpoint", "Two cells cannot answer at one address and port. Correct one of them.")
+    endpoints.check_endpoints(mesh)
     for host in mesh.hosts:
         _check_unique(_addresses(mesh, host), "address", "Every device needs one of its own.")
         _check_unique(_interfaces(mesh, host), "interface", "Give one of the links another.")
     _check_overlaps(mesh)
     _check_routes(mesh)
-    return _unknown_variables(mesh)
+    return [*_unknown_variables(mesh), *endpoints.warnings(mesh)]
 
 
 def read_job(mesh: Mesh, given: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:

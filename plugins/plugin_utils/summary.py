@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from ansible_collections.pic.cells.plugins.module_utils.peer_sync import OK
+from ansible_collections.pic.cells.plugins.plugin_utils import endpoints
 from ansible_collections.pic.cells.plugins.plugin_utils.mesh import Mesh
 
 # What each register of the role is about. That of the keys is left out: it holds secrets.
@@ -118,6 +119,8 @@ def _waiting(mesh: Mesh, host: str) -> Iterator[tuple[str, str]]:
     for other in mesh.results("__cell_links", host).get("pending", ()):
         if other not in unmade and mesh.host_of.get(other) not in mesh.unreachable():
             yield f"the link with {other} waits for its public key and its networks", _completing(mesh, other)
+    for other in endpoints.undialled(mesh, host):
+        yield f"nobody can dial the link with {other}, as neither end has an endpoint", f"give {name} or {other} a cell_endpoint that the other can reach"
     unlinked = [mesh.name(partner) for partner in mesh.partners(host, ("absent",))]
     for via, peers in _refused(mesh, host).items():
         if via not in unmade:

@@ -30,7 +30,7 @@ from ansible_collections.pic.cells.plugins.module_utils import module as shared
 from ansible_collections.pic.cells.plugins.module_utils.receiver import Refused, receive
 from ansible_collections.pic.cells.plugins.module_utils.transport import Push
 from ansible_collections.pic.cells.plugins.module_utils.view import FILE, FOLDER, Delivery, parse_view, render_delivery
-from ansible_collections.pic.cells.plugins.plugin_utils import statement
+from ansible_collections.pic.cells.plugins.plugin_utils import endpoints, statement
 from ansible_collections.pic.cells.plugins.plugin_utils.mesh import STEPS, Mesh
 from ansible_collections.pic.cells.plugins.plugin_utils.summary import summary
 from ansible_collections.pic.cells.tests.unit.fake_host import FakeHost, made_key, public_key
@@ -327,7 +327,7 @@ class World:
     def _task(self, run: Run, mesh: Mesh, task: Task, item: str, check: bool) -> dict[str, Any]:
         if task.module == "pic_link_invitation":  # the one loop that is not over hosts
             own = str(mesh.own)
-            return {**call(task.module, self[own], {"name": item}, check), "item": own}
+            return {**call(task.module, self[own], {"name": item, "endpoint_port": endpoints.port_of(mesh, own, item)}, check), "item": own}
         if item in self.dead:
             return {"item": item, "unreachable": True}
         side = mesh.side(item)
