@@ -12,10 +12,13 @@ SYSTEM = "/etc/systemd/system"
 GUARD, RESTORE, TIMER = "pic-cell-guard.service", "pic-cell-restore.service", "pic-cell-restore.timer"
 SERVE, APPLY_PATH, APPLY = "pic-cell-serve.service", "pic-cell-apply.path", "pic-cell-apply.service"
 REPLAY, REPLAY_TIMER = "pic-cell-replay.service", "pic-cell-replay.timer"
-ENABLED = (RESTORE, TIMER, SERVE, APPLY_PATH, REPLAY_TIMER)
-RUNNING = (TIMER, SERVE, APPLY_PATH, REPLAY_TIMER)
+RELOADS = "pic-cell-reloads.service"
+ENABLED = (RESTORE, TIMER, SERVE, APPLY_PATH, REPLAY_TIMER, RELOADS)
+RUNNING = (TIMER, SERVE, APPLY_PATH, REPLAY_TIMER, RELOADS)
 VIEW = "/run/pic-cell-view"  # where the receiver sees the folder that root keeps for it
 PERIOD = 60  # seconds from the end of one restore to the next
+# Debian's wg-quick@ asks for a name for ever, and all that is ordered after it waits. A link without its endpoint is started by restore.
+ASKS_AGAIN, START_LIMIT = 2, 45  # times, seconds
 PAUSE = 3  # seconds after which root takes over again what linked cells tell: each time it looks at the whole cell
 
 # What takes rules or routes away when it starts. A unit that is not there is no error in either list.
@@ -62,6 +65,22 @@ TimeoutStartSec=300
 [Install]
 # A unit that is started or restarted starts what it wants: what those others have taken away is put back at once.
 WantedBy={wanted_by}
+""",
+        # A reload starts nothing, but it is passed on: this unit is there to be told, and no unit of others has to be changed for it.
+        RELOADS: f"""\
+[Unit]
+Description=Put back what a reload of other software takes away from this personal internet cell
+After={after}
+ReloadPropagatedFrom={after}
+
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=true
+ExecReload=systemctl start --no-block {RESTORE}
+
+[Install]
+WantedBy=multi-user.target
 """,
         TIMER: f"""\
 [Unit]
@@ -147,8 +166,19 @@ def drop_in_path(interface: str) -> str:
 
 
 def drop_in() -> str:
-    """Return what keeps an interface from being started while the guard has not succeeded."""
-    return f"{_HEAD}[Unit]\nRequires={GUARD}\nAfter={GUARD}\nBefore={RESTORE}\n"
+    """Return what keeps an interface from being started while the guard has not succeeded, and from keeping others waiting; its start brings restore."""
+    return f"""\
+{_HEAD}[Unit]
+Requires={GUARD}
+After={GUARD}
+# What the interface's own file does when it starts may come before our rules.
+Wants={RESTORE}
+Before={RESTORE}
+
+[Service]
+Environment=WG_ENDPOINT_RESOLUTION_RETRIES={ASKS_AGAIN}
+TimeoutStartSec={START_LIMIT}
+"""
 
 
 def links() -> list[str]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 
 from . import texts
 from .command import Host
-from .errors import BadInput, CommandFailed
+from .errors import BadInput
 from .networks import address_of, host_port, interface_of, is_host, sort_key
 from .plan import Plan, Remove, Run
 from .routing import MAIN, Route, batch
@@ -323,18 +323,15 @@ def describe(interface: Interface, labels: Mapping[str, str], removed: Iterable[
 
 
 def resolve(host: Host, endpoint: str) -> str | None:
-    """Turn a name:port into address:port as wg prints it; None where the name is not found within 5 s."""
+    """Turn a name:port into address:port as wg prints it; None where nobody says in time what the name stands for."""
     name, _colon, port = endpoint.rpartition(":")
     try:
         address = address_of(name.strip("[]"))
     except ValueError:
-        try:
-            found = host.run(["getent", "ahosts", name], ok=(0, 2), timeout=5).out.split()
-        except CommandFailed:
+        found = host.lookup(name)
+        if found is None:
             return None
-        if not found:
-            return None
-        address = address_of(found[0])
+        address = address_of(found)
     return host_port(address, port)
 
 

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ansible_collections.pic.cells.plugins.module_utils.command import Host, Result, missing_tool, writing
+from ansible_collections.pic.cells.plugins.module_utils.command import UNANSWERED, Host, Result, missing_tool, writing
 from ansible_collections.pic.cells.plugins.module_utils.errors import CommandFailed
 
 FAMILIES = (4, 6)
@@ -139,7 +139,8 @@ class FakeHost(Host):
     """A Linux host in memory.
 
     log: every command. steps: everything that wrote, in order, as far as it is atomic. missing: tools that are not installed.
-    dns: what names resolve to. ended: the deletions asked of conntrack. answers: canned results by argv. secrets: must not be in an argv.
+    dns: what names resolve to. deaf: no resolver answers. ended: the deletions asked of conntrack. answers: canned results by argv. secrets: must not be in
+    an argv.
     flows: addresses that have begun some. files: mode and text by path.
     fail_at: this step (1 is the next one after reset) fails, or with kill is the end; fails: how many do;
     late: after they took effect. watch: called before each step. now: the time.
@@ -152,6 +153,7 @@ class FakeHost(Host):
         self.name, self.default = name, "-legacy" if legacy else "-nft"
         self.missing: set[str] = set()
         self.dns: dict[str, list[str]] = {}
+        self.deaf = False
         self.answers: dict[tuple[str, ...], Result] = {}
         self.secrets: set[str] = set()
         self.watch: Callable[[str], None] | None = None
@@ -175,6 +177,11 @@ class FakeHost(Host):
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "watch": None}
+
+    def begun(self) -> FakeHost:
+        """Return this host as a new process finds it."""
+        self.lookups_left = UNANSWERED
+        return self
 
     def fork(self) -> FakeHost:
         """Return a copy that goes its own way."""
@@ -691,6 +698,8 @@ class FakeHost(Host):
         raise Refused(1, "conntrack v1.4.7 (conntrack-tools): 0 flow entries have been deleted.")
 
     def _getent(self, words: list[str], stdin: str) -> str:
+        if self.deaf:
+            raise Refused(124, "no end within 5 s")
         found = self._resolve(words[1])
         if words[0] != "ahosts" or not found:
             raise Refused(2, "")
@@ -700,7 +709,7 @@ class FakeHost(Host):
         try:
             return [str(ipaddress.ip_address(name))]
         except ValueError:
-            return self.dns.get(name, [])
+            return [] if self.deaf else self.dns.get(name, [])
 
     def _modprobe(self, words: list[str], stdin: str) -> str:
         assert words == ["--dry-run", "--quiet", "wireguard"], words

@@ -86,6 +86,30 @@ def test_it_is_installed_with_its_units(linked: World) -> None:
     assert host.read(units.drop_in_path("wg0")) == units.drop_in()
 
 
+def test_an_interface_that_waits_for_a_name_keeps_nothing_else_waiting_for_long(linked: World) -> None:
+    """Debian's wg-quick@ asks a dead resolver for ever (WG_ENDPOINT_RESOLUTION_RETRIES=infinity), without a limit of time."""
+    for name in ("wg0", "pic-cellb", "pic-cellc"):
+        settings = dict(line.split("=", 1) for line in (linked["cella"].read(units.drop_in_path(name)) or "").splitlines() if "=" in line)
+        assert settings["Environment"] == "WG_ENDPOINT_RESOLUTION_RETRIES=2"
+        assert int(settings["TimeoutStartSec"]) <= 60
+
+
+def test_the_start_of_an_interface_of_ours_brings_restore_after_it(linked: World) -> None:
+    """Its file may put rules before ours when it starts (PostUp = iptables -I FORWARD ...)."""
+    for name in ("wg0", "pic-cellb", "pic-cellc"):
+        lines = (linked["cella"].read(units.drop_in_path(name)) or "").splitlines()
+        assert {f"Wants={units.RESTORE}", f"Before={units.RESTORE}"} <= set(lines)
+
+
+def test_a_reload_of_what_deletes_rules_brings_restore_after_it(linked: World) -> None:
+    """WantedBy is for starts; a reload is passed on to a unit that is there. It needs no file of theirs."""
+    host = linked["cella"]
+    lines = (host.read(f"{units.SYSTEM}/{units.RELOADS}") or "").splitlines()
+    rivals = " ".join(units.RIVALS)
+    assert {f"ReloadPropagatedFrom={rivals}", f"After={rivals}", f"ExecReload=systemctl start --no-block {units.RESTORE}", "RemainAfterExit=yes"} <= set(lines)
+    assert units.RELOADS in host.active
+
+
 def test_a_host_without_systemd_gets_the_program_alone(tmp_path: Path) -> None:
     world = World(tmp_path, three_cells())
     for host in world.hosts.values():

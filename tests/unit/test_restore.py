@@ -15,10 +15,11 @@ import pytest
 
 from ansible_collections.pic.cells.plugins.module_utils import units
 from ansible_collections.pic.cells.plugins.module_utils.command import Result
+from ansible_collections.pic.cells.plugins.module_utils.errors import CellError
 from ansible_collections.pic.cells.plugins.module_utils.restore import restore
 from ansible_collections.pic.cells.plugins.module_utils.store import STATE_DIR
 from ansible_collections.pic.cells.tests.benchmarks.restore import CASES, damaged, made, measured
-from ansible_collections.pic.cells.tests.unit.fake_host import WANTS, FakeHost, Killed, made_key
+from ansible_collections.pic.cells.tests.unit.fake_host import WANTS, Device, FakeHost, Killed, made_key
 from ansible_collections.pic.cells.tests.unit.test_faults import leaks
 from ansible_collections.pic.cells.tests.unit.test_reconcile import damages
 from ansible_collections.pic.cells.tests.unit.world import World, call, device_key, foreign, furnish, program, three_cells
@@ -262,6 +263,48 @@ def test_one_link_that_cannot_be_keeps_no_other_from_coming_back(cell: FakeHost)
     cell.drop_link("pic-cellb")
     assert program(cell, "restore")[0] == 0
     assert "pic-cellb" in cell.wg
+
+
+@pytest.mark.parametrize("stopped", [False, True], ids=["wg-quick gave up", "wg-quick was ended"])
+def test_a_resolver_that_does_not_answer_at_boot_keeps_only_the_endpoint_waiting(cell: FakeHost, stopped: bool) -> None:
+    """wg-quick's unit gives up in time, or systemd ends it half done; restore starts the link without the name, and asks for it again later."""
+    twin = rebooted(cell)
+    conf = twin.read("/etc/wireguard/pic-cellb.conf") or ""
+    assert "Endpoint = cellb.example.net:" in conf
+    twin.deaf = True
+    program(twin, "restore", "--guard")
+    for name in ("wg0", "pic-cellb"):
+        with contextlib.suppress(CellError):
+            twin.by_hand(f"systemctl restart wg-quick@{name}")
+    assert set(twin.wg) == {"wg0"}
+    if stopped:
+        twin.add_link("pic-cellb", kind="wireguard")
+        twin.links["pic-cellb"].up, twin.links["pic-cellb"].mtu = False, 1420
+        twin.wg["pic-cellb"] = Device()
+    twin.reset()
+    rc, out, err = program(twin, "restore")
+    assert (rc, err) == (0, "")
+    assert set(twin.wg) == set(TUNNELS)
+    assert len([argv for argv in twin.log if argv[0] == "getent"]) <= 2 * (out != "")
+    assert twin.wg["pic-cellb"].peers[next(iter(twin.wg["pic-cellb"].peers))].endpoint is None
+    twin.deaf = False
+    assert program(twin, "restore")[0] == 0
+    if stopped:
+        twin.active.add("wg-quick@pic-cellb")  # the unit has failed, its interface is there
+    assert ours(twin) == ours(cell)
+
+
+def test_a_resolver_that_does_not_answer_is_asked_twice_in_a_run(tmp_path: Path) -> None:
+    """Each lookup takes 5 s: with a hundred links systemd would end the run before it has come to the last."""
+    host = made(tmp_path, 10)
+    links = json.loads(host.read(f"{STATE_DIR}/cell_links.json") or "")
+    for link in links["links"].values() if "links" in links else links.values():
+        link["endpoint"] = f"{link['public_key'][:4].lower()}x.example.net:51820".replace("/", "a").replace("+", "b")
+    host.write(f"{STATE_DIR}/cell_links.json", json.dumps(links))
+    host.deaf = True
+    host.reset()
+    assert restore(host, STATE_DIR).errors == []
+    assert [argv[0] for argv in host.log].count("getent") == 2
 
 
 # Cost

@@ -64,7 +64,7 @@ def call(
     with contextlib.ExitStack() as stack:
         stack.enter_context(mock.patch.object(basic, "_ANSIBLE_ARGS", text.encode()))
         stack.enter_context(mock.patch.object(basic, "_ANSIBLE_PROFILE", "legacy", create=True))
-        stack.enter_context(mock.patch.object(shared, "Host", lambda: host))
+        stack.enter_context(mock.patch.object(shared, "Host", host.begun))
         stack.enter_context(mock.patch.object(os, "geteuid", lambda: uid))
         stack.enter_context(mock.patch.object(exchange, "send_all", send))
         stack.enter_context(mock.patch.object(time, "time", lambda: host.now))
@@ -82,7 +82,7 @@ def program(host: FakeHost, *words: str, uid: int = 0, send: Callable[[Mapping[s
     """Run the on-cell program on a fake host; return exit code, standard output and standard error."""
     out, err, rc = io.StringIO(), io.StringIO(), 0
     with contextlib.ExitStack() as stack:
-        stack.enter_context(mock.patch.object(cli, "Host", lambda: host))
+        stack.enter_context(mock.patch.object(cli, "Host", host.begun))
         stack.enter_context(mock.patch.object(exchange, "send_all", send))
         stack.enter_context(mock.patch.object(os, "geteuid", lambda: uid))
         stack.enter_context(mock.patch.object(time, "time", lambda: host.now))
