@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from . import iptables, passage
+from . import iptables, passage, services
 from .networks import FAMILIES
 from .observed import Observed
 from .records import State
@@ -87,5 +87,10 @@ def _firewalls(situation: Situation) -> Iterable[str]:
     return passage.blocked(situation.survey.nftables, situation.state, uplinks) if situation.state.cell.name else ()
 
 
+def _services(situation: Situation) -> Iterable[str]:
+    """Say which services are opened along with others that are shared."""
+    return services.opened_along(situation.state)
+
+
 # In the order in which it is said.
-SOURCES: tuple[Source, ...] = (_variants, _hidden_chains, _uplinks, _firewalls)
+SOURCES: tuple[Source, ...] = (_variants, _hidden_chains, _uplinks, _services, _firewalls)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from . import names, wireguard
+from . import names, remains, wireguard
 from .errors import BadInput
 from .networks import address_of, check_api_url, check_host, conflicts, host_port, interface_of, network_of, parse_address, parse_interface, parse_network
 from .peer_sync import MOST_SERVICES
@@ -44,8 +44,8 @@ def lay_cell(state: State, args: Args | None) -> None:
     cell.retired = sorted({*cell.retired, *before} - cell.udp_services())
 
 
-def lay_peers(state: State, items: Iterable[Args]) -> None:
-    """Lay devices over the registry: names, keys, addresses. Raises BadInput naming the device."""
+def lay_peers(state: State, items: Iterable[Args], stored: State) -> None:
+    """Lay devices over the registry: names, keys, addresses. Raises BadInput naming the device. stored: the registry as it is."""
     for item in items:
         given = _given(item)
         name = names.check_name("Peer", given.get("name"))
@@ -59,6 +59,7 @@ def lay_peers(state: State, items: Iterable[Args]) -> None:
             peer.addresses = [str(parse_address(a, f"addresses of peer {name!r}")) for a in given["addresses"]]
         if given.get("route_via", DIRECT) != DIRECT:
             names.check_name(f"route_via of peer {name!r}:", given["route_via"])
+    remains.check_devices(stored, state)
     _check_peers(state)
 
 

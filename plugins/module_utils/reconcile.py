@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from . import advice, conntrack, exits, firewall, iptables, overlay, peer_sync, records, signing, view, wireguard
+from . import advice, conntrack, exits, firewall, iptables, overlay, peer_sync, records, remains, signing, view, wireguard
 from .command import PACKAGES, Draft, Host
 from .errors import BadInput, StoreError
 from .iptables import Ruleset, Table
@@ -130,7 +130,7 @@ class Cell:
         if not self.wanted.cell.networks:
             raise BadInput(f"Cell {self.wanted.cell.name!r} has no networks. Give its own address with prefix, like 10.0.0.1/24, in cell_networks.")
         peers, links = list(peers), list(links)
-        overlay.lay_peers(self.wanted, peers)
+        overlay.lay_peers(self.wanted, peers, self.stored)
         if self.stored.peers_lost:
             self._recover_ways()
         leaving = {item["name"] for item in links if item.get("state") == "absent"}
@@ -172,6 +172,7 @@ class Cell:
         present = [item for item in items if item.get("state") != "absent"]
         for item in present:
             overlay.lay_link(self.wanted, item)
+        remains.check_links(self.stored, self.wanted)
         overlay.check_keys(self.wanted, None if identity.new else identity.public, self.observed.wireguard)
         overlay.check_networks(self.wanted, self.observed.host_networks(self.wanted))
         self._allocate_ports(self.wanted)
@@ -789,13 +790,13 @@ class Cell:
         link = self.wanted.links.get(via)
         if link is None:
             raise BadInput(
-                f"Peer {peer.name!r} cannot be routed via {via!r}: cell {self.wanted.cell.name!r} has no link with it. Link the cells first, "
-                f"or use via_cell={DIRECT}."
+                f"Peer {peer.name!r} cannot be routed via {via!r}: cell {self.wanted.cell.name!r} has no link with it. Its links: "
+                f"{', '.join(sorted(self.wanted.links)) or 'none'}. Correct the name, link the cells first, or send the peer {DIRECT}."
             )
         if not link.remote_exit_offered:
             raise BadInput(
                 f"Peer {peer.name!r} cannot be routed via {via!r}: that cell has not offered {self.wanted.cell.name!r} an exit. "
-                f"Let it offer one (offer_exit), or use via_cell={DIRECT}."
+                f"Let it offer one (pic.cells.offer_exit), or send the peer {DIRECT}."
             )
 
     def _settle_ways(self, devices: Collection[str] | None = None) -> Plan:

@@ -357,13 +357,13 @@ class Mesh:
             if not via or via == DIRECT or read["peers"].get(peer, {}).get("route_via") == via:
                 continue
             link = {**read["links"].get(via, {}), **links.get(via, {})}
+            begin = f"Peer {peer!r} cannot be routed via {via!r}: "
+            if any(sentence.startswith(begin) for sentence in read.get("refusals", ())):
+                continue  # said already
             if not link or link.get("state") == "absent":
-                found.append(f"Peer {peer!r} cannot be routed via {via!r}: cell {own!r} has no link with it. Link the cells first, or send the peer direct.")
+                found.append(f"{begin}cell {own!r} has no link with it. Link the cells first, or send the peer direct.")
             elif not (link.get("expected") or (link.get("remote_exit_offered") if link.get("offered") is None else link["offered"])):
-                found.append(
-                    f"Peer {peer!r} cannot be routed via {via!r}: that cell has not offered {own!r} an exit. Let it offer one (pic.cells.offer_exit), "
-                    "or send the peer direct."
-                )
+                found.append(f"{begin}that cell has not offered {own!r} an exit. Let it offer one (pic.cells.offer_exit), or send the peer direct.")
         return found
 
     @_kept

@@ -69,7 +69,7 @@ def check_inventory(mesh: Mesh) -> list[str]:
         _check_unique(_interfaces(mesh, host), "interface", "Give one of the links another.")
     _check_overlaps(mesh)
     _check_routes(mesh)
-    return [*_unknown_variables(mesh), *endpoints.warnings(mesh)]
+    return [*_unknown_variables(mesh), *endpoints.warnings(mesh), *_services_outside(mesh)]
 
 
 def read_job(mesh: Mesh, given: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
@@ -243,6 +243,21 @@ def _check_services(mesh: Mesh, host: str) -> None:
     for item in mesh.var(host, "cell_services") or ():
         for address in _listed(item.get("address")):
             parse_address(address, f"address of service {item['name']!r} on host {host!r}")
+
+
+def _services_outside(mesh: Mesh) -> list[str]:
+    """Warn of services at addresses that are not routed to linked cells."""
+    found = []
+    for host in mesh.hosts:
+        networks = [netaddr.IPNetwork(network) for network in mesh.networks(host)]
+        for item in mesh.var(host, "cell_services") or ():
+            outside = [a for a in _listed(item.get("address")) if not any(netaddr.IPAddress(str(parse_address(a, ""))) in network for network in networks)]
+            if networks and outside and item.get("state") != "absent":
+                found.append(
+                    f"Service {item['name']!r} on host {host!r} is at {', '.join(map(str, outside))}, in none of its cell_networks {mesh.networks(host)}. "
+                    "Linked cells send only those through the tunnel. Give it an address of the cell or of a device, unless the other cells know better."
+                )
+    return found
 
 
 def _check_peers(mesh: Mesh, host: str) -> None:

@@ -250,6 +250,15 @@ def test_a_variable_that_the_role_does_not_know_is_said_with_the_likely_name() -
     assert "cell_colour" in warnings[1] and "'cellb'" in warnings[1]
 
 
+def test_a_service_outside_the_cells_networks_is_said() -> None:
+    inside = {"name": "dns", "address": ["10.0.0.53", "fd00:a::53"], "port": 53}
+    assert check_inventory(mesh({"cella": {"cell_services": [inside, {"name": "files"}, {"name": "voice"}]}})) == []
+    (warning,) = check_inventory(mesh({"cella": {"cell_services": [{**inside, "address": ["8.8.8.8", "10.0.0.53"]}, {"name": "files"}, {"name": "voice"}]}}))
+    assert all(word in warning for word in ("'dns'", "8.8.8.8,", "'cella'", "10.0.0.0/24")) and "10.0.0.53" not in warning
+    gone = {**inside, "address": "8.8.8.8", "state": "absent"}
+    assert check_inventory(mesh({"cella": {"cell_services": [gone, {"name": "files"}, {"name": "voice"}]}})) == []
+
+
 def test_a_preshared_key_that_is_none_is_not_shown() -> None:
     with pytest.raises(BadInput) as error:
         check_inventory(mesh(links(preshared_key="my secret")))
