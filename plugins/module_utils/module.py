@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
+from .alone import missing
 from .command import Draft, Host
 from .errors import CellError, CommandFailed
-from .plan import Plan
+from .plan import Plan, apply
 from .reconcile import Cell
+from .restore import drafted
 from .store import STATE_DIR, Store
 
 CELL_OPTIONS: dict[str, Any] = {
@@ -139,11 +141,35 @@ def root_host(module: AnsibleModule) -> Iterator[Host]:
         module.fail_json(msg=str(error))
 
 
-def items(module: AnsibleModule, key: str, single: str = "name") -> list[dict[str, Any]]:
-    """Return the items of a call: the list under key, or the one item at the top level."""
+def one_item(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of an item for the top level, where none has a default: one that stands beside a list of items is seen to be given."""
+    return {name: {key: value for key, value in spec.items() if key != "default"} for name, spec in options.items()}
+
+
+def items(module: AnsibleModule, key: str, options: Collection[str], single: str = "name") -> list[dict[str, Any]]:
+    """Return the items of a call: the list under key, or the one item at the top level. options: those of an item, which say nothing beside a list."""
+    given = [name for name in options if module.params[name] is not None]
+    words = f"{', '.join(given)} {'stand' if len(given) > 1 else 'stands'}"
+    if module.params[key] is not None and given:
+        module.fail_json(
+            msg=f"{words} beside {key}, where nobody can tell which item is meant. Give it in each item of {key}, or give {single} in place of {key}."
+        )
+    if module.params[key] is None and not module.params[single] and given:
+        module.fail_json(msg=f"{words} without {single}, so nobody can tell what is meant. Give {single}, or items in {key}.")
     if module.params[key] is not None:
         return list(module.params[key])
     return [module.params] if module.params[single] else []
+
+
+def finish(module: AnsibleModule, cell: Cell, plan: Plan) -> None:
+    """Carry out a plan, or in check mode take it for done; say what else has to be called where no role does that."""
+    cell.add_view(plan)
+    if module.check_mode:
+        cell.take_for_done(plan)
+    else:
+        apply(cell.host, plan)
+    if module.params["run"] is None:
+        plan.warnings += missing(cell if module.check_mode else drafted(cell.host, cell.store.path))
 
 
 def report(module: AnsibleModule, plan: Plan, **facts: Any) -> None:

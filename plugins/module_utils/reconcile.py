@@ -209,7 +209,9 @@ class Cell:
         plan.warnings += [f"Link {name!r} is pending: its public key or its networks are not known yet." for name in pending]
         for key in (item["public_key"] for item in present if item.get("generated") and item.get("public_key")):
             plan.after = [line.replace(key, wireguard.GENERATED) for line in plan.after]
-        return plan, {"pending": sorted(pending)}
+        made = {item["name"]: self.wanted.links[item["name"]] for item in present}
+        ends = {name: {"interface": link.interface, "listen_port": link.listen_port} for name, link in sorted(made.items())}
+        return plan, {"pending": sorted(pending), "public_key": identity.public, "links": ends}
 
     def plan_rules(self, cell: Args | None, items: Iterable[Args], needed: Collection[str] = iptables.TABLES) -> tuple[Plan, dict[str, Any]]:
         """Plan all rules of the cell in both families, and the end of flows that are no longer allowed. Returns plan and shares.
@@ -241,20 +243,24 @@ class Cell:
         shares = {name: link.shares for name, link in sorted(self.wanted.links.items())}
         return plan, {"shares": shares}
 
-    def plan_routes(self, cell: Args | None, offers: Iterable[Args], routes: Iterable[Args]) -> tuple[Plan, dict[str, Any]]:
-        """Plan the ways of devices: exit tables, policy rules, the firewall's second layer. Returns plan and what is pending."""
+    def plan_routes(self, cell: Args | None, offers: Iterable[Args], routes: Iterable[Args], remember: bool = False) -> tuple[Plan, dict[str, Any]]:
+        """Plan the ways of devices: exit tables, policy rules, the firewall's second layer. Returns plan and what is pending.
+
+        remember: keep what is said of offers; in a run of the role that is for what the cells tell each other.
+        """
         offers, routes = list(offers), list(routes)
         if self.stored.peers_lost and routes:
             raise StoreError(f"{' '.join(self.store.warnings)} Put it back from a backup, or run wg_cell with all devices (pic.cells.site) first.")
         self._know(cell, offers)
-        overlay.lay_offers(self.before, offers)
         overlay.lay_offers(self.wanted, offers)
+        if not remember:
+            overlay.lay_offers(self.before, offers)
         expected = {item["name"] for item in offers if item.get("expected")}
         for item in routes:
             overlay.lay_route(self.before, {**item, "via_cell": None})
             self._check_route(overlay.lay_route(self.wanted, item), expected)
         self._check_shared_exits()
-        plan = self._settle_ways()
+        plan = self._settle_ways(part=records.WAYS_AND_OFFERS_PART if remember else records.WAYS_PART)
         waiting = {p.name: p.route_via for p in self.wanted.peers.values() if p.route_via and not self.wanted.exit_is_effective(p.route_via)}
         plan.warnings += [
             f"Peer {peer!r} is routed via {via!r}, which does not offer an exit now: its internet traffic is refused until it does."
@@ -799,19 +805,19 @@ class Cell:
                 f"Let it offer one (pic.cells.offer_exit), or send the peer {DIRECT}."
             )
 
-    def _settle_ways(self, devices: Collection[str] | None = None) -> Plan:
-        """Give each exit in use its table, and plan all ways. devices: as for exits.plan_move."""
+    def _settle_ways(self, devices: Collection[str] | None = None, part: records.Part = records.WAYS_PART) -> Plan:
+        """Give each exit in use its table, and plan all ways. devices: as for exits.plan_move. part: what is written of the records."""
         exits.allocate_tables(self.wanted, self.observed.routing.values())
         for name, link in self.wanted.links.items():
             link.exit_relay_active = self.wanted.exit_in_use(name)
-        return self._plan_ways(devices)
+        return self._plan_ways(devices, part)
 
-    def _plan_ways(self, devices: Collection[str] | None) -> Plan:
+    def _plan_ways(self, devices: Collection[str] | None, part: records.Part) -> Plan:
         """Order all changes: the new way is prepared whole, flows end while only 'unreachable' stands, the old way goes last."""
         seen = self.observed.routing
         priority = exits.base_priority(seen.values())
         moves = {family: exits.plan_move(self.wanted, seen[family], family, priority, devices) for family in FAMILIES}
-        plan = self._plan_records(records.WAYS_PART)
+        plan = self._plan_records(part)
         opened, closed = self._plan_exit_peers()
         plan.extend(opened)
         for family in FAMILIES:

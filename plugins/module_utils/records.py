@@ -238,6 +238,11 @@ LINK_PART = Part(
 )
 RIGHTS_PART = Part(_rights_words, links=("permissions.inbound", "exit_offered", "remote_exit_relay_active", "ruled"))
 WAYS_PART = Part(_ways_words, links=("exit_relay_active", "exit_table"), peers=("addresses", "route_via"))
+WAYS_AND_OFFERS_PART = replace(
+    WAYS_PART,
+    words=lambda state: [*_ways_words(state), *(f"cell {link.name}: offers an exit" for link in state.links.values() if link.remote_exit_offered)],
+    links=(*WAYS_PART.links, "remote_exit_offered"),
+)
 SYNC_PART = Part(
     lambda _state: [],
     links=(

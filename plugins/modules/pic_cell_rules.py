@@ -114,10 +114,10 @@ options:
       - Left out, they do while the exit is offered and the other cell has asked for it.
     type: bool
   state:
-    description: V(absent) removes all rules of this link, its shares and its offer; every other rule stays as it is, to the byte.
+    description: V(absent) removes all rules of this link, its shares and its offer; every other rule stays as it is, to the byte. Left out, V(present).
     type: str
     choices: [present, absent]
-    default: present
+
 seealso:
   - module: pic.cells.wg_cell_peer
 """
@@ -146,8 +146,7 @@ shares:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.module import CELL_OPTIONS, LINK_OPTIONS, RUN_OPTIONS, STATE, items, opened, report
-from ..module_utils.plan import apply
+from ..module_utils.module import CELL_OPTIONS, LINK_OPTIONS, RUN_OPTIONS, STATE, finish, items, one_item, opened, report
 
 RULES = {
     **LINK_OPTIONS,
@@ -166,16 +165,14 @@ def main() -> None:
             **RUN_OPTIONS,
             "cells": {"type": "list", "elements": "dict", "options": {"name": {"type": "str", "required": True}, **RULES}},
             "name": {"type": "str"},
-            **RULES,
+            **one_item(RULES),
         },
         mutually_exclusive=[("cells", "name")],
         supports_check_mode=True,
     )
     with opened(module, "rules") as cell:
-        plan, facts = cell.plan_rules(module.params["cell"], items(module, "cells"))
-        cell.add_view(plan)
-        if plan and not module.check_mode:
-            apply(cell.host, plan)
+        plan, facts = cell.plan_rules(module.params["cell"], items(module, "cells", RULES))
+        finish(module, cell, plan)
         report(module, plan, **facts)
 
 

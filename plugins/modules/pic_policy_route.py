@@ -56,7 +56,9 @@ options:
         type: str
         required: true
       offered:
-        description: Whether that cell offers this one an exit. Left out, the record's.
+        description:
+          - Whether that cell offers this one an exit. Left out, the record's.
+          - Without O(run) it is kept in the record, for cells that do not tell each other (M(pic.cells.pic_peer_sync)).
         type: bool
       expected:
         description: Whether the offer is agreed upon though not known yet; a route then waits, fail closed, instead of being refused.
@@ -67,10 +69,12 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Send the phone to the internet through bergen
+- name: Send the phone to the internet through bergen, whose owner offers an exit
   pic.cells.pic_policy_route:
     peer: phone
     via_cell: bergen
+    cells:
+      - {name: bergen, offered: true} # not needed where the cells tell each other
   become: true
 
 - name: Send it directly again
@@ -91,8 +95,7 @@ pending:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.module import CELL_OPTIONS, RUN_OPTIONS, items, opened, report
-from ..module_utils.plan import apply
+from ..module_utils.module import CELL_OPTIONS, RUN_OPTIONS, finish, items, one_item, opened, report
 
 ROUTE = {"addresses": {"type": "list", "elements": "str"}, "via_cell": {"type": "str"}}
 CELL = {
@@ -109,17 +112,16 @@ def main() -> None:
             **RUN_OPTIONS,
             "routes": {"type": "list", "elements": "dict", "options": {"peer": {"type": "str", "required": True}, **ROUTE}},
             "peer": {"type": "str"},
-            **ROUTE,
+            **one_item(ROUTE),
             "cells": {"type": "list", "elements": "dict", "options": CELL, "default": []},
         },
         mutually_exclusive=[("routes", "peer")],
         supports_check_mode=True,
     )
     with opened(module, "routes") as cell:
-        plan, facts = cell.plan_routes(module.params["cell"], module.params["cells"], items(module, "routes", "peer"))
-        cell.add_view(plan)
-        if plan and not module.check_mode:
-            apply(cell.host, plan)
+        given, ways = module.params, items(module, "routes", ROUTE, "peer")
+        plan, facts = cell.plan_routes(given["cell"], given["cells"], ways, remember=given["run"] is None)
+        finish(module, cell, plan)
         report(module, plan, **facts)
 
 

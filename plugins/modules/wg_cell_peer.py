@@ -100,7 +100,6 @@ options:
   generated:
     description: Whether the other cell has made its key in this very run; the difference then shows V((generated\)) in its place, as check mode does.
     type: bool
-    default: false
   networks:
     description: The other cell's networks. Left out, the record's.
     type: list
@@ -147,10 +146,10 @@ options:
       - Left out, it stays as M(pic.cells.pic_policy_route) keeps it, which is so while a device is routed via this cell and the offer stands.
     type: bool
   state:
-    description: V(absent) removes the link's interface, file, routes and record.
+    description: V(absent) removes the link's interface, file, routes and record. Left out, V(present).
     type: str
     choices: [present, absent]
-    default: present
+
 seealso:
   - module: pic.cells.pic_cell_rules
   - module: pic.cells.pic_policy_route
@@ -160,7 +159,7 @@ EXAMPLES = r"""
 - name: Link this cell with bergen
   pic.cells.wg_cell_peer:
     name: bergen
-    public_key: 5Hd4mOPLbmHPLRTIsiVNLYJ0d1+RkRlvrfrHSXXkrRo=
+    public_key: MOPR4gU9VOdsFgbIMAjmn4+4sjOwgg9uOS5OYAOSbF4=
     networks: [10.0.1.0/24, "fd00:b::/64"]
     address: [10.0.1.1, "fd00:b::1"]
     endpoint: 192.0.2.12:51821
@@ -181,12 +180,21 @@ pending:
   type: list
   elements: str
   sample: [tromso]
+public_key:
+  description: This cell's own public key, for the other side; V((generated\)) in check mode where there is none yet.
+  returned: success
+  type: str
+  sample: 5Hd4mOPLbmHPLRTIsiVNLYJ0d1+RkRlvrfrHSXXkrRo=
+links:
+  description: The interface and the UDP port of each link of the call, by the other cell's name. The other side dials that port.
+  returned: success
+  type: dict
+  sample: {"bergen": {"interface": "pic-bergen", "listen_port": 51821}}
 """
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.module import CELL_OPTIONS, RUN_OPTIONS, STATE, TUNNEL_OPTIONS, items, opened, report
-from ..module_utils.plan import apply
+from ..module_utils.module import CELL_OPTIONS, RUN_OPTIONS, STATE, TUNNEL_OPTIONS, finish, items, one_item, opened, report
 
 LINK = {
     **TUNNEL_OPTIONS,
@@ -203,17 +211,15 @@ def main() -> None:
             **RUN_OPTIONS,
             "peers": {"type": "list", "elements": "dict", "options": {"name": {"type": "str", "required": True}, **LINK}},
             "name": {"type": "str"},
-            **LINK,
+            **one_item(LINK),
         },
         mutually_exclusive=[("peers", "name")],
         required_one_of=[("peers", "name")],
         supports_check_mode=True,
     )
     with opened(module, "links") as cell:
-        plan, facts = cell.plan_links(module.params["cell"], items(module, "peers"))
-        cell.add_view(plan)
-        if plan and not module.check_mode:
-            apply(cell.host, plan)
+        plan, facts = cell.plan_links(module.params["cell"], items(module, "peers", LINK))
+        finish(module, cell, plan)
         report(module, plan, **facts)
 
 

@@ -318,7 +318,7 @@ class World:
         for host in idle:
             if host not in self.dead:
                 side = mesh.side(host)
-                args = {key: side[value] for key, value in task.args.items() if key != "run"}  # what comes before is done
+                args = {key: side[value] if key != "run" else {} for key, value in task.args.items()}  # what comes before is done
                 result = call(task.module, self[host], args, check=True)
                 said = {key: result.get(key) for key in ("changed", "diff", "warnings", "pending", "msg")}
                 warnings = set(result["warnings"]) - set(run.warnings())
