@@ -74,6 +74,7 @@ class Awx:
         self.written: list[tuple[str, str, Any]] = []
         self.playbooks = playbooks
         self.number = 0
+        self.reachable = True  # the project's repository; while it is not, a sync fails
         for kind, name in (
             ("organizations", "Default"),
             ("organizations", "Home"),
@@ -92,6 +93,8 @@ class Awx:
         item = {"id": self.number, "url": url, "type": kind, "summary_fields": {}, "related": {"survey_spec": f"{url}survey_spec/"}, **fields}
         if collection == "projects":
             item["scm_revision"] = ""
+            item["related"]["update"] = f"{url}update/"
+            item["synced"] = self.reachable or not fields.get("scm_type")
             if fields.get("scm_type"):
                 item["summary_fields"] = {"current_update": {"id": 1}}
         self.items[collection].append(item)
@@ -112,13 +115,20 @@ class Awx:
             self.written.append((method, path, body))
         collection, *rest = path.removeprefix(API).strip("/").split("/")
         if collection == "project_updates":
-            return 200, {"status": "successful"}
+            status = "successful" if self.reachable else "failed"
+            return 200, {"status": status, "finished": "now", "failed": not self.reachable, "scm_revision": "abc" if self.reachable else ""}
         if not rest:
             if method == "GET":
-                found = [item for item in self.listed(collection) if all(str(item.get(key)) == value for key, value in query.items())]
+                found = [item for item in self.listed(collection) if all(self.matches(item, key, value) for key, value in query.items())]
                 return 200, {"count": len(found), "next": None, "results": found}
             return 201, self.create(collection, body)
         item = next(item for item in self.items[collection] if str(item["id"]) == rest[0])
+        if rest[1:] == ["playbooks"]:
+            there = (path.name for path in self.playbooks.glob("*.yml")) if item["synced"] else ()
+            return 200, sorted(there)
+        if rest[1:] == ["update"]:
+            item["synced"] = self.reachable
+            return 202, {"id": 1, "status": "pending", "url": f"{API}project_updates/{item['id']}/"}
         if rest[1:] == ["survey_spec"]:
             if method == "GET":
                 return 200, self.surveys.get(item["url"], {})
@@ -135,6 +145,14 @@ class Awx:
             item.update(self.checked(collection, body))
         return 200, item
 
+    def matches(self, item: dict[str, Any], key: str, value: str) -> bool:
+        """Tell whether an object is found by a filter; or__ is used for the name or number of one object."""
+        if key == "organization__name":
+            return any(found["id"] == item.get("organization") and found["name"] == value for found in self.items["organizations"])
+        if key.startswith("or__"):
+            return value in (str(item["id"]), str(item.get("name")))
+        return str(item.get(key)) == value
+
     def listed(self, collection: str) -> list[dict[str, Any]]:
         if collection == "unified_job_templates":
             return [item for name in TEMPLATES.values() for item in self.items[name]]
@@ -147,8 +165,11 @@ class Awx:
 
     def checked(self, collection: str, body: dict[str, Any]) -> dict[str, Any]:
         """Refuse what AWX would of these kinds."""
-        if "playbook" in body and not (self.playbooks / body["playbook"]).is_file():
-            raise Refused(f"Playbook {body['playbook']} not found for project")
+        project = next((item for item in self.items["projects"] if item["id"] in (body.get("project"), body.get("source_project"))), None)
+        if "playbook" in body and not (project and project["synced"] and (self.playbooks / body["playbook"]).is_file()):
+            raise Refused("Playbook not found for project.")
+        if collection == "inventory_sources" and project and not project.get("scm_type"):
+            raise Refused("Cannot use manual project for SCM-based inventory.")
         if collection == "schedules" and not re.fullmatch(r"DTSTART:\d{8}T\d{6}Z RRULE:FREQ=[A-Z]+;INTERVAL=\d+", body["rrule"]):
             raise Refused(f"rrule {body['rrule']} cannot be parsed")
         if body.get("job_slice_count", 1) < 1:

@@ -23,7 +23,8 @@ from ansible_collections.pic.cells.tests.unit.awx_stand_in import TOKEN, Awx, Re
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = ROOT / "playbooks" / "files" / "awx_project"
-DATA = yaml.safe_load((ROOT / "playbooks" / "vars" / "awx.yml").read_text())
+PLAY = yaml.safe_load((ROOT / "playbooks" / "awx.yml").read_text())[0]
+DATA = {**PLAY["vars"], **yaml.safe_load((ROOT / "playbooks" / "vars" / "awx.yml").read_text())}
 TEMPLATES = {template["playbook"].removesuffix(".yml"): template for template in DATA["__pic_cells_awx_templates"]}
 WORKFLOW = DATA["__pic_cells_awx_workflow"]
 SURVEYS = {name: template["survey"] for name, template in TEMPLATES.items() if "survey" in template}
@@ -156,10 +157,10 @@ needs_awx_awx = pytest.mark.skipif(find_spec("ansible_collections.awx") is None,
 ONE_TEMPLATE = ("-e", json.dumps({"__pic_cells_awx_templates": DATA["__pic_cells_awx_templates"][:1]}))
 
 
-def run_playbook(url: str, *options: str, **variables: Any) -> tuple[int, str]:
+def run_playbook(url: str, *options: str, playbook: str = "pic.cells.awx", **variables: Any) -> tuple[int, str]:
     """Run pic.cells.awx as a person does; return its exit code and what it printed."""
     environment = {**os.environ, "CONTROLLER_HOST": url, "CONTROLLER_OAUTH_TOKEN": TOKEN, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_PIPELINING": "1"}
-    argv = ["ansible-playbook", "pic.cells.awx", *options]
+    argv = ["ansible-playbook", playbook, *options]
     for name, value in variables.items():
         argv += ["-e", json.dumps({f"pic_cells_awx_{name}": value})]
     done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=120, env=environment, cwd=ROOT)
@@ -214,7 +215,7 @@ def test_what_is_there_already_is_used_by_its_name_and_what_is_not_wanted_is_not
     awx = Awx(PROJECT)
     with served(awx) as url:
         awx.add("projects", {"name": "ours", "organization": awx.named("organizations", "Home")["id"]})
-        awx.add("inventories", {"name": "all our cells"})
+        awx.add("inventories", {"name": "all our cells", "organization": awx.named("organizations", "Home")["id"]})
         names = {"organization": "Home", "project": "ours", "inventory": "all our cells", "inventory_file": "", "execution_environment": "cells-ee"}
         code, text = run_playbook(url, *ONE_TEMPLATE, credentials=["cells"], schedules=[], workflow="false", **names)
     assert code == 0, text
@@ -226,7 +227,8 @@ def test_what_is_there_already_is_used_by_its_name_and_what_is_not_wanted_is_not
 def test_a_project_can_be_a_folder_of_awx():
     awx = Awx(PROJECT)
     with served(awx) as url:
-        code, text = run_playbook(url, *ONE_TEMPLATE, credentials="cells", local_path="cells", schedules="", workflow="")
+        awx.add("inventories", {"name": "pic.cells", "organization": awx.named("organizations", "Default")["id"]})
+        code, text = run_playbook(url, *ONE_TEMPLATE, credentials="cells", local_path="cells", inventory_file="", schedules="", workflow="")
     assert code == 0, text
     project = awx.named("projects", "pic.cells")
     assert (project["scm_type"], project["local_path"], project["scm_update_on_launch"]) == ("", "cells", False)
@@ -242,3 +244,62 @@ def test_what_is_missing_or_contradicts_itself_is_named_before_anything_is_made(
     assert code != 0
     assert "needs pic_cells_awx_credentials" in text
     assert awx.written == []
+
+
+GIT = {"scm_url": "https://git.example.org/cells.git", "schedules": [], "workflow": "false"}
+
+
+@needs_awx_awx
+def test_a_folder_of_awx_and_an_inventory_from_it_are_refused_before_anything_is_made():
+    awx = Awx(PROJECT)
+    with served(awx) as url:
+        code, text = run_playbook(url, credentials="cells", local_path="cells")
+    assert code != 0
+    assert "AWX takes no inventory from a project that is a folder" in " ".join(text.split())
+    assert awx.written == []
+
+
+@needs_awx_awx
+def test_a_project_whose_first_sync_failed_is_fetched_again():
+    awx = Awx(PROJECT)
+    awx.reachable = False
+    with served(awx) as url:
+        assert run_playbook(url, *ONE_TEMPLATE, credentials="cells", **GIT)[0] != 0
+        assert awx.items["job_templates"] == []
+        awx.reachable = True
+        awx.written.clear()
+        assert run_playbook(url, "--check", *ONE_TEMPLATE, credentials="cells", **GIT)[0] == 0
+        assert awx.written == []
+        code, text = run_playbook(url, *ONE_TEMPLATE, credentials="cells", **GIT)
+        assert code == 0, text
+        assert awx.names("job_templates") == ["pic.cells.site"]
+        awx.written.clear()
+        code, text = run_playbook(url, *ONE_TEMPLATE, credentials="cells", **GIT)
+    assert (code, awx.written) == (0, []), text
+
+
+@needs_awx_awx
+def test_names_that_another_organization_has_too_are_told_apart():
+    awx = Awx(PROJECT)
+    default, home = (awx.named("organizations", name)["id"] for name in ("Default", "Home"))
+    for kind, name in (("inventories", "pic.cells"), ("projects", "pic.cells"), ("job_templates", "pic.cells.site"), ("credentials", "cells")):
+        awx.add(kind, {"name": name, "organization": home})
+    mine = awx.add("credentials", {"name": "cells", "organization": default})
+    with served(awx) as url:
+        for _run in range(2):
+            code, text = run_playbook(url, *ONE_TEMPLATE, credentials="cells", scm_url=GIT["scm_url"], workflow="false", schedules=[])
+            assert code == 0, text
+    made = next(item for item in awx.items["job_templates"] if item["organization"] == default)
+    assert made["inventory"] == next(item["id"] for item in awx.items["inventories"] if item["organization"] == default)
+    assert awx.linked[made["url"] + "credentials/"] == [mine["id"]]
+
+
+@needs_awx_awx
+def test_variables_can_be_given_where_the_playbook_is_imported(tmp_path):
+    given = {f"pic_cells_awx_{name}": value for name, value in {"credentials": "cells", "project": "ours", **GIT}.items()}
+    (tmp_path / "mine.yml").write_text(yaml.safe_dump([{"ansible.builtin.import_playbook": "pic.cells.awx", "vars": given}]))
+    awx = Awx(PROJECT)
+    with served(awx) as url:
+        code, text = run_playbook(url, *ONE_TEMPLATE, playbook=str(tmp_path / "mine.yml"))
+    assert code == 0, text
+    assert awx.names("projects") == ["ours"]

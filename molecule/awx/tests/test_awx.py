@@ -49,7 +49,8 @@ def launch(inventory, tmp_path):
         script.write_text(f"#!/usr/bin/env python3\nprint({json.dumps(json.dumps(cut(inventory, hosts)))})\n")
         script.chmod(0o700)
         (folder / "env").mkdir()
-        given = {question["variable"]: answers.get(question["variable"], "") for question in QUESTIONS[playbook]}
+        # AWX's API refuses an empty text for a choice
+        given = {question["variable"]: "" for question in QUESTIONS[playbook] if question["type"] != "multiplechoice"} | answers
         # as AWX writes them, so that no answer is a template: Ansible reads null, booleans and numbers out of these texts
         (folder / "env" / "extravars").write_text("".join(f"{name}: !unsafe {json.dumps(value)}\n" for name, value in given.items()) or "{}\n")
         (folder / "env" / "cmdline").write_text(" ".join(options))
