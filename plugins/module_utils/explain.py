@@ -155,19 +155,25 @@ def _holds(networks: Iterable[object], address: str) -> bool:
 
 
 def _walls(cell: Cell, family: int, way: Way) -> bool:
-    """Say which of our chains the packet meets; tell whether they decide about it."""
-    saved = cell.observed.iptables[family].get("filter", Saved())
-    rules = {chain: " ".join(lines) for chain, lines in saved.rules.items()}
-    if saved.hidden:
-        way.found.append(f"firewall: {saved.hidden}")
-    there = "PIC-FWD" in rules.get("FORWARD", "") and all(rules.get(chain) for chain in ("PIC-FWD", "PIC-PATH"))
-    way.found.append(f"firewall: {'our chains are there' if there else 'our chains, or the jump to them, are missing'}")
-    if cell.stored.peers_lost or way.address in cell.stored.routed_addresses(family):
+    """Say which of our chains the packet meets; tell whether they decide about it. Either table's are enough."""
+    kept = dict.fromkeys(("filter", "mangle"), False)
+    routed = cell.stored.peers_lost or way.address in cell.stored.routed_addresses(family)
+    missing = []
+    for table in kept:
+        saved = cell.observed.iptables[family].get(table, Saved())
+        rules = {chain: " ".join(lines) for chain, lines in saved.rules.items()}
+        if saved.hidden:
+            way.found.append(f"firewall: {saved.hidden}")
+        there = "PIC-FWD" in rules.get("FORWARD", "") and all(rules.get(chain) for chain in ("PIC-FWD", "PIC-PATH"))
         known = " ".join(text for chain, text in rules.items() if chain == ROUTED or chain.startswith("PIC-R-"))
-        kept = cell.stored.peers_lost or any(f"-s {network} " in known for network in host_networks([way.address]))
-        way.found.append(f"firewall: the device is {'kept' if kept else 'not kept'} from the uplink")
-        there = there and kept
-    return there
+        held = cell.stored.peers_lost or any(f"-s {network} " in known for network in host_networks([way.address]))
+        kept[table] = there and (held or not routed)
+        missing += [] if there else [table]
+    where = f" in {missing[0]}" if len(missing) == 1 else ""
+    way.found.append(f"firewall: our chains{f', or the jump to them, are missing{where}' if missing else ' are there'}")
+    if routed:
+        way.found.append(f"firewall: the device is {'kept' if any(kept.values()) else 'not kept'} from the uplink")
+    return any(kept.values())
 
 
 def _age(cell: Cell, handshake: int) -> str:

@@ -4,12 +4,16 @@
 """From records to rules: what each own chain holds. Pure; the order of the rules is the policy.
 
 filter FORWARD -> PIC-FWD -> PIC-PATH -> PIC-ROUTED -> PIC-HOME     routed peers, before everything else
-                                      -> PIC-SENDER                 from the devices' interface while a link is on it
+                                      -> PIC-SOURCE -> PIC-BACK     from a link: its own networks, and what an exit sends back
+                                      -> PIC-SENDER -> PIC-BACK     from the devices' interface while a link is on it
                                       -> PIC-GUARD                  out to a link: no revoked flow comes back
-                                      -> PIC-L-<cell> -> PIC-S-<cell>   in from a link: shares, exit relay
-filter INPUT   -> PIC-IN  -> PIC-I-<cell> -> PIC-S-<cell>           to the cell itself
+                                      -> PIC-L-<cell> -> PIC-S-<cell>   in from a link: exit relay, shares
+filter INPUT   -> PIC-IN  -> PIC-SOURCE, PIC-I-<cell> -> PIC-S-<cell>   to the cell itself
 filter OUTPUT  -> PIC-OUT -> PIC-GUARD
-nat POSTROUTING -> PIC-POST, mangle FORWARD -> PIC-MSS
+mangle FORWARD -> PIC-FWD -> PIC-MSS, and the chains of filter once more; mangle INPUT likewise
+nat POSTROUTING -> PIC-POST
+
+In mangle the same packets are refused again, since in filter the rule of somebody else can come to stand before ours.
 """
 
 from __future__ import annotations
@@ -18,17 +22,20 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from . import names
+from .chains import Chains, again, tree
 from .iptables import Rule, Ruleset, Table
-from .networks import HOME, PRIVATE, address_of, host_networks, interface_of, is_private, network_of, of_family
-from .records import Cell, Link, Service, State, sorted_networks
+from .networks import HOME, PRIVATE, host_networks, is_private, network_of, of_family
+from .records import Cell, Link, Service, State
 
 LINKS = "pic-+"
 ROUTED = "PIC-ROUTED"
+ANSWERS = "PIC-BACK"
 _NEW = "-m conntrack --ctstate NEW"
 _KNOWN = "-m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT"
 _INVALID = "-m conntrack --ctstate INVALID -j DROP"
 _SYN = "-p tcp --tcp-flags SYN,RST SYN -j TCPMSS --clamp-mss-to-pmtu"
-_FAN_OUT_BITS = 4  # 16 rules a level: a packet passes some 16 rules per level, whatever the number of routed peers
+_ANSWER = "-m conntrack --ctstate ESTABLISHED,RELATED --ctdir REPLY"
+_TOO_BIG = {4: "-p icmp --icmp-type fragmentation-needed", 6: "-p ipv6-icmp --icmpv6-type packet-too-big"}
 
 
 @dataclass(frozen=True)
@@ -45,18 +52,20 @@ class Surroundings:
 
 def build(state: State, family: int, around: Surroundings) -> Ruleset:
     """Return all chains and jumps that a cell's records call for in one family."""
-    links = [state.links[name] for name in sorted(state.links) if state.links[name].ruled and state.links[name].interface and not state.links[name].pending]
-    filters = {
+    links = _ruled(state)
+    filters: Chains = {
         "PIC-FWD": _forward_scope(state.cell),
         "PIC-PATH": _path(state.cell, links, family, around),
         **routed_chains(state, family),
         "PIC-HOME": home_chain(state.cell, family),
+        **answer_chains(state, family),
         "PIC-GUARD": _guard(state.cell, family),
         "PIC-IN": _input(state, links, family),
         "PIC-OUT": [Rule(f"{match} -j PIC-GUARD", tag) for match, tag in _towards(state.cell, links, family)],
     }
+    filters.update(_sources(state.cell, links, family))
     if _on_devices_interface(state.cell, links):
-        filters["PIC-SENDER"] = _senders(state.cell, links, family, around)
+        filters.update(_senders(state.cell, links, family, around))
     for link in links:
         filters[names.chain("L", link.name)] = _from_link(link, family, around)
         filters[names.chain("I", link.name)] = _to_cell(state.cell, link, family)
@@ -64,18 +73,24 @@ def build(state: State, family: int, around: Surroundings) -> Ruleset:
     return {
         "filter": Table(filters, {"FORWARD": "PIC-FWD", "INPUT": "PIC-IN", "OUTPUT": "PIC-OUT"}),
         "nat": Table({"PIC-POST": _postrouting(state.cell, links, family, around)}, {"POSTROUTING": "PIC-POST"}),
-        "mangle": Table({"PIC-MSS": _mss(state.cell, links, family)}, {"FORWARD": "PIC-MSS"}),
+        "mangle": Table(_mangle(filters, _mss(state.cell, links, family)), {"FORWARD": "PIC-FWD", "INPUT": "PIC-IN"}),
     }
 
 
-def routed_chains(state: State, family: int) -> dict[str, list[Rule]]:
+def layer(state: State, family: int) -> Ruleset:
+    """Return the chains that follow the ways of devices, in both tables that hold them."""
+    chains = {**routed_chains(state, family), **answer_chains(state, family)}
+    return {"filter": Table(chains), "mangle": Table(again(chains))}
+
+
+def routed_chains(state: State, family: int) -> Chains:
     """Return the chains that find out whether a packet is a routed peer's: a tree, so that its cost stays flat.
 
     While the registry of devices cannot be read, every device could be one.
     """
     if state.peers_lost:
         return {ROUTED: [Rule(f"-s {network} -j PIC-HOME") for network in state.cell.own_networks(family)]}
-    return _tree(ROUTED, state.routed_addresses(family), 0)
+    return tree(ROUTED, "PIC-R", "-s", {network: [Rule(f"-s {network} -j PIC-HOME")] for network in host_networks(state.routed_addresses(family))})
 
 
 def own_interfaces(cell: Cell) -> tuple[str, ...]:
@@ -83,27 +98,45 @@ def own_interfaces(cell: Cell) -> tuple[str, ...]:
     return LINKS, cell.interface
 
 
-def _tree(chain: str, addresses: list[str], depth: int) -> dict[str, list[Rule]]:
-    if len(addresses) <= 1 << _FAN_OUT_BITS:
-        return {chain: [Rule(f"-s {network} -j PIC-HOME") for network in host_networks(addresses)]}
-    parsed = [address_of(a) for a in addresses]
-    bits = parsed[0].max_prefixlen
-    common = bits - (int(parsed[0]) ^ int(parsed[-1])).bit_length()
-    prefix = min(bits, common + _FAN_OUT_BITS)
-    groups: dict[str, list[str]] = {}
-    for address in addresses:
-        groups.setdefault(str(interface_of(f"{address}/{prefix}").network), []).append(address)
-    chains: dict[str, list[Rule]] = {chain: []}
-    for number, (network, members) in enumerate(groups.items()):
-        branch = f"{chain if depth else 'PIC-R'}-{number:x}"
-        chains[chain].append(Rule(f"-s {network} -j {branch}"))
-        chains.update(_tree(branch, members, depth + 1))
-    return chains
+def answer_chains(state: State, family: int) -> Chains:
+    """Return the chains that let through what comes from a link with a source that is not of its networks: an exit's answers, to the devices that leave by it.
+
+    While the registry of devices cannot be read, every device could be one.
+    """
+    used = [link for link in _ruled(state) if link.exit_relay_active or any(peer.route_via == link.name for peer in state.peers.values())]
+    devices: dict[str, list[Link]] = {}
+    for link in used:
+        if state.peers_lost:
+            routed = state.cell.own_networks(family)
+        else:
+            routed = host_networks(of_family(family, (a for peer in state.peers.values() if peer.route_via == link.name for a in peer.addresses)))
+        for network in routed:
+            devices.setdefault(network, []).append(link)
+    interface = state.cell.interface
+    leaves = {
+        device: [Rule(f"-i {link.interface} -o {interface} -d {device} {_ANSWER} -j RETURN", names.tag(link.name)) for link in links]
+        for device, links in devices.items()
+    }
+    # A router on the way to a linked cell's network has an address of its own.
+    too_big = [
+        Rule(f"-i {link.interface} {_TOO_BIG[family]} -m conntrack --ctstate RELATED {side} {network} -j RETURN", names.tag(link.name))
+        for link in used
+        for network in of_family(family, link.networks)
+        for side in ("--ctorigsrc", "--ctorigdst")
+    ]
+    if not too_big:
+        return {ANSWERS: [Rule("-j DROP")]}
+    return {**tree(ANSWERS, "PIC-B", "-d", leaves, [Rule("-g PIC-TOOBIG")]), "PIC-TOOBIG": [*too_big, Rule("-j DROP")]}
+
+
+def is_of_layer(chain: str) -> bool:
+    """Tell whether a chain is one of those that follow the ways of devices."""
+    return chain in (ROUTED, ANSWERS, "PIC-TOOBIG") or chain.startswith(("PIC-R-", "PIC-B-"))
 
 
 def _forward_scope(cell: Cell) -> list[Rule]:
     """Only packets from or to a link or a device go further: a foreign DROP behind our jump keeps deciding the rest."""
-    return [Rule(f"{side} {name} -j PIC-PATH") for name in own_interfaces(cell) for side in ("-i", "-o")]
+    return [Rule(f"{side} {name} -g PIC-PATH") for name in own_interfaces(cell) for side in ("-i", "-o")]
 
 
 def _path(cell: Cell, links: list[Link], family: int, around: Surroundings) -> list[Rule]:
@@ -111,15 +144,15 @@ def _path(cell: Cell, links: list[Link], family: int, around: Surroundings) -> l
     rules = [
         # Before "established": a routed peer's packet is dropped at the uplink whatever the routing says.
         Rule(f"-i {devices} ! -o {LINKS} -j {ROUTED}"),
+        # Before it as well: an exit's forged answer would be taken for that of whoever was asked.
+        *_from_where(cell, links),
         Rule(_INVALID),
         Rule(_KNOWN),
     ]
-    if _on_devices_interface(cell, links):
-        rules.append(Rule(f"-i {devices} -j PIC-SENDER"))
-    rules += [Rule(f"{match} -j PIC-GUARD", tag) for match, tag in _towards(cell, links, family)]
     for link in links:
-        rules += [Rule(f"{match} -j {names.chain('L', link.name)}", names.tag(link.name)) for match in _arriving(link, family)]
+        rules += [Rule(f"{match} -g {names.chain('L', link.name)}", names.tag(link.name)) for match in _arriving(link, family)]
     rules.append(Rule(f"-i {LINKS} -j DROP"))
+    rules += [Rule(f"{match} -j PIC-GUARD", tag) for match, tag in _towards(cell, links, family)]
     for link in links:
         tag = names.tag(link.name)
         for address in of_family(family, link.address):
@@ -130,6 +163,8 @@ def _path(cell: Cell, links: list[Link], family: int, around: Surroundings) -> l
     rules += [Rule(f"{match} -j DROP", tag) for match, tag in _towards(cell, links, family)]
     if around.uplink:
         rules += [Rule(f"-i {devices} -o {around.uplink} -s {network} -j ACCEPT") for network in own]
+        # Whoever is at the uplink opens nothing to a device, unless the host's owner forwards a port to it.
+        rules.append(Rule(f"-i {around.uplink} -o {devices} -m conntrack ! --ctstate DNAT -j DROP"))
     return rules
 
 
@@ -157,32 +192,67 @@ def _input(state: State, links: list[Link], family: int) -> list[Rule]:
     ]
     from_links = [(f"-i {LINKS}", names.GENERAL_TAG)]
     from_links += [(match, names.tag(link.name)) for link in _on_devices_interface(cell, links) for match in _arriving(link, family)]
+    rules += _from_where(cell, links)
     for match, tag in from_links:
         rules += [Rule(f"{match} {_INVALID}", tag), Rule(f"{match} {_KNOWN}", tag)]
-    if _on_devices_interface(cell, links):
-        rules.append(Rule(f"-i {cell.interface} {_NEW} -j PIC-SENDER"))
     for link in links:
-        rules += [Rule(f"{match} -j {names.chain('I', link.name)}", names.tag(link.name)) for match in _arriving(link, family)]
+        rules += [Rule(f"{match} -g {names.chain('I', link.name)}", names.tag(link.name)) for match in _arriving(link, family)]
     rules.append(Rule(f"-i {LINKS} -j DROP"))
     rules += [Rule(f"! -i lo -d {address} -p tcp --dport {cell.sync_port} -j DROP") for address in cell.own_addresses(family)]
     return rules
 
 
-def _senders(cell: Cell, links: list[Link], family: int, around: Surroundings) -> list[Rule]:
+def _from_where(cell: Cell, links: list[Link]) -> list[Rule]:
+    """Look at the source of whatever comes from a link; who may have it goes on."""
+    rules = [Rule(f"-i {LINKS} -j PIC-SOURCE")]
+    if _on_devices_interface(cell, links):
+        rules.append(Rule(f"-i {cell.interface} -j PIC-SENDER"))
+    return rules
+
+
+def _sources(cell: Cell, links: list[Link], family: int) -> Chains:
+    """Return who may send from a link's interface: with 0.0.0.0/0 in AllowedIPs the exit cell could send with any source."""
+    leaves = {}
+    for link in links:
+        if link.interface != cell.interface:
+            for network in of_family(family, link.networks):
+                leaves[network] = [Rule(f"-i {link.interface} -s {network} -j RETURN", names.tag(link.name))]
+    return tree("PIC-SOURCE", "PIC-N", "-s", leaves, [Rule(f"-g {ANSWERS}")])
+
+
+def _senders(cell: Cell, links: list[Link], family: int, around: Surroundings) -> Chains:
     """Return who may send from the devices' interface: WireGuard lets an exit there send with any address that no other peer has."""
     networks = [network for link in _on_devices_interface(cell, links) for network in of_family(family, link.networks)]
-    return [*(Rule(f"-s {network} -j RETURN") for network in sorted_networks([*networks, *around.senders])), Rule("-j DROP")]
+    leaves = {network: [Rule(f"-s {network} -j RETURN")] for network in [*networks, *around.senders]}
+    return tree("PIC-SENDER", "PIC-D", "-s", leaves, [Rule(f"-g {ANSWERS}")])
+
+
+def _mangle(filters: Chains, clamp: list[Rule]) -> Chains:
+    chains = again(filters)
+    # The ports that the cell listens on matter there to what comes from a link alone: every packet to the host would walk a list of them.
+    ports = sorted({int(rule.text.split()[3]) for rule in chains["PIC-IN"] if rule.text.startswith("-p udp --dport ")})
+    listening = [Rule(f"-i {LINKS} -p udp --dport {first}:{last} -j RETURN") for first, last in _ranges(ports)]
+    chains["PIC-IN"] = [*listening, *(rule for rule in chains["PIC-IN"] if not rule.text.startswith("-p udp --dport "))]
+    return {**chains, "PIC-FWD": [Rule("-j PIC-MSS"), *chains["PIC-FWD"]], "PIC-MSS": clamp}
+
+
+def _ranges(numbers: list[int]) -> list[tuple[int, int]]:
+    """Return sorted numbers as ranges without gaps."""
+    found: list[tuple[int, int]] = []
+    for number in numbers:
+        found = [*found[:-1], (found[-1][0], number)] if found and found[-1][1] == number - 1 else [*found, (number, number)]
+    return found
 
 
 def _from_link(link: Link, family: int, around: Surroundings) -> list[Rule]:
-    tag = names.tag(link.name)
-    rules = [Rule(f"-j {names.chain('S', link.name)}", tag)]
+    tag, shares = names.tag(link.name), names.chain("S", link.name)
+    rules = []
     if link.relays and around.uplink:
         refused = [str(n) for n in PRIVATE[family]]
         refused += [n for n in around.connected if not is_private(network_of(n))]
-        rules += [Rule(f"-d {network} -j DROP", tag) for network in refused]
+        rules += [Rule(f"-d {network} -g {shares}", tag) for network in refused]
         rules.append(Rule(f"-o {around.uplink} -j ACCEPT", tag))
-    return [*rules, Rule("-j DROP", tag)]
+    return [*rules, Rule(f"-g {shares}", tag)]
 
 
 def _to_cell(cell: Cell, link: Link, family: int) -> list[Rule]:
@@ -192,19 +262,21 @@ def _to_cell(cell: Cell, link: Link, family: int) -> list[Rule]:
         rules += [Rule(f"-s {remote} -d {own} -p tcp --dport {cell.sync_port} -j ACCEPT", tag) for own in cell.own_addresses(family)]
     # An admin's network is let in below: to the cell, not to the API.
     rules += [Rule(f"-d {own} -p tcp --dport {cell.sync_port} -j DROP", tag) for own in cell.own_addresses(family)]
-    rules.append(Rule(f"-j {names.chain('S', link.name)}", tag))
     rules += [Rule(f"-s {network} -j ACCEPT", tag) for network in of_family(family, cell.admin_networks)]
-    return [*rules, Rule("-j DROP", tag)]
+    return [*rules, Rule(f"-g {names.chain('S', link.name)}", tag)]
 
 
 def _shares(cell: Cell, link: Link, family: int) -> list[Rule]:
-    """A share is matched by where the packet was sent to before any DNAT, so that one published by docker works."""
+    """Let a packet to what is shared pass, and no other.
+
+    A share is matched by where the packet was sent to before any DNAT, so that one published by docker works.
+    """
     rules = []
     for service in _sorted(cell.services[name] for name in link.shares if name in cell.services):
         for address in of_family(family, service.addresses):
             match = f"-p {service.protocol} -m conntrack --ctorigdst {address} --ctorigdstport {service.port}"
             rules.append(Rule(f"{match} -j ACCEPT", names.tag(link.name)))
-    return rules
+    return [*rules, Rule("-j DROP", names.tag(link.name))]
 
 
 def _postrouting(cell: Cell, links: list[Link], family: int, around: Surroundings) -> list[Rule]:
@@ -240,6 +312,10 @@ def _arriving(link: Link, family: int) -> list[str]:
     With 0.0.0.0/0 in AllowedIPs the exit cell could inject any source; what matches none of these is dropped.
     """
     return [f"-i {link.interface} -s {network}" for network in of_family(family, link.networks)]
+
+
+def _ruled(state: State) -> list[Link]:
+    return [state.links[name] for name in sorted(state.links) if state.links[name].ruled and state.links[name].interface and not state.links[name].pending]
 
 
 def _on_devices_interface(cell: Cell, links: list[Link]) -> list[Link]:

@@ -30,7 +30,7 @@ _LOCK_WAIT = "10"  # seconds that iptables-restore waits for another one's lock
 _HIDDEN = re.compile(r"^# Table `([^']+)' is incompatible, use 'nft' tool\.$", re.M)
 _NATIVE = re.compile(r"^# Table `([^']+)' contains incompatible base-chains, use 'nft' tool to list them\.$", re.M)
 _RULE_LINE = r"(?:\[\d+:\d+\] )?-A (\S+) ?(.*)"
-_NON_DECIDING = {"LOG", "NFLOG", "MARK", "CONNMARK", "TCPMSS", "TRACE", "CLASSIFY", "DSCP", "SET", "CT", "RETURN"}
+_NON_DECIDING = {"LOG", "NFLOG", "MARK", "CONNMARK", "TCPMSS", "TRACE", "CLASSIFY", "DSCP", "SET", "CT", "RETURN", "TTL", "HL", "TOS", "ECN", "CHECKSUM", "TEE"}
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,9 @@ class Rule:
     def render(self, chain: str) -> str:
         """Return the rule as restore text without the leading command, e.g. 'PIC-FWD -i wg0 … -j PIC-PATH'."""
         digest = hashlib.sha256(f"{chain} {self.text}".encode()).hexdigest()[:10]
-        matches, _jump, target = self.text.rpartition("-j ")
-        return f'{chain} {matches}-m comment --comment "{self.tag} {digest}" -j {target}'
+        how = max(self.text.rfind("-j "), self.text.rfind("-g "))
+        matches, target = self.text[:how], self.text[how:]
+        return f'{chain} {matches}-m comment --comment "{self.tag} {digest}" {target}'
 
 
 @dataclass

@@ -20,7 +20,7 @@ from typing import Any
 from . import advice, conntrack, exits, firewall, iptables, overlay, peer_sync, records, remains, signing, view, wireguard
 from .command import PACKAGES, Draft, Host
 from .errors import BadInput, StoreError
-from .iptables import Ruleset, Table
+from .iptables import Ruleset
 from .names import check_name
 from .networks import EVERYWHERE, FAMILIES, host_networks, host_port
 from .observed import Observed
@@ -648,7 +648,7 @@ class Cell:
             peer, via = state.peers.get(item["name"]), item.get("route_via")
             # One that goes direct now keeps its way until the plan of the routes has the new one.
             if peer and not peer.route_via and via not in (None, "", DIRECT) and not let_in.issuperset(host_networks(peer.addresses)):
-                peer.route_via = via
+                peer.route_via = NOWHERE
         plan = exits.close_in(state, let_in, self.observed.routing)
         for family in FAMILIES:
             plan.extend(self._plan_layer(state, family))
@@ -883,11 +883,16 @@ class Cell:
 
     def _plan_layer(self, state: State, family: int) -> Plan:
         iptables.check_shown(self.observed.iptables[family], ("filter",))
-        chains = firewall.routed_chains(state, family)
-        present = self.observed.iptables[family].get("filter", iptables.Saved()).rules
-        stale = [chain for chain in present if chain.startswith("PIC-R-") and chain not in chains]
-        home = {"PIC-HOME": firewall.home_chain(state.cell, family)} if any(chains.values()) else {}
-        return self._plan_iptables(family, {"filter": Table({**home, **chains})}, [*chains, *stale])
+        wanted, names = firewall.layer(state, family), set[str]()
+        for name, table in wanted.items():
+            present = self.observed.iptables[family].get(name, iptables.Saved()).rules
+            routed = any(rules for chain, rules in table.chains.items() if chain != firewall.ANSWERS)
+            if not routed and firewall.ANSWERS not in present:
+                del table.chains[firewall.ANSWERS]  # nobody asks for it yet
+            names |= {*table.chains, *filter(firewall.is_of_layer, present)}
+            if routed:
+                table.chains["PIC-HOME"] = firewall.home_chain(state.cell, family)
+        return self._plan_iptables(family, wanted, names)
 
     # Peer-sync
 

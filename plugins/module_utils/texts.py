@@ -38,7 +38,7 @@ def word(value: object) -> str:
 def rule(text: str) -> str:
     """Return a rule of iptables as we write it: plain words, each match at most once, one target. Raises UnsafeText."""
     words = [word(part) for part in text.split(" ")]
-    if words.count("-j") != 1 or any(words.count(option) > 1 for option in _ONCE):
+    if words.count("-j") + words.count("-g") != 1 or any(words.count(option) > 1 for option in _ONCE):
         raise UnsafeText(f"The rule {printable(text)!r} says something twice, or has not one target.")
     return text
 

@@ -35,10 +35,11 @@ TABLES = {
 }
 # Each target with the table that it belongs to, if it belongs to one.
 TARGETS = {**dict.fromkeys(("ACCEPT", "DROP", "RETURN", "LOG")), **dict.fromkeys(("MASQUERADE", "DNAT"), "nat"), "REJECT": "filter", "TCPMSS": "mangle"}
-MATCHES = ("comment", "conntrack", "addrtype", "tcp", "udp")
+MATCHES = ("comment", "conntrack", "addrtype", "tcp", "udp", "icmp", "icmp6")
 # Each option with the number of its values; what is not here is a mistake of the engine or of a test.
 OPTIONS = {
     **dict.fromkeys(("-s", "-d", "-i", "-o", "-p", "-m", "-j", "-g", "--comment", "--ctstate", "--ctorigdst", "--ctorigdstport"), 1),
+    **dict.fromkeys(("--ctdir", "--ctorigsrc", "--icmp-type", "--icmpv6-type"), 1),
     **dict.fromkeys(("--sport", "--dport", "--reject-with", "--to-destination", "--dst-type"), 1),
     **dict.fromkeys(("!", "--syn", "--clamp-mss-to-pmtu"), 0),
     "--tcp-flags": 2,
@@ -839,7 +840,7 @@ def _checked_rule(family: int, name: str, table: Table, words: list[str]) -> tup
         assert option in OPTIONS, f"the fake host does not know: {option} in {words}"
         given[option] = " ".join(left.pop(0) for _number in range(OPTIONS[option]))
         assert option != "-m" or given[option] in MATCHES, words
-    for option in ("-s", "-d", "--ctorigdst"):
+    for option in ("-s", "-d", "--ctorigdst", "--ctorigsrc"):
         if option in given and (":" in given[option]) != (family == 6):
             raise Refused(2, f"host/network `{given[option]}' not found")
     for option in ("-i", "-o"):
@@ -848,8 +849,13 @@ def _checked_rule(family: int, name: str, table: Table, words: list[str]) -> tup
     ported = {"--sport", "--dport", "--syn", "--tcp-flags"} & set(given)
     if (ported and given.get("-p") not in ("tcp", "udp")) or len(given.get("--comment", "")) > 255:
         raise Refused(2, f"unknown option {sorted(ported)}, or a comment too long")
+    for option, protocol, owner in (("--icmp-type", "icmp", 4), ("--icmpv6-type", "ipv6-icmp", 6)):
+        if option in given and (given.get("-p"), family) != (protocol, owner):
+            raise Refused(2, f"unknown option {option}")
     target = _target(words)
     if target is not None and target not in table.rules and TARGETS.get(target, "no such target") not in (None, name):
+        raise Refused(2, f"Chain '{target}' does not exist")
+    if "-g" in given and target not in table.rules:
         raise Refused(2, f"Chain '{target}' does not exist")
     if ported and given.get("-m") != given["-p"] and f"-m {given['-p']}" not in " ".join(words):  # it prints what it adds by itself
         at = words.index("-p") + 2

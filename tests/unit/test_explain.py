@@ -64,7 +64,17 @@ def lose_policy(host: FakeHost) -> None:
 
 def lose_everything(host: FakeHost) -> None:
     lose_policy(host)
+    lose_filter(host)
+    host.tables[host.default, 4]["mangle"].rules["FORWARD"].clear()
+
+
+def lose_filter(host: FakeHost) -> None:
     host.tables[host.default, 4]["filter"].rules["FORWARD"].clear()
+
+
+def lose_policy_and_filter(host: FakeHost) -> None:
+    lose_policy(host)
+    lose_filter(host)
 
 
 def lose_exit_networks(host: FakeHost) -> None:
@@ -105,6 +115,7 @@ def lose_default(host: FakeHost) -> None:
     ("damage", "said"),
     [
         (lose_policy, "dropped: the routing would let it out by eth0, the firewall does not; 'pic-cell restore' mends the routing"),
+        (lose_policy_and_filter, "dropped: the routing would let it out by eth0, the firewall does not; 'pic-cell restore' mends the routing"),
         (lose_everything, "leaves by eth0, DIRECTLY, although it is routed via cellb: rules are missing; 'pic-cell restore' puts them back"),
         (lose_exit_networks, "dropped: WireGuard does not send cell cellb what goes there; 'pic-cell restore' mends it"),
         (silence, "dropped: the tunnel to cell cellb is silent; it is off, or cannot be reached"),
@@ -118,6 +129,13 @@ def lose_default(host: FakeHost) -> None:
 def test_where_a_packet_is_dropped(cell: FakeHost, damage: Callable[[FakeHost], None], said: str) -> None:
     damage(cell)
     assert verdict(cell) == said
+
+
+def test_the_table_that_our_chains_are_missing_in_is_named(cell: FakeHost) -> None:
+    lose_filter(cell)
+    out = program(cell, "explain", "phone", "--to", "192.0.2.1")[1]
+    assert "firewall: our chains, or the jump to them, are missing in filter\n" in out
+    assert "firewall: the device is kept from the uplink" in out
 
 
 def test_a_device_that_goes_direct(cell: FakeHost) -> None:
