@@ -159,6 +159,9 @@ options:
             description: The other cell's networks.
             type: list
             elements: str
+          allow_public_networks:
+            description: Whether its networks may be others than private and unique local ones.
+            type: bool
           address:
             description: The other cell's own addresses inside the tunnel.
             type: list

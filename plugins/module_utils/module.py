@@ -52,6 +52,7 @@ CELL_OPTIONS: dict[str, Any] = {
 LINK_OPTIONS: dict[str, Any] = {
     "public_key": {"type": "str", "no_log": False},
     "networks": {"type": "list", "elements": "str"},
+    "allow_public_networks": {"type": "bool"},
     "address": {"type": "list", "elements": "str"},
     "interface": {"type": "str"},
     "listen_port": {"type": "int"},

@@ -50,6 +50,10 @@ HOME = {
     6: tuple(ipaddress.ip_network(n) for n in ("fc00::/7", "fe80::/10")),
 }
 
+# What a linked cell's networks may be unless its link says otherwise, and how wide: whatever is in them goes into the tunnel, the cell's own traffic too.
+_OF_CELLS = {4: tuple(n for n in HOME[4]), 6: (ipaddress.ip_network("fc00::/7"),)}
+_WIDEST = {4: 8, 6: 32}
+
 # Other VPNs install 0.0.0.0/1 + 128.0.0.0/1 or 2000::/3 in main: a route as wide as that is no network of the host.
 WIDEST_DEFAULT_LIKE = {4: 7, 6: 6}
 
@@ -138,6 +142,21 @@ def parse_interface(value: object, what: str) -> Interface:
     if interface.ip == interface.network.network_address and interface.network.num_addresses > 2:
         raise BadInput(f"{what}: {value!r} is the network itself. Give the cell's own address in it, like {interface.ip + 1}/{interface.network.prefixlen}.")
     return interface
+
+
+def check_link_networks(what: str, values: Iterable[str], public: bool = False) -> None:
+    """Refuse networks that no other cell should claim: wide ones, and those of the internet unless public ones are allowed. Raises BadInput."""
+    for value in values:
+        network = interface_of(value).network
+        if network.prefixlen < _WIDEST[network.version]:
+            raise BadInput(
+                f"{what}: {value!r} is wider than /{_WIDEST[network.version]}. Whatever is in it would go into the tunnel. State a cell's own networks."
+            )
+        if not public and not any(network.version == known.version and network.subnet_of(known) for known in _OF_CELLS[network.version]):  # type: ignore[arg-type]
+            raise BadInput(
+                f"{what}: {value!r} is neither private ({', '.join(map(str, _OF_CELLS[4]))}) nor a unique local network (fc00::/7), and all traffic to there "
+                "would go into the tunnel. If that cell really has it, state allow_public_networks: true for the link."
+            )
 
 
 def check_api_url(what: str, value: object) -> str:

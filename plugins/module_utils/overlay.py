@@ -10,7 +10,19 @@ from typing import Any
 
 from . import names, remains, wireguard
 from .errors import BadInput
-from .networks import address_of, check_api_url, check_host, conflicts, host_port, interface_of, network_of, parse_address, parse_interface, parse_network
+from .networks import (
+    address_of,
+    check_api_url,
+    check_host,
+    check_link_networks,
+    conflicts,
+    host_port,
+    interface_of,
+    network_of,
+    parse_address,
+    parse_interface,
+    parse_network,
+)
 from .peer_sync import MOST_SERVICES
 from .records import DIRECT, Cell, Link, Peer, Service, State
 
@@ -76,10 +88,14 @@ def lay_link(state: State, item: Args) -> Link:
         link.public_key = wireguard.GENERATED
     elif "public_key" in given:
         link.public_key = wireguard.check_public_key(f"public_key of {where}", given["public_key"])
+    if "allow_public_networks" in given:
+        link.allow_public_networks = given["allow_public_networks"]
     if "networks" in given:
         link.networks = [str(parse_network(n, f"networks of {where}")) for n in given["networks"]]
         # A renumbered cell: an address of before is not held against the new networks.
         link.address = [a for a in link.address if _inside(a, link.networks)]
+    if "networks" in given or "allow_public_networks" in given:
+        check_link_networks(f"networks of {where}", link.networks, link.allow_public_networks)
     if "address" in given:
         link.address = [str(parse_address(a, f"address of {where}")) for a in given["address"]]
     if "endpoint" in given:

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from . import advice, conntrack, exits, firewall, iptables, overlay, peer_sync, records, remains, signing, view, wireguard
+from . import advice, conntrack, exits, firewall, iptables, overlay, peer_sync, reach, records, remains, signing, view, wireguard
 from .command import PACKAGES, Draft, Host
 from .errors import BadInput, StoreError
 from .iptables import Ruleset
@@ -177,6 +177,7 @@ class Cell:
         overlay.check_networks(self.wanted, self.observed.host_networks(self.wanted))
         self._allocate_ports(self.wanted)
         overlay.check_links(self.wanted, self.observed.wireguard)
+        reach.check_reach(self.host, self.wanted, self.stored, self.observed.wireguard)
         self._check_interfaces(present)
         self._check_shared_exits({item["name"] for item in present if item.get("exit")})
         pending = [item["name"] for item in present if self.wanted.links[item["name"]].pending]

@@ -77,6 +77,7 @@ class Link:
     listen_port: int | None = None
     keepalive: int | None = None
     mtu: int | None = None
+    allow_public_networks: bool = False
     permissions: dict[str, dict[str, bool]] = field(default_factory=lambda: {"inbound": {}, "outbound": {}})
     exit_offered: bool = False
     remote_exit_offered: bool = False
@@ -233,7 +234,19 @@ def _ways_words(state: State) -> list[str]:
 CELL_PART = Part(_cell_words, cell=True, links=("interface", "listen_port"), peers=("public_key", "addresses", "route_via"), removes_peers=True)
 LINK_PART = Part(
     _link_words,
-    links=("public_key", "networks", "address", "endpoint", "interface", "listen_port", "keepalive", "mtu", "remote_api_url", "sync_auth"),
+    links=(
+        "public_key",
+        "networks",
+        "address",
+        "endpoint",
+        "interface",
+        "listen_port",
+        "keepalive",
+        "mtu",
+        "remote_api_url",
+        "sync_auth",
+        "allow_public_networks",
+    ),
     removes_links=True,
 )
 RIGHTS_PART = Part(_rights_words, links=("permissions.inbound", "exit_offered", "remote_exit_relay_active", "ruled"))
@@ -321,7 +334,7 @@ def load_links(data: Any) -> dict[str, Link]:
         values["permissions"] = {
             side: {str(k): v is True for k, v in dict((values.get("permissions") or {}).get(side) or {}).items()} for side in ("inbound", "outbound")
         }
-        for name in ("exit_offered", "remote_exit_offered", "exit_relay_active", "remote_exit_relay_active"):
+        for name in ("exit_offered", "remote_exit_offered", "exit_relay_active", "remote_exit_relay_active", "allow_public_networks"):
             values[name] = values.get(name) is True
         link = _known_fields(Link, values)
         links[link.name] = link

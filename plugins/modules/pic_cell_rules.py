@@ -40,6 +40,11 @@ options:
         description: The other cell's networks. Left out, the record's.
         type: list
         elements: str
+      allow_public_networks:
+        description:
+          - Whether the other cell's networks may be others than private (RFC 1918, 100.64.0.0/10) and unique local ones (fc00::/7).
+          - All traffic to them goes into the tunnel, so none may be wider than /8 (IPv6 /32) in any case. Left out, the record's, or V(false).
+        type: bool
       address:
         description: The other cell's own addresses inside the tunnel. Left out, the record's.
         type: list
@@ -84,6 +89,11 @@ options:
     description: The other cell's networks. Left out, the record's.
     type: list
     elements: str
+  allow_public_networks:
+    description:
+      - Whether the other cell's networks may be others than private (RFC 1918, 100.64.0.0/10) and unique local ones (fc00::/7).
+      - All traffic to them goes into the tunnel, so none may be wider than /8 (IPv6 /32) in any case. Left out, the record's, or V(false).
+    type: bool
   address:
     description: The other cell's own addresses inside the tunnel. Left out, the record's.
     type: list

@@ -268,17 +268,43 @@ class Mesh:
             "links": [
                 _only(
                     link,
-                    *("name", "public_key", "generated", "networks", "address", "endpoint", "interface", "listen_port"),
+                    *("name", "public_key", "generated", "networks", "allow_public_networks", "address", "endpoint", "interface", "listen_port"),
                     *("keepalive", "mtu", "preshared_key", "api_url", "sync_auth", "state"),
                 )
                 for link in links
             ],
             "rules": [
-                _only(link, "name", "public_key", "networks", "address", "interface", "listen_port", "api_url", "share", "offer_exit", "state")
+                _only(
+                    link,
+                    "name",
+                    "public_key",
+                    "networks",
+                    "allow_public_networks",
+                    "address",
+                    "interface",
+                    "listen_port",
+                    "api_url",
+                    "share",
+                    "offer_exit",
+                    "state",
+                )
                 for link in links
             ],
             "sync": [
-                _only(link, "name", "public_key", "networks", "address", "interface", "listen_port", "share", "offer_exit", "offered", "state")
+                _only(
+                    link,
+                    "name",
+                    "public_key",
+                    "networks",
+                    "allow_public_networks",
+                    "address",
+                    "interface",
+                    "listen_port",
+                    "share",
+                    "offer_exit",
+                    "offered",
+                    "state",
+                )
                 for link in links
             ],
             "offers": [_only(link, "name", "offered", "expected") for link in links if link.get("state") != "absent"],
@@ -295,6 +321,7 @@ class Mesh:
                             "name",
                             "public_key",
                             "networks",
+                            "allow_public_networks",
                             "address",
                             "endpoint",
                             "interface",

@@ -15,7 +15,7 @@ from ansible.module_utils.parsing.convert_bool import boolean
 
 from ansible_collections.pic.cells.plugins.module_utils.errors import BadInput
 from ansible_collections.pic.cells.plugins.module_utils.names import check_name, link_interface
-from ansible_collections.pic.cells.plugins.module_utils.networks import check_api_url, parse_address, parse_interface, parse_network
+from ansible_collections.pic.cells.plugins.module_utils.networks import check_api_url, check_link_networks, parse_address, parse_interface, parse_network
 from ansible_collections.pic.cells.plugins.module_utils.records import DIRECT
 from ansible_collections.pic.cells.plugins.module_utils.wireguard import check_endpoint, check_preshared_key, check_public_key
 from ansible_collections.pic.cells.plugins.plugin_utils import endpoints, schema
@@ -102,6 +102,8 @@ def read_job(mesh: Mesh, given: Mapping[str, Any]) -> tuple[dict[str, Any], list
     if "invitation" in asked and kind == LINK:
         job["invitation"] = True
         job["change"].update(read_invitation(asked["invitation"], asked["remote_cell"]))
+        stated = mesh.link_items(host).get(asked["remote_cell"], {})
+        _check_networks(f"networks of the invitation of {asked['remote_cell']!r}", job["change"].get("networks"), stated)
     if "offered" in asked and kind in ("link", "offer_exit"):
         job["change"]["offer_exit"] = parse_offered(asked["offered"])
     return _warned(mesh, host, job)
@@ -286,14 +288,18 @@ def _check_link(mesh: Mesh, host: str, item: Mapping[str, Any]) -> None:
         check_preshared_key(where, item["preshared_key"])
     if item.get("endpoint"):
         check_endpoint(where, item["endpoint"])
-    for network in _listed(item.get("networks")):
-        parse_network(network, f"networks of {where}")
+    other = mesh.host_of.get(name)
+    if item.get("state") != "absent":
+        _check_networks(f"networks of {where}", item.get("networks") or (mesh.networks(other) if other else ()), item)
     for service in item.get("share") or ():
         _check_service_known(mesh, host, service, f"share of {where}")
-    other = mesh.host_of.get(name)
     states = {i.get("state") or "present" for i in _stated_of_pair(mesh, host, other)} if other else set()
     if len(states) > 1:
         raise BadInput(f"The {where} is present on one side and absent on the other. State it alike on both, or on one side only.")
+
+
+def _check_networks(where: str, networks: Any, link: Mapping[str, Any]) -> None:
+    check_link_networks(where, [str(parse_network(network, where)) for network in _listed(networks)], link.get("allow_public_networks") is True)
 
 
 def _stated_of_pair(mesh: Mesh, host: str, other: str) -> Iterator[Mapping[str, Any]]:

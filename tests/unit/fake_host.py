@@ -82,7 +82,7 @@ class Route:
 
     def show(self) -> dict[str, Any]:
         """Return what ip -json -N route show table all prints."""
-        plain = {"0.0.0.0/0": "default", "::/0": "default"}.get(self.dst, re.sub(r"/(32|128)$", "", self.dst))
+        plain = {"0.0.0.0/0": "default", "::/0": "default"}.get(self.dst, self.dst.removesuffix("/128" if self.family == 6 else "/32"))
         device = "lo" if self.family == 6 and self.dev is None else self.dev
         shown = {"type": None if self.dev else "7", "dst": plain, "gateway": self.via, "dev": device, "table": None if self.table == MAIN else str(self.table)}
         shown.update({"protocol": None if self.proto == 3 else str(self.proto), "metric": self.metric or None})

@@ -34,7 +34,7 @@ def test_the_controller_refuses_overlaps_within_the_inventory():
     ids=["lan", "docker", "other vpn"],
 )
 def test_the_preflight_refuses_overlaps_with_networks_of_the_host(network, interface):
-    far = {"name": "far", "networks": [network], "public_key": "5Hd4mOPLbmHPLRTIsiVNLYJ0d1+RkRlvrfrHSXXkrRo="}
+    far = {"name": "far", "networks": [network], "allow_public_networks": True, "public_key": "5Hd4mOPLbmHPLRTIsiVNLYJ0d1+RkRlvrfrHSXXkrRo="}
     outcome = play("site", overlay={"cella": {"cell_links": [{"name": "cellb"}, {"name": "cellc"}, far]}})
     assert outcome.rc != 0
     assert network in outcome.message
