@@ -9,10 +9,11 @@ the packet may be or not be: such a rule is counted where it would accept, and l
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+from .networks import address_of, interface_of
 
 # Chains of these tables with such names are those of iptables-nft, whose rules are read by iptables-save.
 _OF_IPTABLES = ({"ip", "ip6"}, {"filter", "nat", "mangle", "raw", "security"}, {"INPUT", "FORWARD", "OUTPUT", "PREROUTING", "POSTROUTING"})
@@ -213,12 +214,12 @@ def _is(value: Any, right: Any) -> bool | None:
     """Tell whether a value is one element of what a rule asks for."""
     if isinstance(right, dict):
         if "prefix" in right:
-            return ipaddress.ip_address(value) in ipaddress.ip_network(f"{right['prefix']['addr']}/{right['prefix']['len']}", strict=False)
+            return address_of(value) in interface_of(f"{right['prefix']['addr']}/{right['prefix']['len']}").network
         if "range" in right:
             low, high = right["range"]
             if isinstance(value, int):
                 return int(low) <= value <= int(high)
-            return int(ipaddress.ip_address(low)) <= int(ipaddress.ip_address(value)) <= int(ipaddress.ip_address(high))
+            return int(address_of(low)) <= int(address_of(value)) <= int(address_of(high))
         return None
     if isinstance(right, str) and right.endswith("*"):
         return str(value).startswith(right[:-1])
