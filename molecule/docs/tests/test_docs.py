@@ -33,6 +33,8 @@ LAB = (
 )
 OWNERS = "invitation.md"
 AWX = "awx.md"
+# on two cells that are new again
+MODULES = "modules.md"
 # These repeat commands of other pages.
 REPEATING = ("README.md",)
 
@@ -116,6 +118,12 @@ def test_from_two_new_servers_to_a_phone_behind_the_other_and_back(tmp_path: Pat
             )
 
 
+def test_the_modules_without_the_role(tmp_path: Path, at_home: dict[str, str]) -> None:
+    asked = lab.parse(["reset"])
+    lab.reset(asked.cells_release, asked.backend)
+    follow((MODULES,), {"": (tmp_path / "reader", at_home)})
+
+
 def test_the_lab_is_up_in_two_commands(tmp_path: Path, workstation: dict[str, str]) -> None:
     asked = lab.parse(["reset"])
     lab.reset(asked.cells_release, asked.backend)
@@ -158,7 +166,7 @@ def test_awx(tmp_path: Path, at_home: dict[str, str]) -> None:
 
 
 def test_each_page_is_followed() -> None:
-    followed = {*SERVERS, BEGIN, *LAB, OWNERS, AWX}
+    followed = {*SERVERS, BEGIN, *LAB, OWNERS, AWX, MODULES}
     typed = {step.text for page in followed for step in steps(DOCS / page) if isinstance(step, Command)}
     for page in PAGES:
         ours = {step.text for step in steps(page) if isinstance(step, Command)}
