@@ -270,10 +270,20 @@ def test_a_full_disk_keeps_nobody_from_repairing_the_rules(cell: OnDisk, disk: P
 def test_each_row_of_the_matrix_names_tests_that_are_there() -> None:
     rows = [line for line in (TESTS / "FAULTS.md").read_text().splitlines() if re.match(r"\| [A-Z]?\d* \|", line)]
     assert len(rows) > 50
-    sources = [*TESTS.rglob("*.py"), *(TESTS.parent / "molecule").rglob("*.py")]
-    there = {name for path in sources for name in re.findall(r"^def (test_\w+)", path.read_text(), re.M)}
     for row in rows:
-        named = re.findall(r"::(test_\w+)(…?)", row)
-        gone = [name for name, shortened in named if not (any(test.startswith(name) for test in there) if shortened else name in there)]
-        assert not gone, row
-        assert named or "`test_" in row or "(open)" in row, row
+        assert "`test_" in row or "/test_" in row or "(open)" in row, row
+        assert not named_and_gone(row), row
+
+
+def test_the_page_on_security_names_tests_that_are_there() -> None:
+    page = (TESTS.parent / "docs" / "security.md").read_text()
+    assert len(re.findall(r"^\| cannot .* \| .*`test_|\| cannot .* \| .*::test_", page, re.M)) > 12, "what somebody cannot do is shown"
+    assert not named_and_gone(page)
+
+
+def named_and_gone(text: str) -> list[str]:
+    """Return the tests, and the files of tests, that a text names and that are not there."""
+    sources = [*TESTS.rglob("test_*.py"), *(TESTS.parent / "molecule").rglob("test_*.py")]
+    there = {name for path in sources for name in re.findall(r"^def (test_\w+)", path.read_text(), re.M)}
+    gone = [name for name, cut in re.findall(r"::(test_\w+)(…?)", text) if not (any(test.startswith(name) for test in there) if cut else name in there)]
+    return gone + [name for name in re.findall(r"\btest_\w+\.py", text) if name not in {path.name for path in sources}]
