@@ -60,7 +60,9 @@ class Mesh:
         self.found: dict[tuple[str, ...], Any] = {}
         self.job = job or {}
         self.play_hosts: list[str] = list(variables.get("ansible_play_batch", ()))
-        self.hosts: list[str] = [host for host in variables.get("groups", {}).get(GROUP, ()) if host in self._hostvars]
+        # A run is about one group, so its name is none of one host: an extra var, for the playbooks, or any variable where the role is used without them.
+        self.group = str(template(variables[schema.GROUP_VARIABLE]) or GROUP) if variables.get(schema.GROUP_VARIABLE) else GROUP
+        self.hosts: list[str] = [host for host in variables.get("groups", {}).get(self.group, ()) if host in self._hostvars]
         self.host_of = {self.name(host): host for host in reversed(self.hosts)}
 
     # What the inventory states

@@ -19,7 +19,7 @@ from ansible_collections.pic.cells.plugins.module_utils.networks import check_ap
 from ansible_collections.pic.cells.plugins.module_utils.records import DIRECT
 from ansible_collections.pic.cells.plugins.module_utils.wireguard import check_endpoint, check_preshared_key, check_public_key
 from ansible_collections.pic.cells.plugins.plugin_utils import endpoints, schema
-from ansible_collections.pic.cells.plugins.plugin_utils.mesh import GROUP, LINK, SITE, Mesh
+from ansible_collections.pic.cells.plugins.plugin_utils.mesh import LINK, SITE, Mesh
 
 try:
     import netaddr
@@ -49,6 +49,7 @@ def check_inventory(mesh: Mesh) -> list[str]:
 
     Every unknown key and wrong type is named at once; of what is wrong beyond that, the first thing.
     """
+    _check_group(mesh)
     _check_schema(mesh)
     for host in mesh.hosts:
         for variable in ("cell_services", "cell_peers", "cell_links"):
@@ -56,7 +57,7 @@ def check_inventory(mesh: Mesh) -> list[str]:
     _check_names(mesh)
     for host in mesh.hosts:
         if host in mesh.play_hosts and not mesh.var(host, "cell_networks"):
-            raise BadInput(f"Host {host!r} in group {GROUP!r} has no cell_networks. Give the cell's own address with prefix, like [10.0.0.1/24].")
+            raise BadInput(f"Host {host!r} in group {mesh.group!r} has no cell_networks. Give the cell's own address with prefix, like [10.0.0.1/24].")
         _check_services(mesh, host)
         _check_peers(mesh, host)
         for item in mesh.link_items(host).values():
@@ -119,7 +120,7 @@ def _host(mesh: Mesh, cell: str) -> str:
     host = mesh.host_of.get(cell)
     if host is None:
         known = ", ".join(sorted(mesh.host_of)) or "none"
-        raise BadInput(f"cell={cell} is no cell of this inventory. Its cells: {known}. Correct the name, or add the host to the group {GROUP!r}.")
+        raise BadInput(f"cell={cell} is no cell of this inventory. Its cells: {known}. Correct the name, or add the host to the group {mesh.group!r}.")
     if host not in mesh.play_hosts:
         raise BadInput(f"cell={cell} is host {host!r}, which --limit leaves out. Run without --limit, or include that host.")
     return host
@@ -194,6 +195,16 @@ def _contradictions(mesh: Mesh, host: str, job: Mapping[str, Any]) -> list[str]:
         if peer.get("name") == job.get("peer") and (peer.get("route_via") or job["via_cell"]) != job["via_cell"]:
             warnings.append(f"The inventory states route_via: {peer['route_via']} for {job['peer']!r}; the next site run puts that back.")
     return warnings
+
+
+def _check_group(mesh: Mesh) -> None:
+    """Refuse hosts that carry out the role and are no cells for the others: nobody would ever find them."""
+    strangers = [host for host in mesh.play_hosts if host not in mesh.hosts]
+    if strangers:
+        raise BadInput(
+            f"Host {', '.join(map(repr, strangers[:_SHOWN]))} is not in the group {mesh.group!r}, by which cells know each other. Put it there, "
+            f"or name the group that they are in with the variable {schema.GROUP_VARIABLE}."
+        )
 
 
 def _check_schema(mesh: Mesh) -> None:

@@ -259,6 +259,17 @@ def test_a_service_outside_the_cells_networks_is_said() -> None:
     assert check_inventory(mesh({"cella": {"cell_services": [gone, {"name": "files"}, {"name": "voice"}]}})) == []
 
 
+def test_a_host_outside_the_group_is_told_so_instead_of_pending_for_ever() -> None:
+    """Where the role is used without the playbooks, its hosts can be in any group."""
+    variables = {"hostvars": three_cells(), "groups": {"cells": ["cella"], "home": ["cellb", "cellc"]}, "ansible_play_batch": ["cellb", "cellc"]}
+    with pytest.raises(BadInput, match=r"Host 'cellb', 'cellc' is not in the group 'cells'.*cell_group"):
+        check_inventory(Mesh(variables, lambda value: value))
+    seen = Mesh({**variables, "cell_group": "home"}, lambda value: value)
+    assert seen.hosts == ["cellb", "cellc"]
+    with pytest.raises(BadInput, match="add the host to the group 'home'"):
+        read_job(seen, {"job": "status", "cell": "cella"})
+
+
 def test_a_preshared_key_that_is_none_is_not_shown() -> None:
     with pytest.raises(BadInput) as error:
         check_inventory(mesh(links(preshared_key="my secret")))

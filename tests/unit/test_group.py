@@ -1,0 +1,98 @@
+# Copyright (c) the pic.cells contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What an inventory may look like around the cells, with real ansible-core: no such group, another one, hosts that are no cells, values from a vault."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from ansible.parsing.vault import VaultLib, VaultSecret
+
+from ansible_collections.pic.cells.tests.unit.controller import Controller
+from ansible_collections.pic.cells.tests.unit.fake_host import made_key
+from ansible_collections.pic.cells.tests.unit.world import World
+
+PLAYBOOKS = Path(__file__).parents[2] / "playbooks"
+NAMES = ("site", "link", "unlink", "share", "offer_exit", "route_peer", "replay", "restore", "status")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_playbook_looks_for_the_group_first(name: str) -> None:
+    first, *rest = yaml.safe_load((PLAYBOOKS / f"{name}.yml").read_text())
+    assert (first["hosts"], first["tasks"][0]["ansible.builtin.import_tasks"]) == ("all:localhost", "tasks/group.yml")
+    assert {play["hosts"] for play in rest} <= {"{{ cell_group | default('cells', true) }}", "pic_cells_job"}
+
+
+def regroup(controller: Controller, **groups: list[str]) -> None:
+    """Put the hosts of the inventory into these groups."""
+    cells = controller.inventory["all"]["children"]["cells"]["hosts"]
+    controller.inventory["all"]["children"] = {name: {"hosts": {host: cells.get(host, {}) for host in hosts}} for name, hosts in groups.items()}
+
+
+def test_a_group_that_is_not_there_fails_by_name(controller: Controller) -> None:
+    """Ansible says that no host matched, and ends as if all were well."""
+    regroup(controller, servers=["cella", "cellb", "cellc"])
+    done = controller.play("share")
+    assert done.rc == 2 and "The inventory has no group cells" in done.text and "cell_group" in done.text, done.text
+    assert controller.asked("cella") == []
+
+
+def test_an_inventory_without_a_host_fails_by_name_too(controller: Controller) -> None:
+    controller.inventory = {"all": {"children": {"cells": {"hosts": {}}}}}
+    done = controller.play("site")
+    assert done.rc == 2 and "no group cells, or no host is in it" in done.text
+
+
+def test_a_limit_without_a_cell_fails_by_name(controller: Controller) -> None:
+    regroup(controller, cells=["cella", "cellb", "cellc"], others=["web"])
+    done = controller.play("site", "--limit", "web")
+    assert done.rc == 2 and "No host of the group cells is within --limit. Its hosts: cella, cellb, cellc" in done.text, done.text
+
+
+def test_cells_can_be_in_a_group_of_another_name(controller: Controller) -> None:
+    regroup(controller, pic=["cella", "cellb", "cellc"], others=["web"])
+    done = controller.play("status", cell_group="pic", cell="cella")
+    assert done.rc == 0, done.text
+    assert [module for module, _arguments in controller.asked("cella")] == ["pic_cell_info"]
+    assert controller.asked("cellb") == []
+    again = controller.play("site", cell_group="pic")
+    assert again.rc == 0 and {line for lines in again.said.values() for line in lines if line.startswith("nothing")} == {
+        f"nothing changed on {cell}" for cell in ("cella", "cellb", "cellc")
+    }, again.text
+
+
+class Vaulted(str):
+    """A text that the inventory holds encrypted."""
+
+
+yaml.SafeDumper.add_representer(Vaulted, lambda dumper, text: dumper.represent_scalar("!vault", str(text), style="|"))
+
+
+def test_a_preshared_key_from_a_vault_reaches_the_cell(controller: Controller, linked: World) -> None:
+    key = made_key("from the vault")
+    (controller.folder / "password").write_text("secret")
+    controller.settings["vault_password_file"] = str(controller.folder / "password")
+    encrypted = VaultLib([("default", VaultSecret(b"secret"))]).encrypt(key, vault_id="default").decode()
+    controller.of("cella")["cell_peers"][0]["preshared_key"] = Vaulted(encrypted)
+    done = controller.play("site")
+    assert done.rc == 0, done.text
+    assert key not in done.text
+    assert key in (controller["cella"].read("/etc/wireguard/wg0.conf") or "")
+
+
+def test_an_empty_text_and_a_text_for_a_list_pass_ansibles_own_check(controller: Controller) -> None:
+    empty = dict.fromkeys(("cell_listen_port", "cell_services", "cell_manage_packages", "cell_sync_transport"), "")
+    controller.of("cellc").update({**empty, "cell_networks": "10.0.2.1/24"})
+    done = controller.play("site", "--limit", "cellc")
+    assert done.rc == 0 and done.said["cellc"][0] == "nothing changed on cellc", done.text
+
+
+def test_one_wrong_key_ends_the_run_for_all(controller: Controller) -> None:
+    controller.of("cella")["cell_links"][0]["ofer_exit"] = True
+    controller.of("cellc")["cell_peers"] = [{"name": "new", "addresses": ["10.0.2.9"]}]
+    done = controller.play("site")
+    assert done.rc == 2 and "Did you mean 'offer_exit'?" in done.text
+    assert controller.asked("cellc") == []
