@@ -11,11 +11,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from . import iptables, passage, services
+from . import fitness, iptables, passage, services
 from .networks import FAMILIES
 from .observed import Observed
 from .records import State
 from .surveyed import Surveyed
+from .texts import printable
 
 
 @dataclass(frozen=True)
@@ -38,12 +39,7 @@ def advise(situation: Situation, sources: Iterable[Source] | None = None) -> lis
             lines += source(situation)
         except Exception as error:  # what others have on their hosts is of no form that we know
             lines.append(f"{(source.__doc__ or source.__name__).splitlines()[0].rstrip('.')}: that cannot be told ({type(error).__name__}: {error}).")
-    return list(dict.fromkeys(map(printable, lines)))
-
-
-def printable(text: str) -> str:
-    """Return a text that says the same on a terminal as anywhere else: names in it can be anybody's."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
+    return list(dict.fromkeys(printable(line).replace("\n", " ") for line in lines))
 
 
 def _variants(situation: Situation) -> Iterable[str]:
@@ -81,6 +77,17 @@ def _uplinks(situation: Situation) -> Iterable[str]:
         )
 
 
+def _sync_port(situation: Situation) -> Iterable[str]:
+    """Say where another program has the port of peer-sync."""
+    cell = situation.state.cell
+    # The receiver itself listens on the cell's own addresses only.
+    if situation.state.links and fitness.everywhere(fitness.listening(situation.survey.host, "tcp").get(cell.sync_port, ())):
+        yield (
+            f"Another program listens on TCP port {cell.sync_port}, at which cell {cell.name!r} would hear what linked cells tell, and cannot be reached by "
+            f"the cell's own addresses. See which with \"ss -tlpn 'sport = :{cell.sync_port}'\", and set cell_sync_port to another port."
+        )
+
+
 def _firewalls(situation: Situation) -> Iterable[str]:
     """Say which chains of nftables' own do not let pass what has to."""
     uplinks = {family: situation.state.cell.uplink or situation.seen.routing[family].uplink for family in FAMILIES}
@@ -93,4 +100,4 @@ def _services(situation: Situation) -> Iterable[str]:
 
 
 # In the order in which it is said.
-SOURCES: tuple[Source, ...] = (_variants, _hidden_chains, _uplinks, _services, _firewalls)
+SOURCES: tuple[Source, ...] = (_variants, _hidden_chains, _uplinks, _services, _sync_port, _firewalls)

@@ -72,7 +72,8 @@ def build(state: State, family: int, around: Surroundings) -> Ruleset:
         filters[names.chain("S", link.name)] = _shares(state.cell, link, family)
     return {
         "filter": Table(filters, {"FORWARD": "PIC-FWD", "INPUT": "PIC-IN", "OUTPUT": "PIC-OUT"}),
-        "nat": Table({"PIC-POST": _postrouting(state.cell, links, family, around)}, {"POSTROUTING": "PIC-POST"}),
+        # A kernel can be without NAT for IPv6, which a cell without IPv6 networks has no use for: nothing of it is forwarded to links.
+        **({"nat": Table({"PIC-POST": _postrouting(state.cell, links, family, around)}, {"POSTROUTING": "PIC-POST"})} if state.cell.has_family(family) else {}),
         "mangle": Table(_mangle(filters, _mss(state.cell, links, family)), {"FORWARD": "PIC-FWD", "INPUT": "PIC-IN"}),
     }
 

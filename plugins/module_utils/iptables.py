@@ -25,6 +25,7 @@ from .plan import Plan, Run
 
 CHAIN_PREFIX = "PIC-"
 TABLES = ("mangle", "nat", "filter")  # those that have rules of ours
+DENYING = ("mangle", "filter")  # each of them denies by default
 _LOCK_WAIT = "10"  # seconds that iptables-restore waits for another one's lock
 # What iptables-nft-save 1.8.9 to 1.8.11 print of a table with rules of nftables' own, and of one with base chains of its own beside those of iptables.
 _HIDDEN = re.compile(r"^# Table `([^']+)' is incompatible, use 'nft' tool\.$", re.M)
@@ -148,6 +149,12 @@ def check_shown(saved: SavedRuleset, tables: Collection[str] = TABLES) -> None:
     hidden = [saved[name].hidden for name in tables if name in saved and saved[name].hidden]
     if hidden:
         raise BadInput(" ".join(dict.fromkeys(hidden)))
+
+
+def check_denies(saved: SavedRuleset) -> None:
+    """Refuse to go on where neither of the tables that deny by default can be read. Raises BadInput."""
+    if all(name in saved and saved[name].hidden for name in DENYING):
+        check_shown(saved, DENYING)
 
 
 def native_tables(saved: SavedRuleset, family: int) -> list[str]:

@@ -45,15 +45,23 @@ class Observed:
         return interfaces
 
     @cached_property
+    def families(self) -> tuple[int, ...]:
+        """The families that the kernel has. Of one that it has not nothing is read, and nothing is planned for it."""
+        return tuple(family for family in FAMILIES if family == 4 or self.host.exists("/proc/sys/net/ipv6"))
+
+    @cached_property
     def routing(self) -> dict[int, routing.Routing]:
         """Policy rules and routes by family."""
-        return {family: routing.read_routing(self.host, family) for family in FAMILIES}
+        return {family: routing.read_routing(self.host, family) if family in self.families else routing.Routing() for family in FAMILIES}
 
     @cached_property
     def backends(self) -> dict[int, tuple[Backend, Backend | None]]:
         """The iptables variant in use, and the other one where it holds rules as well, by family."""
-        chosen = {}
+        chosen: dict[int, tuple[Backend, Backend | None]] = {}
         for family in FAMILIES:
+            if family not in self.families:
+                chosen[family] = Backend(family, ""), None
+                continue
             backend, other, warnings = iptables.choose_backend(self.host, family)
             chosen[family] = backend, other
             self.warnings += warnings
@@ -62,7 +70,7 @@ class Observed:
     @cached_property
     def iptables(self) -> dict[int, SavedRuleset]:
         """All rules by family."""
-        return {family: iptables.read_rules(self.host, self.backends[family][0]) for family in FAMILIES}
+        return {family: iptables.read_rules(self.host, self.backends[family][0]) if family in self.families else {} for family in FAMILIES}
 
     @cached_property
     def other_iptables(self) -> dict[int, SavedRuleset]:
@@ -81,7 +89,8 @@ class Observed:
         devices = self.wireguard.get(cell.interface, Interface(cell.interface))
         links = {link.public_key for link in state.links.values()} | {entry.split()[1] for entry in state.leaving.links}
         senders = {network for key, peer in devices.peers.items() if key not in links for network in peer.allowed_ips}
-        return Surroundings(cell.uplink or seen.uplink, tuple(sorted_networks(connected)), tuple(sorted_networks(of_family(family, senders - set(EVERYWHERE)))))
+        uplink = (cell.uplink or seen.uplink) if cell.has_family(family) else None  # without networks of its own it is no exit there either
+        return Surroundings(uplink, tuple(sorted_networks(connected)), tuple(sorted_networks(of_family(family, senders - set(EVERYWHERE)))))
 
     def host_networks(self, state: State) -> dict[str, list[str]]:
         """Return the networks that the host is in or has a route to, by device, without those of the cell and its links."""

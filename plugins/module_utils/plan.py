@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Union
 
-from . import texts
+from . import journal, texts
 from .command import Host, missing_tool
 from .errors import CommandFailed
 
@@ -154,9 +154,9 @@ def _run(host: Host, step: Run) -> None:
             time.sleep(_PAUSE * 2 ** (attempt - 1))
         try:
             host.run(step.argv, stdin=step.stdin, ok=step.ok)
-        except CommandFailed:
+        except CommandFailed as error:
             if step.rest is None or attempt == _ATTEMPTS - 1:
-                raise
+                raise journal.told(host, error) from None
         # Also after a failure: what the command was planned for may be what somebody has changed.
         left = step.rest(host) if step.rest else None
         if left is None:

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from . import advice, conntrack, exits, firewall, iptables, overlay, peer_sync, reach, records, remains, signing, view, wireguard
+from . import advice, conntrack, exits, firewall, fitness, iptables, overlay, peer_sync, reach, records, remains, signing, view, wireguard
 from .command import PACKAGES, Draft, Host
 from .errors import BadInput, StoreError
 from .iptables import Ruleset
@@ -145,6 +145,8 @@ class Cell:
         overlay.check_keys(self.wanted, None if identity.new else identity.public, self.observed.wireguard)
         self._allocate_ports(self.wanted)
         overlay.check_links(self.wanted, self.observed.wireguard, leaving)
+        fitness.check_families(self.host, self.wanted.cell, [name], self.observed.wireguard)
+        fitness.check_port(self.host, name, self.wanted.cell.listen_port, "cell_listen_port", self.observed.wireguard)
         plan = self._plan_records(records.CELL_PART)
         plan.extend(self._plan_networkd())
         plan.extend(self._plan_identity(identity))
@@ -179,6 +181,7 @@ class Cell:
         overlay.check_links(self.wanted, self.observed.wireguard)
         reach.check_reach(self.host, self.wanted, self.stored, self.observed.wireguard)
         self._check_interfaces(present)
+        self._check_fitness(present)
         self._check_shared_exits({item["name"] for item in present if item.get("exit")})
         pending = [item["name"] for item in present if self.wanted.links[item["name"]].pending]
         plan = self._plan_records(records.LINK_PART)
@@ -214,10 +217,10 @@ class Cell:
         ends = {name: {"interface": link.interface, "listen_port": link.listen_port} for name, link in sorted(made.items())}
         return plan, {"pending": sorted(pending), "public_key": identity.public, "links": ends}
 
-    def plan_rules(self, cell: Args | None, items: Iterable[Args], needed: Collection[str] = iptables.TABLES) -> tuple[Plan, dict[str, Any]]:
+    def plan_rules(self, cell: Args | None, items: Iterable[Args], partly: bool = False) -> tuple[Plan, dict[str, Any]]:
         """Plan all rules of the cell in both families, and the end of flows that are no longer allowed. Returns plan and shares.
 
-        needed: the tables without which nothing is planned.
+        partly: plan for the tables that can be read, also where others cannot be.
         """
         items = list(items)
         self._know(cell, items)
@@ -231,8 +234,9 @@ class Cell:
         self._allocate_ports(self.wanted)
         plan = self._plan_records(records.RIGHTS_PART)
         state = self._with_closed_in()
-        self._check_shown(needed)
-        for family in FAMILIES:
+        if not partly:
+            self._check_shown()
+        for family in self.observed.families:
             wanted = firewall.build(state, family, self.observed.surroundings(self.wanted, family))
             plan.extend(self._plan_iptables(family, wanted))
             plan.extend(self._plan_other_iptables(family))
@@ -476,10 +480,10 @@ class Cell:
             raise StoreError(f"{lost} Put it back from a backup, or run pic.cells.site.")
         closed: dict[str, Callable[[], Plan]] = {
             # As far as tables can be read; then the ways, which do not need them; only then what is missing for it is an error.
-            "rules": lambda: self.plan_rules(None, [], needed=())[0],
+            "rules": lambda: self.plan_rules(None, [], partly=True)[0],
             "closed ways": self._plan_closed_ways,
             "walls": self._plan_walls,
-            "default deny": lambda: self._check_shown(("filter",)),
+            "default deny": lambda: self._check_shown(iptables.check_denies),
         }
         if guard:
             return closed
@@ -523,7 +527,7 @@ class Cell:
     def _plan_walls(self) -> Plan:
         """Plan the routes that keep traffic to linked cells from the uplink while their tunnels are not there."""
         plan = Plan()
-        for family in FAMILIES:
+        for family in self.observed.families:
             walls = [
                 route
                 for link in self.stored.links.values()
@@ -650,8 +654,8 @@ class Cell:
             # One that goes direct now keeps its way until the plan of the routes has the new one.
             if peer and not peer.route_via and via not in (None, "", DIRECT) and not let_in.issuperset(host_networks(peer.addresses)):
                 peer.route_via = NOWHERE
-        plan = exits.close_in(state, let_in, self.observed.routing)
-        for family in FAMILIES:
+        plan = exits.close_in(state, let_in, {family: self.observed.routing[family] for family in self.observed.families})
+        for family in self.observed.families:
             plan.extend(self._plan_layer(state, family))
         return plan
 
@@ -688,7 +692,7 @@ class Cell:
             secret = given.get(link.name) or written.get(key) or (known.get(link.name) if before.public_key == link.public_key else None)
             secret = secret or (self.host.read(self._invited_path(link.name)) or "").strip() or None
             wanted.peers[key] = wireguard.Peer(str(link.public_key), _allowed_ips(link), link.endpoint, keepalive, secret)
-            wanted.routes += exits.link_routes(cell, link)
+            wanted.routes += [route for route in exits.link_routes(cell, link) if route.family in self.observed.families]
             if interface != cell.interface:
                 wanted.listen_port, wanted.mtu = link.listen_port, link.mtu
                 # Without its last address an interface has no routes: none of the cell's being known is no reason to take it away.
@@ -696,7 +700,7 @@ class Cell:
                 wanted.routes += exits.ways_out(cell, link) if link.exit_relay_active else []
                 removed |= set(observed.peers if observed else ())
         labels = {_peer_key(link): f"cell {link.name}" for link in links}
-        present = [route for family in FAMILIES for route in self.observed.routing[family].routes]
+        present = [route for family in self.observed.families for route in self.observed.routing[family].routes]
         return wireguard.plan_interface(self.host, wanted, observed, labels, removed, self.now, present)
 
     def _check_preshared_key(self, what: str, value: str) -> None:
@@ -713,7 +717,7 @@ class Cell:
         """Plan the end of what links leave behind that are gone, renumbered, or on another interface; their ports are free then."""
         plan = Plan()
         standing = {route for link in self.wanted.links.values() for route in exits.link_routes(self.wanted.cell, link)}
-        for family in FAMILIES:
+        for family in self.observed.families:
             stale = [route for route in self.observed.routing[family].routes if route.table == MAIN and route not in standing]
             plan.extend(batch(family, (("del", route) for route in stale)))
             plan.describe((route.words() for route in stale), ())
@@ -743,6 +747,14 @@ class Cell:
             if link.interface in self.observed.links and link.interface not in self.observed.wireguard:
                 raise BadInput(f"Interface {link.interface!r} of link {link.name!r} is there but is not WireGuard. Set the link's interface to another name.")
 
+    def _check_fitness(self, items: Iterable[Args]) -> None:
+        """Refuse links that this host has no family or port for."""
+        links = [self.wanted.links[item["name"]] for item in items]
+        made = [link for link in links if link.interface != self.wanted.cell.interface]
+        fitness.check_families(self.host, self.wanted.cell, [str(link.interface) for link in made], self.observed.wireguard)
+        for link in made:
+            fitness.check_port(self.host, str(link.interface), link.listen_port, f"listen_port of link {link.name!r}", self.observed.wireguard)
+
     def _check_shared_exits(self, more: Collection[str] = ()) -> None:
         """Refuse an exit that the devices' interface cannot be. more: names of links that are exits though no device is routed there."""
         name = self.wanted.cell.interface
@@ -765,10 +777,10 @@ class Cell:
 
     # Rules
 
-    def _check_shown(self, tables: Collection[str] = iptables.TABLES) -> Plan:
+    def _check_shown(self, check: Callable[[iptables.SavedRuleset], None] = iptables.check_shown) -> Plan:
         """Refuse tables that cannot be read, in both families. Raises BadInput."""
-        for family in FAMILIES:
-            iptables.check_shown(self.observed.iptables[family], tables)
+        for family in self.observed.families:
+            check(self.observed.iptables[family])
         return Plan()
 
     def _plan_iptables(self, family: int, wanted: Ruleset, only: Collection[str] | None = None) -> Plan:
@@ -817,11 +829,11 @@ class Cell:
         """Order all changes: the new way is prepared whole, flows end while only 'unreachable' stands, the old way goes last."""
         seen = self.observed.routing
         priority = exits.base_priority(seen.values())
-        moves = {family: exits.plan_move(self.wanted, seen[family], family, priority, devices) for family in FAMILIES}
+        moves = {family: exits.plan_move(self.wanted, seen[family], family, priority, devices) for family in self.observed.families}
         plan = self._plan_records(part)
         opened, closed = self._plan_exit_peers()
         plan.extend(opened)
-        for family in FAMILIES:
+        for family in self.observed.families:
             plan.extend(batch(family, moves[family].prepare))
         try:
             early, late = self._plan_second_layer()
@@ -830,11 +842,11 @@ class Cell:
                 raise
             early, late = Plan(), Plan()  # the policy rules close the ways without it
         plan.extend(early)
-        for family in FAMILIES:
+        for family in self.observed.families:
             plan.steps += conntrack.end_begun_by(moves[family].flows)
-        for family in FAMILIES:
+        for family in self.observed.families:
             plan.extend(batch(family, moves[family].enter))
-        for family in FAMILIES:
+        for family in self.observed.families:
             plan.extend(batch(family, moves[family].leave))
             plan.describe(moves[family].before, moves[family].after)
         plan.extend(late)
@@ -872,7 +884,7 @@ class Cell:
         for name, peer in self.before.peers.items():
             if peer.route_via and not (name in union.peers and union.peers[name].route_via):
                 union.peers[name] = peer
-        for family in FAMILIES:
+        for family in self.observed.families:
             final = self._plan_layer(self.wanted, family)
             if union.routed_addresses(family) == self.wanted.routed_addresses(family):
                 early.extend(final)
@@ -883,7 +895,7 @@ class Cell:
         return early, late
 
     def _plan_layer(self, state: State, family: int) -> Plan:
-        iptables.check_shown(self.observed.iptables[family], ("filter",))
+        iptables.check_denies(self.observed.iptables[family])
         wanted, names = firewall.layer(state, family), set[str]()
         for name, table in wanted.items():
             present = self.observed.iptables[family].get(name, iptables.Saved()).rules

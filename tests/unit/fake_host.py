@@ -151,6 +151,9 @@ class FakeHost(Host):
         """root: the folder for the lock. name: makes generated keys differ. legacy: iptables is the legacy one."""
         super().__init__(str(root))
         self.files: dict[str, tuple[int, str]] = {"/run/systemd/system/x": (0o644, "")} if systemd else {}
+        self.files["/proc/sys/net/ipv6/conf/default/disable_ipv6"] = (0o644, "0\n")  # the kernel has IPv6
+        self.journal: dict[str, str] = {}  # what units have said
+        self.without: set[str] = set()  # tables of iptables that the kernel does not have, with their family
         self.name, self.default = name, "-legacy" if legacy else "-nft"
         self.missing: set[str] = set()
         self.dns: dict[str, list[str]] = {}
@@ -315,7 +318,7 @@ class FakeHost(Host):
     # Inside
 
     def _tools(self) -> dict[str, Callable[[list[str], str], str]]:
-        names = ("ip", "wg", "wg-quick", "systemctl", "conntrack", "getent", "modprobe", "nft")
+        names = ("ip", "wg", "wg-quick", "systemctl", "conntrack", "getent", "modprobe", "nft", "journalctl")
         return {name: getattr(self, f"_{name.replace('-', '_')}") for name in names}
 
     def _knows(self, tool: str) -> bool:
@@ -351,6 +354,8 @@ class FakeHost(Host):
 
     def _ip(self, words: list[str], stdin: str) -> str:
         family = int(words.pop(0)[1]) if words[0] in ("-4", "-6") else None
+        if family == 6 and not self._has_ipv6():
+            raise Refused(2, "RTNETLINK answers: Operation not supported")
         if words == ["-batch", "-"]:
             for number, line in enumerate(stdin.splitlines(), 1):
                 try:
@@ -428,11 +433,19 @@ class FakeHost(Host):
 
     def _add_address(self, name: str, address: str) -> None:
         link = self._link(name)
+        if ":" in address and not self._has_ipv6():
+            raise Refused(2, "RTNETLINK answers: Operation not supported")
+        where = name if self.read(f"/proc/sys/net/ipv6/conf/{name}/disable_ipv6") else "default"
+        if ":" in address and name != "lo" and (self.read(f"/proc/sys/net/ipv6/conf/{where}/disable_ipv6") or "").strip() == "1":
+            raise Refused(2, "RTNETLINK answers: Permission denied")
         if address in link.addresses:
             raise Refused(2, "Error: Address already assigned.")
         link.addresses.append(address)
         if link.up:
             self._connect(name, address)
+
+    def _has_ipv6(self) -> bool:
+        return self.exists("/proc/sys/net/ipv6")
 
     def _connect(self, name: str, address: str) -> None:
         network = ipaddress.ip_interface(address).network
@@ -521,7 +534,7 @@ class FakeHost(Host):
             raise AssertionError(f"the fake host does not know: wg set {words}")
 
     def _set_port(self, name: str, port: int) -> None:
-        if any(device.port == port for other, device in self.wg.items() if other != name):
+        if any(device.port == port for other, device in self.wg.items() if other != name) or f":{port:04X} " in (self.read("/proc/net/udp") or ""):
             raise Refused(1, "Unable to modify interface: Address already in use")
         self.wg[name].port = port
 
@@ -630,6 +643,8 @@ class FakeHost(Host):
         assert match, f"the fake host does not know: {words}"
         family, variant = 6 if match[1] else 4, match[2] or self.default
         tables = self.tables[variant, family]
+        if family == 6 and not self._has_ipv6():
+            raise Refused(3, f"{words[0]}: can't initialize ip6tables table `filter': Address family not supported by protocol")
         if match[3] is None and words[1:] == ["-V"]:
             return f"{words[0]} v1.8.9 ({'legacy' if variant == '-legacy' else 'nf_tables'})\n"
         if match[3] == "-save" and len(words) == 1:
@@ -640,6 +655,8 @@ class FakeHost(Host):
             try:
                 if line.startswith("*"):
                     name = line[1:]
+                    if f"{family} {name}" in self.without:
+                        raise Refused(1, f"can't initialize table `{name}': Table does not exist (do you need to insmod?)")
                     fresh = Table(dict.fromkeys(TABLES[name], "ACCEPT"), {chain: [] for chain in TABLES[name]})
                     table = copy.deepcopy(tables.get(name, fresh))
                 elif line == "COMMIT":
@@ -669,6 +686,10 @@ class FakeHost(Host):
             elif name in tables:
                 text += _save(name, tables[name])
         return text
+
+    def _journalctl(self, words: list[str], stdin: str) -> str:
+        assert words[0] == "-u" and words[2:] == ["-n", "12", "-o", "cat", "--no-pager", "-q"], f"the fake host does not know: journalctl {words}"
+        return self.journal.get(words[1], "")
 
     def _nft(self, words: list[str], stdin: str) -> str:
         assert words in (["-j", "list", "chains"], ["-j", "list", "ruleset"]), f"the fake host does not know: nft {words}"

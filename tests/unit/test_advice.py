@@ -103,7 +103,7 @@ def test_an_error_in_reading_is_a_sentence_and_keeps_nothing_from_being_said(lin
         raise KeyError("odd")
 
     monkeypatch.setattr(advice, "SOURCES", (broken, *advice.SOURCES, lambda _situation: ["Something\x1b. Do something."]))
-    assert told(linked["cella"]) == ["Say something: that cannot be told (KeyError: 'odd').", "Something?. Do something."]
+    assert told(linked["cella"]) == ["Say something: that cannot be told (KeyError: 'odd').", "Something\\x1b. Do something."]
     linked["cella"].by_hand("ip -4 rule del from 10.0.0.2 unreachable pref 4002 protocol 201")
     assert program(linked["cella"], "restore")[0] == 0
     assert program(linked["cella"], "restore", "--guard") == (0, "", "")

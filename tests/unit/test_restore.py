@@ -407,24 +407,29 @@ def test_chains_of_nftables_own_beside_ours_keep_nothing_from_coming_back(cell: 
     assert (rc, [f"Table '{family} nat'" in line for line in out.splitlines()]) == (0, [True])
 
 
+HOOKS = {"filter": "FORWARD", "mangle": "FORWARD", "nat": "POSTROUTING"}
+
+
 @pytest.mark.parametrize("family", ["ip", "ip6"])
-@pytest.mark.parametrize("table", ["filter", "nat"])
-def test_where_iptables_cannot_show_a_table_all_else_comes_back(cell: FakeHost, family: str, table: str) -> None:
-    """Without filter there is no default deny: then no tunnel is started, but the ways are closed; without nat only it is missing."""
-    wanted = [line for line in ours(cell) if f"{'ip6' if family == 'ip6' else 'ip'}tables-nft {table} " not in line]
+@pytest.mark.parametrize("tables", [("filter",), ("nat",), ("filter", "mangle")])
+def test_where_iptables_cannot_show_a_table_all_else_comes_back(cell: FakeHost, family: str, tables: tuple[str, ...]) -> None:
+    """Without both tables that deny by default no tunnel is started, but the ways are closed; without another one only it is missing."""
+    tool = "ip6tables" if family == "ip6" else "iptables"
+    wanted = [line for line in ours(cell) if not any(f"{tool}-nft {table} " in line for table in tables)]
     twin = rebooted(cell)
-    twin.native = of_nftables(family, table, {"filter": "FORWARD", "nat": "POSTROUTING"}[table])
-    said = f"nft list table {family} {table}"
+    twin.native = [item for table in tables for item in of_nftables(family, table, HOOKS[table])]
+    said = f"nft list table {family} {tables[0]}"
+    open_wide = len(tables) > 1
     rc, _out, err = program(twin, "restore", "--guard")
-    assert (rc == 1, said in err) == (table == "filter", table == "filter")
+    assert (rc == 1, said in err) == (open_wide, open_wide)
     assert [rule for rule in twin.rules[4] if rule.priority == 4002 and rule.src == "10.0.0.2"] != []
     assert [route for route in twin.routes if route.dst == "10.0.1.0/24" and route.dev is None] != []
     assert twin.chain(4 if family == "ip6" else 6, "PIC-FWD") != []
     rc, _out, err = program(twin, "restore")
     assert (rc, err.count(said)) == (1, 1)
-    assert bool({"wg0", "pic-cellb"} & set(twin.wg)) == (table != "filter")
-    if table == "nat":
-        assert [line for line in ours(twin) if f"{'ip6' if family == 'ip6' else 'ip'}tables-nft {table} " not in line] == wanted
+    assert bool({"wg0", "pic-cellb"} & set(twin.wg)) == (not open_wide)
+    if not open_wide:
+        assert [line for line in ours(twin) if not any(f"{tool}-nft {table} " in line for table in tables)] == wanted
     rc, out, _err = program(twin, "check")
     assert (rc, said in out) == (3, True)
 
