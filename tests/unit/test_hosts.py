@@ -146,7 +146,7 @@ def test_a_unit_that_fails_is_named_with_what_it_has_said_and_without_keys(world
     host.watch = lambda step: host.files.update({"/proc/net/udp": (0o444, socket(51820))}) if step.startswith("systemctl enable") else None
     result = call("wg_cell", host, {"cell": {"name": "cellc", "networks": ["10.0.2.1/24"]}, "peers": []})
     assert result["failed"]
-    assert re.search(r"wg-quick@wg0.*exit code \d+: .*The last that it said: \[#\] ip link add wg0; Key is not", result["msg"])
+    assert re.search(r"wg-quick@wg0.*exit code \d+: .*The last that it said: \[#\] ip link add wg0 type wireguard; Key is not", result["msg"])
     assert key[:20] not in result["msg"] and "\x1b" not in result["msg"]
 
 
