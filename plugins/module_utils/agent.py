@@ -92,7 +92,7 @@ def plan_agent(cell: Cell, interpreter: str, program: bytes) -> Plan:
         elif state != "active":
             plan.steps.append(Run(("systemctl", "start", unit)))
             plan.describe([f"{unit}: not running"], [f"{unit}: running"])
-        elif unit == units.SERVE and (renewed or f"{units.SYSTEM}/{unit}: as wanted" in changed.after):
+        elif unit in (units.SERVE, units.WATCH) and (renewed or f"{units.SYSTEM}/{unit}: as wanted" in changed.after):
             plan.steps.append(Run(("systemctl", "restart", unit)))
             plan.describe([f"{unit}: of before"], [f"{unit}: as wanted"])
     return plan

@@ -17,11 +17,13 @@ from . import explain, status
 from .command import Host
 from .errors import CellError
 from .exchange import SPOOL, replay, take_in
+from .listen import Listener
 from .networks import parse_address
 from .receiver import Server
 from .restore import drafted, restore
 from .store import STATE_DIR, Store
 from .view import FILE, FOLDER
+from .watch import Watcher
 
 OK, FAILED, USAGE, DIFFERS = 0, 1, 2, 3
 
@@ -195,10 +197,16 @@ def _replay(host: Host, store: Store, given: argparse.Namespace) -> int:
     return OK
 
 
+def _watch(host: Host, store: Store, given: argparse.Namespace) -> int:
+    Watcher(host, store.path, _say, Listener()).run()
+    return OK
+
+
 # In the order of the help.
 COMMANDS: tuple[Command, ...] = (
     Command("restore", "put back whatever is missing, and start what is not running", _restore, _guard_argument),
     Command("check", "say what in the kernel differs from the records; change nothing", _check),
+    Command("watch", "hear what is taken away from the cell, and start restore at once", _watch, reports=False),
     Command("serve", "hear what linked cells tell; needs no privileges", _serve, _serve_arguments, reports=False, root=False),
     Command("apply", "take over what serve has heard, and carry out what follows", _apply, _spool_argument, reports=False),
     Command("replay", "tell linked cells what they do not know yet", _replay, _replay_arguments),

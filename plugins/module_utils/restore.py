@@ -21,11 +21,12 @@ _FEW = 3
 
 @dataclass
 class Restored:
-    """What was put back, and what could not be, a line each; and the plans that were carried out, as one."""
+    """What was put back, and what could not be, a line each; the plans that were carried out, as one; and the cell as it is afterwards."""
 
     repairs: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
     plan: Plan = field(default_factory=Plan)
+    cell: Cell | None = None
 
 
 def restore(host: Host, path: str, guard: bool = False, log: Callable[[str], None] = lambda _line: None, predict: bool = False) -> Restored:
@@ -69,6 +70,7 @@ def restore(host: Host, path: str, guard: bool = False, log: Callable[[str], Non
                 for name in sorted(after.stored.links):
                     after = carry_out(after, _link(name))
             cell = after
+        done.cell = cell
     return done
 
 

@@ -12,9 +12,9 @@ SYSTEM = "/etc/systemd/system"
 GUARD, RESTORE, TIMER = "pic-cell-guard.service", "pic-cell-restore.service", "pic-cell-restore.timer"
 SERVE, APPLY_PATH, APPLY = "pic-cell-serve.service", "pic-cell-apply.path", "pic-cell-apply.service"
 REPLAY, REPLAY_TIMER = "pic-cell-replay.service", "pic-cell-replay.timer"
-RELOADS = "pic-cell-reloads.service"
-ENABLED = (RESTORE, TIMER, SERVE, APPLY_PATH, REPLAY_TIMER, RELOADS)
-RUNNING = (TIMER, SERVE, APPLY_PATH, REPLAY_TIMER, RELOADS)
+WATCH, RELOADS = "pic-cell-watch.service", "pic-cell-reloads.service"
+ENABLED = (RESTORE, TIMER, SERVE, APPLY_PATH, REPLAY_TIMER, RELOADS, WATCH)
+RUNNING = (TIMER, SERVE, APPLY_PATH, REPLAY_TIMER, RELOADS, WATCH)
 VIEW = "/run/pic-cell-view"  # where the receiver sees the folder that root keeps for it
 PERIOD = 60  # seconds from the end of one restore to the next
 # Debian's wg-quick@ asks for a name for ever, and all that is ordered after it waits. A link without its endpoint is started by restore.
@@ -65,6 +65,23 @@ TimeoutStartSec=300
 [Install]
 # A unit that is started or restarted starts what it wants: what those others have taken away is put back at once.
 WantedBy={wanted_by}
+""",
+        WATCH: f"""\
+[Unit]
+Description=Hear what is taken away from this personal internet cell
+After={RESTORE}
+StartLimitIntervalSec=0
+
+[Service]
+ExecStart={program} watch
+Restart=always
+RestartSec=5
+OOMScoreAdjust=500
+MemoryMax=256M
+TasksMax=16
+{root}
+[Install]
+WantedBy=multi-user.target
 """,
         # A reload starts nothing, but it is passed on: this unit is there to be told, and no unit of others has to be changed for it.
         RELOADS: f"""\

@@ -52,8 +52,8 @@ def large(part: int = 1) -> State:
         state.links[f"x{n}"] = Link(
             f"x{n}",
             made_key(f"x{n}"),
-            [f"10.1.{n}.0/24", f"fd00:b:{n:x}::/64"],
-            [f"10.1.{n}.1", f"fd00:b:{n:x}::1"],
+            [f"10.1.{n}.0/24", f"fd00:b:{n + 1:x}::/64"],
+            [f"10.1.{n}.1", f"fd00:b:{n + 1:x}::1"],
             f"192.0.2.9:{n + 1}",
             f"pic-x{n}",
             51821 + n,

@@ -591,7 +591,7 @@ class FakeHost(Host):
         if words == ["daemon-reload"]:
             self._step("systemctl daemon-reload", lambda: None)
             return ""
-        if words[0] == "restart" and words[1:] == ["pic-cell-serve.service"]:
+        if words[0] == "restart" and words[1:] in (["pic-cell-serve.service"], ["pic-cell-watch.service"]):
             self._step(f"systemctl {' '.join(words)}", lambda: None)
             return ""
         if words[0] == "enable" and words[-1].startswith("pic-cell-"):

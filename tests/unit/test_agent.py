@@ -128,8 +128,9 @@ def test_another_folder_for_the_records(linked: World) -> None:
 def test_what_is_missing_is_installed_again_and_no_more(linked: World) -> None:
     host = linked["cella"]
     cases = {
-        agent.PROGRAM: [f"write {agent.PROGRAM}", f"systemctl restart {units.SERVE}"],
+        agent.PROGRAM: [f"write {agent.PROGRAM}", f"systemctl restart {units.SERVE}", f"systemctl restart {units.WATCH}"],
         f"{units.SYSTEM}/{units.SERVE}": [f"write {units.SYSTEM}/{units.SERVE}", "systemctl daemon-reload", f"systemctl restart {units.SERVE}"],
+        f"{units.SYSTEM}/{units.WATCH}": [f"write {units.SYSTEM}/{units.WATCH}", "systemctl daemon-reload", f"systemctl restart {units.WATCH}"],
         VIEW: [f"write {VIEW}"],
         f"{units.SYSTEM}/{units.GUARD}": [f"write {units.SYSTEM}/{units.GUARD}", "systemctl daemon-reload"],
         f"{units.SYSTEM}/docker.service.wants/{units.RESTORE}": [f"systemctl enable {' '.join(units.ENABLED)}"],
