@@ -13,7 +13,7 @@ description:
   - Installs C(pic-cell), one file made of the collection's own engine, which brings a cell back from its records without Ansible.
   - Where systemd runs, installs its units. C(pic-cell-guard.service) closes all ways of routed devices before the WireGuard interfaces of the cell start,
     and keeps them from starting where it fails. C(pic-cell-restore.service) puts back what is missing; at boot, every 60 seconds, and whenever docker,
-    firewalld, nftables, systemd-networkd or ufw starts.
+    firewalld, nftables, systemd-networkd or ufw starts or is reloaded. C(pic-cell-watch.service) hears what is taken away from the cell, and starts it at once.
   - Elsewhere, as in a container without systemd, C(pic-cell restore) is the one command for the start; it closes the ways, then starts the interfaces.
 version_added: 0.1.0
 author:
