@@ -69,12 +69,32 @@ def _uplinks(situation: Situation) -> Iterable[str]:
         )
         return
     offered = sorted(link.name for link in situation.state.links.values() if link.exit_offered)
-    without = [family for family in FAMILIES if cell.has_family(family) and not situation.seen.routing[family].uplink]
+    without = [family for family in FAMILIES if cell.has_family(family) and not situation.seen.uplink(cell, family)]
     if offered and not name and set(without) >= {family for family in FAMILIES if cell.own_networks(family)}:
         yield (
             f"Cell {cell.name!r} offers {', '.join(offered)} an exit and has no default route, so that none of their packets gets out. "
             "Give this host one, or name the way out in cell_uplink."
         )
+
+
+def _other_ways(situation: Situation) -> Iterable[str]:
+    """Say where packets of devices leave by another interface than the host's own default route."""
+    cell = situation.state.cell
+    for family in situation.seen.families:
+        default, found = situation.seen.routing[family].uplink, situation.seen.way_out(cell, family)
+        if not cell.own_networks(family) or found is None:
+            continue
+        # One uplink is stated for both families: in IPv6 alone it may be meant to lead nowhere.
+        if cell.uplink in situation.seen.links and found != cell.uplink and family == (4 if cell.own_networks(4) else 6):
+            yield (
+                f"By the policy rules and routes of this host, IPv{family} packets of devices leave by {found!r}, and not by {cell.uplink!r}, which cell "
+                f"{cell.name!r} has for uplink: they are dropped. Set cell_uplink to {found!r}, or keep the other software from routing what is forwarded."
+            )
+        elif cell.uplink is None and default is not None and found != default:
+            yield (
+                f"IPv{family} packets of devices leave by {found!r}, although the default route in main is through {default!r}: other software (ip rule show, "
+                f"ip route show table all) leads them there, so cell {cell.name!r} takes it for the uplink. Say which you want: cell_uplink."
+            )
 
 
 def _sync_port(situation: Situation) -> Iterable[str]:
@@ -90,7 +110,7 @@ def _sync_port(situation: Situation) -> Iterable[str]:
 
 def _firewalls(situation: Situation) -> Iterable[str]:
     """Say which chains of nftables' own do not let pass what has to."""
-    uplinks = {family: situation.state.cell.uplink or situation.seen.routing[family].uplink for family in FAMILIES}
+    uplinks = {family: situation.seen.uplink(situation.state.cell, family) for family in FAMILIES}
     return passage.blocked(situation.survey.nftables, situation.state, uplinks) if situation.state.cell.name else ()
 
 
@@ -100,4 +120,4 @@ def _services(situation: Situation) -> Iterable[str]:
 
 
 # In the order in which it is said.
-SOURCES: tuple[Source, ...] = (_variants, _hidden_chains, _uplinks, _services, _sync_port, _firewalls)
+SOURCES: tuple[Source, ...] = (_variants, _hidden_chains, _uplinks, _other_ways, _services, _sync_port, _firewalls)

@@ -12,14 +12,13 @@ from dataclasses import dataclass, field
 from .errors import BadInput
 from .firewall import ROUTED
 from .iptables import Saved
+from .lookups import SOMEWHERE
 from .networks import HOME, address_of, host_networks, network_of
 from .reconcile import Cell
 from .records import DIRECT, Link, Peer
 from .routing import FORWARDING, MAIN, setting
 from .wireguard import Interface
 
-# Nobody's, so that no route but a default one, or one as wide, leads there (RFC 5737, RFC 3849).
-SOMEWHERE = {4: "192.0.2.1", 6: "2001:db8::1"}
 SILENT = 180  # seconds; a tunnel without a handshake for longer carries nothing (WireGuard paper, 6.1: Reject-After-Time)
 _REFUSED = (0, 2)  # ip route get: 2 where the answer is "unreachable"
 

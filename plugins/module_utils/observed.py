@@ -9,7 +9,7 @@ import json
 from functools import cached_property
 from typing import Any
 
-from . import iptables, routing, wireguard
+from . import iptables, lookups, routing, wireguard
 from .command import Host
 from .firewall import Surroundings
 from .iptables import Backend, SavedRuleset
@@ -89,8 +89,18 @@ class Observed:
         devices = self.wireguard.get(cell.interface, Interface(cell.interface))
         links = {link.public_key for link in state.links.values()} | {entry.split()[1] for entry in state.leaving.links}
         senders = {network for key, peer in devices.peers.items() if key not in links for network in peer.allowed_ips}
-        uplink = (cell.uplink or seen.uplink) if cell.has_family(family) else None  # without networks of its own it is no exit there either
+        uplink = self.uplink(cell, family) if cell.has_family(family) else None  # without networks of its own it is no exit there either
         return Surroundings(uplink, tuple(sorted_networks(connected)), tuple(sorted_networks(of_family(family, senders - set(EVERYWHERE)))))
+
+    def uplink(self, cell: Cell, family: int) -> str | None:
+        """Return the interface by which packets of devices go to the internet: the stated one, or the one that the kernel would find for them."""
+        return cell.uplink or self.way_out(cell, family) or self.routing[family].uplink
+
+    def way_out(self, cell: Cell, family: int) -> str | None:
+        """Return the interface that the kernel finds for what a device sends to the internet, by the rules and routes of others; None where it finds none."""
+        seen = self.routing[family]
+        found = lookups.way_out(family, seen.lookups, seen.wide, next(iter(cell.own_networks(family)), None), cell.interface)
+        return None if found is None or is_ours(found, cell) else found
 
     def host_networks(self, state: State) -> dict[str, list[str]]:
         """Return the networks that the host is in or has a route to, by device, without those of the cell and its links."""

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+from .lookups import SOMEWHERE
 from .networks import FAMILIES
 from .nftables import Base, Natives, Packet
 from .records import State
 
-_SOMEWHERE = {4: "192.0.2.1", 6: "2001:db8::1"}  # nobody's (RFC 5737, RFC 3849)
 _SHOWN = 6
 _OUTSIDE = "(outside)"  # the name of an interface that no rule is about
 _IN, _OUT, _THROUGH = ("prerouting", "input"), ("output", "postrouting"), ("prerouting", "forward", "postrouting")
@@ -62,7 +62,7 @@ def needs(state: State, uplinks: Mapping[int, str | None]) -> Iterator[Need]:
             if link.exit_offered:
                 inside.append((f"{link.name}'s devices", str(link.interface), theirs[0]))
         for who, name, address in inside if uplink else ():
-            yield from _both(f"packets between {who} and the internet", family, (name, address), (str(uplink), _SOMEWHERE[family]), through)
+            yield from _both(f"packets between {who} and the internet", family, (name, address), (str(uplink), SOMEWHERE[family]), through)
 
 
 def _both(words: str, family: int, one: tuple[str, str], other: tuple[str, str], rules: Mapping[str, tuple[str, ...]]) -> Iterator[Need]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Union
 
 from .command import Host
+from .lookups import Lookup, Wide, parse_lookup, parse_wide
 from .networks import WIDEST_DEFAULT_LIKE, interface_of
 from .plan import Plan, Run
 
@@ -95,6 +96,8 @@ class Routing:
     host_networks: tuple[tuple[str, str], ...] = ()  # (device, network) of all tables but local that is not ours
     connected: tuple[tuple[str, str], ...] = ()  # those of them that the host is itself in
     uplink: str | None = None
+    lookups: tuple[Lookup, ...] = ()  # policy rules of others
+    wide: tuple[Wide, ...] = ()  # routes of others that are as wide as a default one
     advertised: tuple[str, ...] = ()  # devices by which routers have made themselves known as a way out (IPv6)
 
 
@@ -112,7 +115,7 @@ def read_routing(host: Host, family: int) -> Routing:
 
 def parse_routing(family: int, rules: list[dict[str, Any]], routes: list[dict[str, Any]]) -> Routing:
     """Read what ip -json -N printed; an own rule is one of our protocol within our priorities."""
-    own_rules, foreign_priorities, foreign_tables = [], set(), set()
+    own_rules, foreign_priorities, foreign_tables, lookups = [], set(), set(), []
     for item in rules:
         priority, table = int(item.get("priority", 0)), _number(item.get("table"))
         if str(item.get("protocol")) == str(PROTOCOL) and PRIORITIES.start <= priority < PRIORITIES.stop + 10:
@@ -122,9 +125,10 @@ def parse_routing(family: int, rules: list[dict[str, Any]], routes: list[dict[st
             own_rules.append(Rule(family, priority, source, table, _number(item.get("suppress_prefixlen"))))
         else:
             foreign_priorities.add(priority)
+            lookups.append(parse_lookup(item))
             if table is not None:
                 foreign_tables.add(table)
-    own_routes, networks, connected, defaults, advertised = [], [], [], [], []
+    own_routes, networks, connected, defaults, advertised, wide = [], [], [], [], [], []
     for item in routes:
         table, metric = _number(item.get("table")) or MAIN, _number(item.get("metric"))
         destination, device = item["dst"], item.get("dev") or next((hop.get("dev") for hop in item.get("nexthops", ())), None)
@@ -135,6 +139,7 @@ def parse_routing(family: int, rules: list[dict[str, Any]], routes: list[dict[st
             own_routes.append(Route(family, _network(destination), None if unreachable else device, table, None if implied else metric))
             continue
         foreign_tables.add(table)
+        wide += [route for route in [parse_wide(family, item)] if route]
         if table == LOCAL or _number(item.get("type")) not in (None, _UNICAST) or not device:
             continue
         if destination == "default":
@@ -152,6 +157,8 @@ def parse_routing(family: int, rules: list[dict[str, Any]], routes: list[dict[st
         tuple(networks),
         tuple(connected),
         min(defaults)[1] if defaults else None,
+        tuple(lookups),
+        tuple(wide),
         tuple(advertised),
     )
 

@@ -98,6 +98,7 @@ class Rule:
     table: int | None = None
     suppress: int | None = None
     proto: int = 0
+    unmarked: bool = False  # "not fwmark 0xca6c", as wg-quick has it
 
     def show(self) -> dict[str, Any]:
         """Return what ip -json -N rule show prints."""
@@ -105,7 +106,8 @@ class Rule:
         shown: dict[str, Any] = {"priority": self.priority, "src": address, "srclen": int(length) if length else None}
         shown.update({"action": "7"} if self.table is None else {"table": str(self.table)})
         shown.update({"suppress_prefixlen": self.suppress, "protocol": str(self.proto) if self.proto else None})
-        return {key: value for key, value in shown.items() if value is not None}
+        marks = {"not": None, "fwmark": "0xca6c"} if self.unmarked else {}
+        return {**{key: value for key, value in shown.items() if value is not None}, **marks}
 
 
 @dataclass

@@ -1,0 +1,112 @@
+# Copyright (c) the pic.cells contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""By which interface a forwarded packet leaves for the internet: what the kernel would find, by the policy rules and routes of others. Pure.
+
+The kernel itself can be asked only once the interface that the packet comes from is there, and a plan has to know it before.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .networks import WIDEST_DEFAULT_LIKE
+
+SOMEWHERE = {4: "192.0.2.1", 6: "2001:db8::1"}  # nobody's (RFC 5737, RFC 3849), so that only routes as wide as a default one are asked for it
+_MAIN = 254
+# What a packet that comes from a device and goes to the internet need not have.
+_NARROW = ("dst", "oif", "tos", "dsfield", "ipproto", "sport", "sport_start", "dport", "dport_start", "uid_start", "tun_id", "l3mdev")
+
+
+@dataclass(frozen=True)
+class Lookup:
+    """One policy rule of others. matches: whether it is about a packet without a mark that is forwarded to the internet; source and iif decide the rest."""
+
+    priority: int
+    matches: bool = True
+    inverted: bool = False
+    source: str | None = None
+    iif: str | None = None
+    table: int | None = None
+    suppress: int | None = None
+    goto: int | None = None
+    passes: bool = False  # it does nothing
+
+
+@dataclass(frozen=True)
+class Wide:
+    """One route of others that is as wide as a default one. device: None where it answers that nothing can be reached."""
+
+    table: int
+    network: str
+    device: str | None
+    metric: int = 0
+
+
+def parse_lookup(item: Mapping[str, Any]) -> Lookup:
+    """Read one rule as ip -json -N prints it."""
+    source = item.get("src", "all")
+    marked = int(str(item.get("fwmark", "0")), 0) != 0
+    return Lookup(
+        int(item.get("priority", 0)),
+        not marked and not any(key in item for key in _NARROW),
+        "not" in item,
+        None if source == "all" else f"{source}/{item['srclen']}" if "srclen" in item else str(source),
+        item.get("iif"),
+        _number(item.get("table")),
+        _number(item.get("suppress_prefixlen")),
+        _number(item.get("goto")),
+        "nop" in item,
+    )
+
+
+def parse_wide(family: int, item: Mapping[str, Any]) -> Wide | None:
+    """Read one route as ip -json -N prints it; None for one that leads to fewer places, or nowhere now."""
+    network = {4: "0.0.0.0/0", 6: "::/0"}[family] if item["dst"] == "default" else item["dst"]
+    device = item.get("dev") or next((hop.get("dev") for hop in item.get("nexthops", ())), None)
+    if "/" not in network or int(network.rpartition("/")[2]) > WIDEST_DEFAULT_LIKE[family] or "dead" in item.get("flags", ()):
+        return None
+    refuses = _number(item.get("type")) in (6, 7, 8)  # blackhole, unreachable, prohibit
+    return Wide(_number(item.get("table")) or _MAIN, network, None if refuses else device, _number(item.get("metric")) or 0)
+
+
+def way_out(family: int, rules: Iterable[Lookup], routes: Iterable[Wide], network: str | None, iif: str) -> str | None:
+    """Return the interface by which a packet from a network leaves that came in by iif; None where it does not. network: None for one that no rule is about."""
+    routes, left = tuple(routes), sorted(rules, key=lambda rule: rule.priority)
+    while left:
+        rule = left.pop(0)
+        if rule.passes or not _is_about(rule, network, iif):
+            continue
+        if rule.goto is not None:  # only ever forwards (kernel: fib_rules.c)
+            left = [other for other in left if other.priority >= rule.goto]
+            continue
+        if rule.table is None:
+            return None
+        found = _best(family, routes, rule.table)
+        if found and not (rule.suppress is not None and _length(found) <= rule.suppress):
+            return found.device
+    return None
+
+
+def _is_about(rule: Lookup, network: str | None, iif: str) -> bool:
+    matches = rule.matches and rule.iif in (None, iif)
+    if matches and rule.source is not None:
+        inside, outside = ipaddress.ip_network(network or "0.0.0.0/32", strict=False), ipaddress.ip_network(rule.source, strict=False)
+        matches = inside.version == outside.version and inside.subnet_of(outside)  # type: ignore[arg-type]
+    return matches != rule.inverted
+
+
+def _best(family: int, routes: Iterable[Wide], table: int) -> Wide | None:
+    fitting = [route for route in routes if route.table == table and ipaddress.ip_address(SOMEWHERE[family]) in ipaddress.ip_network(route.network)]
+    return min(fitting, key=lambda route: (-_length(route), route.metric), default=None)
+
+
+def _length(route: Wide) -> int:
+    return int(route.network.rpartition("/")[2])
+
+
+def _number(value: Any) -> int | None:
+    return int(value) if value is not None and str(value).isdigit() else None
