@@ -9,8 +9,11 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.pic.cells.plugins.module_utils.errors import BadInput
-from ansible_collections.pic.cells.plugins.plugin_utils import statement
-from ansible_collections.pic.cells.plugins.plugin_utils.mesh import HAS_NETADDR, Mesh
+from ansible_collections.pic.cells.plugins.module_utils.wireguard import check_preshared_key
+from ansible_collections.pic.cells.plugins.plugin_utils import outside, statement
+from ansible_collections.pic.cells.plugins.plugin_utils.mesh import HAS_NETADDR, LINK, Mesh
+
+_LONGEST = 4000  # characters of what a refusal says
 
 
 class ActionModule(ActionBase):
@@ -27,13 +30,32 @@ class ActionModule(ActionBase):
         _validated, given = self.validate_argument_spec(
             argument_spec={
                 "job": {"type": "str", "required": True, "choices": list(statement.JOBS)},
+                "extra_vars": {"type": "bool", "default": False},
                 **{name: {"type": "raw"} for name in statement.INPUTS},
             }
         )
         mesh = Mesh(task_vars or {}, self._templar.template)
         try:
             found = statement.check_inventory(mesh) if given["job"] not in statement.ON_THE_CELLS else []
-            job, warnings = statement.read_job(mesh, given)
+            job, warnings = statement.read_job(mesh, {**given, **(self._asked(given["job"]) if given["extra_vars"] else {})})
         except BadInput as error:
-            return {**result, "failed": True, "msg": str(error)}
+            return {**result, "failed": True, "msg": outside.shown(error, _LONGEST)}
         return {**result, "changed": False, "job": job, "warnings": [*found, *warnings]}
+
+    def _asked(self, job: str) -> dict[str, Any]:
+        """Return what the run was asked for. A task's arguments would be filled in as templates, so they are not the way for it."""
+        stated = self._stated()
+        if "preshared_key" in stated:
+            raise BadInput("preshared_key has to be an extra var (-e @file), as the role reads it there, and no variable of import_playbook.")
+        asked = outside.asked(self._loader, stated, (*statement.INPUTS, outside.SECRET))
+        secret = asked.pop(outside.SECRET, None)
+        if secret is not None and job == LINK:
+            check_preshared_key(outside.SECRET, secret if isinstance(secret, str) else "")
+        return asked
+
+    def _stated(self) -> dict[str, Any]:
+        """Return the variables that import_playbook gives to the play."""
+        block = self._task
+        while block is not None and getattr(block, "_play", None) is None:
+            block = getattr(block, "_parent", None)
+        return dict(block._play.vars) if block is not None else {}

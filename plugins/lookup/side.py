@@ -48,9 +48,10 @@ from typing import Any
 
 from ansible.plugins.lookup import LookupBase
 
+from ansible_collections.pic.cells.plugins.plugin_utils import outside
 from ansible_collections.pic.cells.plugins.plugin_utils.endpoints import port_of
 from ansible_collections.pic.cells.plugins.plugin_utils.mesh import STEPS, Mesh
-from ansible_collections.pic.cells.plugins.plugin_utils.summary import summary
+from ansible_collections.pic.cells.plugins.plugin_utils.summary import invitations, summary
 
 
 class LookupModule(LookupBase):
@@ -60,7 +61,7 @@ class LookupModule(LookupBase):
         """Return one answer for each term."""
         self.set_options(var_options=variables, direct=kwargs)
         variables = variables or {}
-        mesh = Mesh(variables, self._templar.template, self.get_option("job"))
+        mesh = Mesh(variables, self._templar.template, self.get_option("job"), lambda: outside.asked(self._loader, {}, [outside.SECRET]).get(outside.SECRET))
         own = variables["inventory_hostname"]
 
         def found(key: str) -> list[list[str]]:
@@ -74,6 +75,7 @@ class LookupModule(LookupBase):
             "unforwarded": lambda: found("unforwarded"),
             "invited": lambda: [[own, name, port_of(mesh, own, name)] for name in mesh.invited()],
             "refusals": mesh.refusals,
+            "invitations": lambda: invitations(mesh, own),
             "summary": lambda: summary(mesh, own, bool(variables.get("ansible_check_mode"))),
         }
         words.update({step: functools.partial(mesh.taking, own, step) for step in STEPS})

@@ -12,7 +12,8 @@ short_description: Check what the inventory states and what a day-2 playbook is 
 description:
   - Judges on the controller, before any cell is connected to, the whole visible inventory; names, keys, overlapping networks, services, endpoints and exits.
     Not for V(replay), V(restore) and V(status), which ask what is on the cells.
-  - Reads the extra vars of a day-2 playbook (texts, as a survey gives them; an empty text means "not given") and finds the host that it is for.
+  - Reads what a day-2 playbook is asked for (texts, as a survey gives them; an empty text means "not given") and finds the host that it is for.
+  - What is read from extra vars is data. A template in it is not filled in, and what YAML takes for a number, a date, a boolean or null is no name.
   - Fails with one sentence that names the item, the value and the remedy.
 version_added: 0.1.0
 author:
@@ -23,6 +24,13 @@ options:
     type: str
     required: true
     choices: [site, link, unlink, share, offer_exit, route_peer, replay, restore, status]
+  extra_vars:
+    description:
+      - Read the options below from the extra vars of the run, of the same names; answers of a survey in AWX are extra vars. Where an extra var is absent, a
+        variable given to C(import_playbook) counts, and no other one; not that of a group, of a host, or a fact.
+      - Do not pass an extra var on as an argument of the task, as in V({{ cell }}). Ansible would carry out a template in it.
+    type: bool
+    default: false
   cell:
     description: The cell that the job is for. Where it is left out, V(replay), V(restore) and V(status) are for all cells.
     type: raw
@@ -43,7 +51,8 @@ options:
     type: raw
   invitation:
     description:
-      - For a link with a cell of another owner; the text that M(pic.cells.pic_link_invitation) made there, or the path of a file with it on the controller.
+      - For a link with a cell of another owner; the word beginning with C(pic0-) that C(pic.cells.link) printed there, the dictionary that
+        M(pic.cells.pic_link_invitation) returned there (or its JSON), or the path of a regular file with either on the controller.
       - V(new) where there is none yet. The link is pending then, and its own invitation is what the other owner needs.
     type: raw
 attributes:
@@ -72,6 +81,13 @@ EXAMPLES = r"""
     cell: oslo
     remote_cell: bergen
     services: files, voice
+  run_once: true
+  register: checked
+
+- name: Check what a run is asked for with -e or by a survey
+  pic.cells.pic_cells_check:
+    job: share
+    extra_vars: true
   run_once: true
   register: checked
 """

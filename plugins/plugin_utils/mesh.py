@@ -51,9 +51,18 @@ def _kept(method: _Method) -> _Method:
 class Mesh:
     """All visible cells. A host is an inventory name, a cell is a cell_name."""
 
-    def __init__(self, variables: Mapping[str, Any], template: Callable[[Any], Any], job: Mapping[str, Any] | None = None) -> None:
-        """variables: the task's, with hostvars, groups and the play's hosts. template: what fills them in. job: the day-2 change, none for the whole site."""
-        self._template = template
+    def __init__(
+        self,
+        variables: Mapping[str, Any],
+        template: Callable[[Any], Any],
+        job: Mapping[str, Any] | None = None,
+        preshared_key: Callable[[], str | None] = lambda: None,
+    ) -> None:
+        """variables: the task's, with hostvars, groups and the play's hosts. template: what fills them in. job: the day-2 change, none for the whole site.
+
+        preshared_key: what the extra var of that name says, asked for late, since it is a secret.
+        """
+        self._template, self._preshared_key = template, preshared_key
         self._variables = variables
         self._hostvars = _Once(variables["hostvars"])
         self.own = variables.get("inventory_hostname")
@@ -421,9 +430,10 @@ class Mesh:
         link["address"] = _as_list(link.get("address")) or None
         other = self.host_of.get(str(link["name"]))
         if other is None:
-            if self.job.get("job") == LINK and self._variables.get("preshared_key"):
-                # Not a part of the job, which a verbose run prints.
-                link["preshared_key"] = str(self._template(self._variables["preshared_key"]))
+            # Not a part of the job, which a verbose run prints.
+            secret = self._preshared_key() if self.job.get("job") == LINK else None
+            if secret:
+                link["preshared_key"] = secret
             return link
         made = self._given_key(host, other, item)
         if made:

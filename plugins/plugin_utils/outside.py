@@ -8,9 +8,17 @@ What is handed on is data: no template in it is ever filled in, and no control c
 
 from __future__ import annotations
 
+import datetime
 import math
-from collections.abc import Mapping
+import os
+import stat
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
+
+import yaml  # type: ignore[import-untyped]
+from ansible import context
+from ansible.utils.vars import load_extra_vars
 
 from ansible_collections.pic.cells.plugins.module_utils.errors import BadInput
 
@@ -26,10 +34,14 @@ else:
     _Text = str
     del _trusting
 
+SECRET = "preshared_key"  # the one extra var that nothing may show
 DEEPEST = 16
 LARGEST = 4 * 1024 * 1024
 _LONGEST_SHOWN = 200
 _WIDEST = 63  # bits of a number
+_LARGEST_ASKED = 65536
+_BOOLEAN = ("offered",)
+_UNSAFE = "!unsafe"  # AWX marks the answers of a survey so
 
 
 def plain(value: Any, what: str, largest: int = LARGEST, deepest: int = DEEPEST) -> Any:
@@ -46,6 +58,70 @@ def shown(value: object, longest: int = _LONGEST_SHOWN) -> str:
     cut = len(text) > longest
     line = "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode("ascii") for c in text[:longest])
     return f"{line[:longest]}…" if cut or len(line) > longest else line
+
+
+def asked(loader: Any, stated: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    """Return what extra vars say of these names, as plain data; answers of a survey are extra vars.
+
+    No other variable counts: inventories and facts have names like these for purposes of their own. loader: Ansible's, with the secrets of a vault.
+    stated: variables of the play, which are those of import_playbook. Raises BadInput for what YAML has read as something else than a text.
+    """
+    extra_vars = load_extra_vars(loader=loader)
+    found = {}
+    for name in names:
+        if name in extra_vars:
+            found[name] = _taken(name, extra_vars[name], _written(loader, name))
+        elif name in stated:
+            found[name] = _taken(name, stated[name], None)
+    return {name: value for name, value in found.items() if not (isinstance(value, str) and value == "")}
+
+
+def read_file(path: Path, largest: int) -> bytes:
+    """Read a regular file that is no larger than that; no pipe is waited for, and no device touched. Raises OSError."""
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise OSError("no regular file")
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    with open(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError("no regular file")
+        text = file.read(largest + 1)
+    if len(text) > largest:
+        raise OSError("too large")
+    return text
+
+
+def _taken(name: str, value: Any, written: yaml.ScalarNode | None) -> Any:
+    if isinstance(value, (str, Mapping, list, tuple, _Vaulted)) or (isinstance(value, bool) and name in _BOOLEAN):
+        return plain(value, name, _LARGEST_ASKED)
+    if written is not None and written.tag == _UNSAFE:
+        # ansible-core 2.19 reads numbers, dates and null out of an answer that was a text; an empty answer is null then.
+        return plain(written.value, name, _LARGEST_ASKED)
+    text = written.value if written is not None else {None: "null", True: "true", False: "false"}[value] if _kind(value) in ("null", "boolean") else value
+    said = "" if name == SECRET else f"={shown(text)}"
+    raise BadInput(f"{name}{said} is no text: YAML reads a {_kind(value)} there. Put it in quotes, or leave it out.")
+
+
+def _kind(value: Any) -> str:
+    if value is None or isinstance(value, bool):
+        return "null" if value is None else "boolean"
+    return "number" if isinstance(value, (int, float)) else "date" if isinstance(value, datetime.date) else "value that is no text"
+
+
+def _written(loader: Any, name: str) -> yaml.ScalarNode | None:
+    """Find how an extra var was written, where it is one scalar of a text or file of YAML; the last one counts."""
+    if isinstance(load_extra_vars(loader=loader)[name], str):
+        return None
+    found = None
+    for option in context.CLIARGS.get("extra_vars") or ():
+        try:
+            text = read_file(Path(loader.path_dwim(option[1:])), LARGEST) if option.startswith("@") else option if option[:1] == "{" else ""
+            root = yaml.compose(text, Loader=yaml.SafeLoader)
+        except (OSError, ValueError, yaml.YAMLError, RecursionError):
+            continue
+        for key, node in root.value if isinstance(root, yaml.MappingNode) else ():
+            if key.value == name:
+                found = node if isinstance(node, yaml.ScalarNode) else None
+    return found
 
 
 def _said(value: object) -> str:

@@ -5,10 +5,8 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.parsing.convert_bool import boolean
@@ -19,7 +17,9 @@ from ansible_collections.pic.cells.plugins.module_utils.networks import check_ap
 from ansible_collections.pic.cells.plugins.module_utils.records import DIRECT
 from ansible_collections.pic.cells.plugins.module_utils.wireguard import check_endpoint, check_preshared_key, check_public_key
 from ansible_collections.pic.cells.plugins.plugin_utils import endpoints, schema
+from ansible_collections.pic.cells.plugins.plugin_utils.invitation import read_invitation
 from ansible_collections.pic.cells.plugins.plugin_utils.mesh import LINK, SITE, Mesh
+from ansible_collections.pic.cells.plugins.plugin_utils.outside import plain, shown
 
 try:
     import netaddr
@@ -38,8 +38,6 @@ NEEDED = {
 # Playbooks for all cells, or for one that is named; they ask what is on the cells and not what the inventory states.
 ON_THE_CELLS = ("replay", "restore", "status")
 JOBS = (SITE, *NEEDED, *ON_THE_CELLS)
-NEW = "new"
-_INVITED = ("public_key", "networks", "address", "endpoint", "api_url")
 _CELL_INPUTS = ("cell", "remote_cell", "via_cell")
 _SHOWN = 12
 
@@ -76,7 +74,7 @@ def check_inventory(mesh: Mesh) -> list[str]:
 def read_job(mesh: Mesh, given: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """Turn extra vars (texts, as a survey gives them) into the job that the role carries out, and warnings; no job is for all cells."""
     kind = given["job"]
-    asked = {key: _text(given[key]) for key in INPUTS if given.get(key) not in (None, "")}
+    asked = {key: _given(key, given[key]) for key in INPUTS if given.get(key) not in (None, "")}
     if kind == SITE:
         return {}, []
     if kind in ON_THE_CELLS:
@@ -110,9 +108,11 @@ def read_job(mesh: Mesh, given: Mapping[str, Any]) -> tuple[dict[str, Any], list
     return _warned(mesh, host, job)
 
 
-def _text(value: Any) -> Any:
-    """Return a number as text: AWX marks answers as unsafe, and Ansible 2.19 reads numbers out of such texts (and null out of an empty one)."""
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+def _given(key: str, value: Any) -> Any:
+    """Return what was given for a variable; refuse what is not even a text, which would be taken for another name."""
+    if isinstance(value, str) or key in ("services", "invitation") or (key == "offered" and isinstance(value, bool)):
+        return plain(value, key)
+    raise BadInput(f"{key}={shown(value)} is no text. Put it in quotes.")
 
 
 def _host(mesh: Mesh, cell: str) -> str:
@@ -126,43 +126,13 @@ def _host(mesh: Mesh, cell: str) -> str:
     return host
 
 
-def read_invitation(value: Any, remote: str) -> dict[str, Any]:
-    """Read what another owner's cell says of itself: a file, or its text; nothing for 'new', where there is none yet. Raises BadInput."""
-    if value == NEW:
-        return {}
-    text = value if isinstance(value, str) else json.dumps(value)
-    if not text.lstrip().startswith("{"):
-        try:
-            text = Path(text).expanduser().read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise BadInput(f"invitation={text}: the file cannot be read ({error}). Give the other owner's invitation, its file, or {NEW!r}.") from None
-    try:
-        said = json.loads(text)
-        given = {key: said[key] for key in _INVITED if said.get(key) not in (None, "", [])}
-        name = said["name"]
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        raise BadInput("The invitation is none. Give the text that pic.cells.link printed for the other owner, or a file with it.") from None
-    if name != remote:
-        raise BadInput(f"The invitation is of cell {name!r}, and remote_cell={remote}. Name the cell that has sent it.")
-    where = f"the invitation of {name!r}"
-    if "public_key" not in given or "networks" not in given:
-        raise BadInput(f"The invitation of {name!r} lacks the public key or the networks. Let its owner link his cell first, and send what that prints.")
-    check_public_key(f"public_key of {where}", given["public_key"])
-    for network in _listed(given["networks"]):
-        parse_network(network, f"networks of {where}")
-    for address in _listed(given.get("address")):
-        parse_address(address, f"address of {where}")
-    if "endpoint" in given:
-        check_endpoint(where, given["endpoint"])
-    if "api_url" in given:
-        check_api_url(f"api_url of {where}", given["api_url"])
-    return given
-
-
 def parse_services(value: Any) -> list[str]:
     """Read the complete set of services: a list, or text with commas or newlines; 'none' is the empty set."""
     parts = re.split(r"[,\n]", value) if isinstance(value, str) else _listed(value)
-    names = [str(part).strip() for part in parts if str(part).strip()]
+    for part in parts:
+        if not isinstance(part, str):
+            raise BadInput(f"services: {shown(part)!r} is no text. Put it in quotes.")
+    names = [part.strip() for part in parts if part.strip()]
     return [] if names == ["none"] else [check_name("services:", name) for name in names]
 
 
@@ -171,7 +141,7 @@ def parse_offered(value: Any) -> bool:
     try:
         return bool(boolean(value, strict=True))
     except TypeError:
-        raise BadInput(f"offered={value} is neither true nor false. Give offered=true or offered=false.") from None
+        raise BadInput(f"offered={shown(value)} is neither true nor false. Give offered=true or offered=false.") from None
 
 
 def _warned(mesh: Mesh, host: str, job: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
@@ -299,6 +269,8 @@ def _check_link(mesh: Mesh, host: str, item: Mapping[str, Any]) -> None:
         check_preshared_key(where, item["preshared_key"])
     if item.get("endpoint"):
         check_endpoint(where, item["endpoint"])
+    if item.get("api_url"):
+        check_api_url(f"api_url of {where}", item["api_url"])
     other = mesh.host_of.get(name)
     if item.get("state") != "absent":
         _check_networks(f"networks of {where}", item.get("networks") or (mesh.networks(other) if other else ()), item)

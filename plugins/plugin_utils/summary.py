@@ -12,7 +12,9 @@ from typing import Any
 
 from ansible_collections.pic.cells.plugins.module_utils.peer_sync import OK
 from ansible_collections.pic.cells.plugins.plugin_utils import endpoints
+from ansible_collections.pic.cells.plugins.plugin_utils.invitation import render_invitation
 from ansible_collections.pic.cells.plugins.plugin_utils.mesh import Mesh
+from ansible_collections.pic.cells.plugins.plugin_utils.outside import plain, shown
 
 # What each register of the role is about. That of the keys is left out: it holds secrets.
 _STEPS = {
@@ -56,9 +58,19 @@ def summary(mesh: Mesh, own: str, check: bool = False) -> list[str]:
             remedies.append(remedy)
         remedies += [f"on {mesh.name(host)}: {sentence}" for sentence in mesh.read(host).get("advice", ())]
     complete = [name for host in sides for name in mesh.invited() if name not in mesh.results("__cell_links", host).get("pending", ())]
-    remedies += [f"give the invitation above to the owner of {name}, unless he has linked this cell already" for name in complete]
+    remedies += [f"give the invitation above to the owner of {name}, unless they have linked this cell already" for name in complete]
     remedies += mesh.job.get("contradicts", ())
     return [*lines, *(f"next: {remedy}" for remedy in dict.fromkeys(filter(None, remedies)) or ["nothing is left to do"])]
+
+
+def invitations(mesh: Mesh, own: str) -> list[str]:
+    """Return the lines that give a host's owner what the owner of another cell has to get."""
+    lines = []
+    for result in mesh.reported("__cell_invited", own):
+        lines.append(f"The invitation for the owner of {result['item'][1]}: {render_invitation(plain(result['invitation'], 'The invitation'))}")
+        if result["key_file"]:
+            lines.append(f"The preshared key is in {shown(result['key_file'])} on this cell; give it to that owner by a way that nobody else reads.")
+    return lines
 
 
 def _changes(mesh: Mesh, host: str) -> list[str]:
@@ -146,5 +158,5 @@ def _refused(mesh: Mesh, host: str) -> dict[str, list[str]]:
 
 def _completing(mesh: Mesh, other: str) -> str:
     if other in mesh.invited():
-        return f"give the invitation above to the owner of {other}, and run this again with his (invitation=…)"
+        return f"give the invitation above to the owner of {other}, and run this again with theirs (invitation=…)"
     return f"run pic.cells.site when {other} is reachable, or take its owner's invitation (pic.cells.link)"

@@ -508,9 +508,9 @@ INVITATION = {"name": "cellx", "public_key": made_key("x"), "networks": ["10.9.0
     ("invitation", "sentence"),
     [
         ("", "knows no cell"),
-        ("{", "The invitation is none"),
-        ("[]", "cannot be read"),
-        ("/nowhere/invitation.json", "cannot be read"),
+        ("{", "what is given is no invitation"),
+        ("[]", "what is given is no invitation"),
+        ("/nowhere/invitation.json", "what is given is no invitation"),
         (json.dumps({**INVITATION, "name": "celly"}), "is of cell 'celly'"),
         (json.dumps({**INVITATION, "public_key": "x"}), "no WireGuard key"),
         (json.dumps({**INVITATION, "networks": ["10.9.0.1/24"]}), "networks of the invitation"),

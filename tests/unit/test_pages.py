@@ -153,6 +153,8 @@ def test_a_key_that_was_printed_before_has_to_be_the_same() -> None:
 
 def test_the_keys_that_a_page_shows_stand_for_those_that_are_printed() -> None:
     assert keys(["the key", KEYS[0]], ["the key", KEYS[1]]) == {KEYS[0]: KEYS[1]}
+    one, other = (f"pic0-{word * 20}" for word in ("a-B_", "0xYz"))
+    assert keys([f"invitation: {one}"], [f"invitation: {other}"]) == {one: other}
 
 
 def absent(page: Path, targets: set[str]) -> list[str]:

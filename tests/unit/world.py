@@ -265,7 +265,8 @@ class World:
 
         def mesh(own: str) -> Mesh:
             variables = {"hostvars": hostvars, "groups": groups, "inventory_hostname": own, "ansible_play_batch": hosts, "ansible_play_hosts_all": all_hosts}
-            return Mesh({**variables, **run.registered[own], **self.extra, "__cell_every_step": self.every_step}, lambda value: value, job)
+            known = {**variables, **run.registered[own], "__cell_every_step": self.every_step}
+            return Mesh(known, lambda value: value, job, lambda: self.extra.get("preshared_key"))
 
         statement.check_inventory(mesh(hosts[0]))
         for host in hosts:

@@ -1,0 +1,126 @@
+# Copyright (c) the pic.cells contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a cell's owner sends to another one: printed as one token, and read back from the token, from JSON, or from a file with either."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.pic.cells.plugins.module_utils.errors import BadInput
+from ansible_collections.pic.cells.plugins.module_utils.names import check_name
+from ansible_collections.pic.cells.plugins.module_utils.networks import check_api_url, parse_address, parse_network
+from ansible_collections.pic.cells.plugins.module_utils.wireguard import check_endpoint, check_public_key
+from ansible_collections.pic.cells.plugins.plugin_utils.outside import plain, read_file, shown
+
+NEW = "new"
+VERSION = "pic0"
+LARGEST = 65536
+_KEYS = ("public_key", "networks", "address", "endpoint", "api_url")
+_CHECKED = 4  # bytes of the checksum
+# A path may hold such letters too, so nothing of a path stands before it.
+_TOKEN = re.compile(r"(?<![\w./-])(?P<version>pic[0-9]+)-(?P<rest>[\w-]*)", re.ASCII)
+_WHOLE = "Give what pic.cells.link printed for the other owner, or a regular file with it, or 'new' where there is none yet."
+_NONE = f"invitation: what is given is no invitation. {_WHOLE}"
+_DAMAGED = f"invitation: the text is not complete, or has changed on its way. {_WHOLE}"
+
+
+def render_invitation(said: Mapping[str, Any]) -> str:
+    """Return an invitation as one word of letters, digits, - and _: nothing that a shell, a terminal or JSON changes."""
+    text = json.dumps({key: value for key, value in said.items() if value is not None}, separators=(",", ":"), sort_keys=True).encode()
+    return f"{VERSION}-{base64.urlsafe_b64encode(_checksum(text) + text).decode('ascii').rstrip('=')}"
+
+
+def parse_invitation(text: str) -> dict[str, Any]:
+    """Read an invitation: a token, or JSON. What a terminal, Ansible or AWX puts around it or into it is forgiven. Raises BadInput."""
+    if len(text) > LARGEST:
+        raise BadInput(_NONE)
+    for form in _forms(text) if "{" in text else ():
+        try:
+            said = json.loads(form)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(said, dict) and "name" in said:
+            return dict(plain(said, "The invitation", LARGEST))
+    found = _TOKEN.search(text)
+    if found is None:
+        raise BadInput(_NONE)
+    return _of_token(found, text)
+
+
+def read_invitation(value: Any, remote: str) -> dict[str, Any]:
+    """Return what an invitation says of the cell called remote, judged; nothing for 'new'. value: its text, a dictionary, or a file's path. Raises BadInput."""
+    if value == NEW:
+        return {}
+    if isinstance(value, Mapping):
+        return _judged(value, remote)
+    if not isinstance(value, str):
+        raise BadInput(_NONE)
+    if _TOKEN.search(value) or "{" in value:
+        return _judged(parse_invitation(value), remote)
+    try:
+        said = parse_invitation(read_file(Path(value.strip()).expanduser(), LARGEST).decode("utf-8"))
+        _judged(said, said.get("name"))
+    except (OSError, ValueError, RuntimeError, BadInput):
+        # Whoever may give a path may not have the controller's files read out: neither which there are, nor what is in them.
+        raise BadInput(_NONE) from None
+    return _judged(said, remote)
+
+
+def _checksum(text: bytes) -> bytes:
+    return hashlib.sha256(text).digest()[:_CHECKED]
+
+
+def _of_token(found: re.Match[str], text: str) -> dict[str, Any]:
+    if found["version"] != VERSION:
+        raise BadInput(f"invitation: it begins with {found['version']}-, which this version of pic.cells does not know. Update pic.cells, or ask for another.")
+    # Where a terminal has broken it, the rest follows; else other words may.
+    joined = _TOKEN.search("".join(text[found.start() :].split()))
+    for rest in dict.fromkeys((found["rest"], joined["rest"] if joined else "")):
+        try:
+            raw = base64.b64decode(rest + "=" * (-len(rest) % 4), altchars=b"-_", validate=True)
+            said = json.loads(raw[_CHECKED:])
+        except (binascii.Error, ValueError, RecursionError):
+            continue
+        if raw[:_CHECKED] == _checksum(raw[_CHECKED:]) and isinstance(said, dict):
+            return dict(plain(said, "The invitation", LARGEST))
+    raise BadInput(_DAMAGED)
+
+
+def _forms(text: str) -> Iterator[str]:
+    """Yield what a copied text may have been: as it is, without line breaks, and with the quotes that a text within JSON has."""
+    text = text[text.find("{") : text.rfind("}") + 1]
+    for form in (text, re.sub(r"\s*[\r\n]\s*", "", text)):
+        yield form
+        for _level in range(2):
+            form = re.sub(r"\\(.)", r"\1", form)
+            yield form
+
+
+def _judged(said: Mapping[str, Any], remote: object) -> dict[str, Any]:
+    """Return what is taken over from an invitation of the cell called remote. Raises BadInput."""
+    said = plain(said, "The invitation", LARGEST)
+    given = {key: said[key] for key in _KEYS if said.get(key) not in (None, "", [])}
+    name = check_name("The name in the invitation:", said.get("name"))
+    where = f"the invitation of {name!r}"
+    if "public_key" not in given or "networks" not in given:
+        raise BadInput(f"The invitation of {name!r} lacks the public key or the networks. Let its owner link their cell first, and send what that prints.")
+    check_public_key(f"public_key of {where}", given["public_key"])
+    for key, check in (("networks", parse_network), ("address", parse_address)):
+        if key in given:
+            values = given[key] if isinstance(given[key], list) else [given[key]]
+            given[key] = [str(check(value if isinstance(value, str) else shown(value), f"{key} of {where}")) for value in values]
+    if "endpoint" in given:
+        check_endpoint(where, given["endpoint"])
+    if "api_url" in given:
+        check_api_url(f"api_url of {where}", given["api_url"])
+    if name != remote:
+        raise BadInput(f"The invitation is of cell {name!r}, and remote_cell={shown(remote)}. Name the cell that has sent it.")
+    return plain(given, "The invitation", LARGEST)  # type: ignore[no-any-return]

@@ -1,0 +1,90 @@
+# Copyright (c) the pic.cells contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a playbook is asked for comes from its extra vars alone, and is data: on real ansible-core."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ansible_collections.pic.cells.tests.unit.controller import Controller, Outcome
+
+KEY = "3vJmM1cWZbyVWEjLbY5F3tYFjqXoNqT4xgYvWJ0gNn8="
+INVITATION = {
+    "name": "cellx",
+    "public_key": "kvGdZidkzfioUWswzPIvWFW8COOZCxB4OOAGbJWgFgU=",
+    "networks": ["10.0.9.0/24"],
+    "address": ["10.0.9.1"],
+    "api_url": "http://10.0.9.1:8088",
+}
+# What each playbook takes; the values are such as it carries out.
+ASKED: dict[str, dict[str, str]] = {
+    "link": {"cell": "cella", "remote_cell": "cellx", "services": "files", "offered": "true", "invitation": json.dumps(INVITATION), "preshared_key": KEY},
+    "unlink": {"cell": "cella", "remote_cell": "cellb"},
+    "share": {"cell": "cella", "remote_cell": "cellb", "services": "files"},
+    "offer_exit": {"cell": "cella", "remote_cell": "cellb", "offered": "true"},
+    "route_peer": {"cell": "cella", "peer": "phone", "via_cell": "direct"},
+    "replay": {"cell": "cella"},
+    "restore": {"cell": "cella"},
+    "status": {"cell": "cella"},
+}
+
+
+def traps(folder: Path) -> list[str]:
+    """Return which templates were carried out."""
+    return sorted(path.name for path in folder.glob("carried-out-*"))
+
+
+def template(folder: Path, name: str) -> str:
+    """Return a template that leaves a file on the controller when it is carried out."""
+    return f"{{{{ lookup('pipe', 'touch {folder}/carried-out-{name}; echo cella') }}}}"
+
+
+def play(controller: Controller, playbook: str, given: dict[str, Any], *options: str) -> Outcome:
+    """Run a playbook with extra vars as one text of JSON."""
+    return controller.play(playbook, "-e", json.dumps(given), *options)
+
+
+def refused(done: Outcome, sentence: str) -> bool:
+    """Tell whether a run ended with a sentence before a cell was worked on, and printed nothing that moves a cursor."""
+    return done.rc != 0 and sentence in done.message and not any(word in done.text for word in ("\x1b", "Traceback"))
+
+
+@pytest.mark.parametrize("playbook", ASKED)
+def test_a_template_in_an_extra_var_is_never_carried_out(controller: Controller, tmp_path: Path, playbook: str) -> None:
+    done = play(controller, playbook, {name: template(tmp_path, name) for name in ASKED[playbook]})
+    assert traps(tmp_path) == []
+    assert refused(done, "preshared_key" if playbook == "link" else "{{ lookup('pipe', 'touch"), done.text
+    assert controller.asked("cella") == []
+
+
+@pytest.mark.parametrize("form", ["dictionary", "text", "file", "key=value"])
+def test_a_template_in_an_invitation_is_never_carried_out(controller: Controller, tmp_path: Path, form: str) -> None:
+    said = {**INVITATION, **{key: f"x{template(tmp_path, key)}" for key in ("api_url", "public_key", "networks", "endpoint", "note")}}
+    file = tmp_path / "x.json"
+    file.write_text(json.dumps(said))
+    given = {**ASKED["link"], "invitation": {"dictionary": said, "file": str(file)}.get(form, json.dumps(said))}
+    if form == "key=value":
+        done = controller.play("link", "--check", *[word for name, value in given.items() for word in ("-e", f"{name}={json.dumps(value)}")])
+    else:
+        done = play(controller, "link", given, "--check")
+    assert traps(tmp_path) == []
+    assert refused(done, "invitation"), done.text
+
+
+def test_what_is_taken_from_an_invitation_is_no_template_later(controller: Controller, tmp_path: Path) -> None:
+    given = {**ASKED["link"], "unused": template(tmp_path, "unused"), "invitation": {**INVITATION, "note": template(tmp_path, "note")}}
+    done = play(controller, "link", given)
+    assert done.rc == 0, done.text
+    assert traps(tmp_path) == []
+
+
+def test_a_template_in_a_preshared_key_is_never_carried_out(controller: Controller, tmp_path: Path) -> None:
+    done = play(controller, "link", {**ASKED["link"], "preshared_key": template(tmp_path, "preshared_key")})
+    assert traps(tmp_path) == []
+    assert refused(done, "preshared_key"), done.text
+    assert "carried-out" not in done.text, "a secret with a slip in it is not shown"
