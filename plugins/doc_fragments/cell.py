@@ -38,7 +38,7 @@ options:
         type: str
       listen_port:
         description:
-          - The UDP port of the devices' interface. V(51820) where neither the option nor the record says otherwise.
+          - The UDP port of the devices' interface. Where neither the option nor the record says otherwise, the one that the interface has, or V(51820).
         type: int
       link_port_base:
         description:
@@ -132,6 +132,10 @@ options:
             type: str
           addresses:
             description: The device's own addresses.
+            type: list
+            elements: str
+          networks:
+            description: The networks behind the device.
             type: list
             elements: str
           route_via:

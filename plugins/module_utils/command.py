@@ -125,22 +125,30 @@ class Host:
         except FileNotFoundError:
             return []
 
-    def write(self, path: str, text: str, mode: int = 0o600) -> None:
+    def write(self, path: str, text: str, mode: int | None = 0o600) -> None:
         """Write a file so that after a crash it holds the old text or the new one, with this mode whatever the umask.
 
+        mode: None keeps owner, mode and whatever else is set for a file that is there, and follows a link to it; a new one is for root alone.
         A folder that is missing is made, for root alone unless the file is for everybody. Raises WriteFailed.
         """
         real = self._real(path)
+        real = os.path.realpath(real) if mode is None else real
         folder, name = os.path.split(real)
         temporary = os.path.join(folder, f".{name}.new")  # always the same: what a power cut leaves is written over
         with writing(path):
             if not os.path.isdir(folder):
                 os.makedirs(folder, exist_ok=True)
-                os.chmod(folder, 0o755 if mode & 0o004 else 0o700)
+                os.chmod(folder, 0o755 if (mode or 0) & 0o004 else 0o700)
             try:
-                handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(temporary)
+                # Never one that is there: its folder may be somebody else's, who would have it open.
+                handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
                 with os.fdopen(handle, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-                    os.fchmod(file.fileno(), mode)
+                    if mode is None:
+                        _dress(file.fileno(), real)
+                    else:
+                        os.fchmod(file.fileno(), mode)
                     file.write(text)
                     file.flush()
                     os.fsync(file.fileno())
@@ -212,7 +220,7 @@ class Draft(Host):
         drafted = {os.path.basename(name) for name in self._files if os.path.dirname(name) == path}
         return [name for name in sorted({*self._host.list(path), *drafted}) if self.exists(f"{path}/{name}")]
 
-    def write(self, path: str, text: str, mode: int = 0o600) -> None:
+    def write(self, path: str, text: str, mode: int | None = 0o600) -> None:
         """Draft a file."""
         self._files[path] = text
 
@@ -245,6 +253,19 @@ def _remove_tree(folder: str) -> None:
                 os.rename(os.path.join(here, inner), os.path.join(folder, f"{count}.{_MOVED}"))
             os.rmdir(here)
     os.rmdir(folder)
+
+
+def _dress(handle: int, like: str) -> None:
+    """Give a new file owner, mode, access list and label of the one whose place it takes; a file that is not there leaves it as it is."""
+    try:
+        found = os.stat(like)
+    except FileNotFoundError:
+        return
+    os.fchown(handle, found.st_uid, found.st_gid)
+    os.fchmod(handle, stat.S_IMODE(found.st_mode))
+    for name in os.listxattr(like):
+        with contextlib.suppress(OSError):  # not every file system takes what another one had
+            os.setxattr(handle, name, os.getxattr(like, name))
 
 
 def _sync_folder(folder: str) -> None:

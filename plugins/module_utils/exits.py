@@ -129,6 +129,14 @@ def link_routes(cell: Cell, link: Link) -> list[Route]:
     return routes
 
 
+def device_routes(state: State) -> list[Route]:
+    """Return the routes to the networks behind devices."""
+    networks = {network for peer in state.peers.values() if peer.public_key for network in peer.networks}
+    return [
+        Route(family, network, state.cell.interface) for family in FAMILIES if state.cell.has_family(family) for network in of_family(family, sorted(networks))
+    ]
+
+
 def plan_move(state: State, routing: Routing, family: int, priority: int, devices: Collection[str] | None = None) -> Move:
     """Compare policy routing with what the records call for, and order the changes so that no packet finds a gap.
 

@@ -91,7 +91,10 @@ def routed_chains(state: State, family: int) -> Chains:
     """
     if state.peers_lost:
         return {ROUTED: [Rule(f"-s {network} -j PIC-HOME") for network in state.cell.own_networks(family)]}
-    return tree(ROUTED, "PIC-R", "-s", {network: [Rule(f"-s {network} -j PIC-HOME")] for network in host_networks(state.routed_addresses(family))})
+    chains = tree(ROUTED, "PIC-R", "-s", {network: [Rule(f"-s {network} -j PIC-HOME")] for network in host_networks(state.routed_addresses(family))})
+    # What is behind a routed device has no way of its own: it reaches the internet in the device's name, or not at all.
+    chains[ROUTED] += [Rule(f"-s {network} -j PIC-HOME") for network in state.routed_networks(family)]
+    return chains
 
 
 def own_interfaces(cell: Cell) -> tuple[str, ...]:

@@ -84,6 +84,7 @@ RUN_OPTIONS: dict[str, Any] = {
                     "public_key": {"type": "str", "no_log": False},
                     "preshared_key": {"type": "str", "no_log": True},
                     "addresses": {"type": "list", "elements": "str"},
+                    "networks": {"type": "list", "elements": "str"},
                     "route_via": {"type": "str"},
                     "state": STATE,
                 },

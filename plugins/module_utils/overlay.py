@@ -71,6 +71,8 @@ def lay_peers(state: State, items: Iterable[Args], stored: State) -> None:
             peer.addresses = [str(parse_address(a, f"addresses of peer {name!r}")) for a in given["addresses"]]
         if given.get("route_via", DIRECT) != DIRECT:
             names.check_name(f"route_via of peer {name!r}:", given["route_via"])
+        if item.get("networks") is not None:  # an empty list takes away those that were there
+            peer.networks = [str(parse_network(n, f"networks of peer {name!r}")) for n in given.get("networks", ())]
     remains.check_devices(stored, state)
     _check_peers(state)
 
@@ -227,6 +229,7 @@ def check_networks(state: State, host_networks: Mapping[str, Iterable[str]]) -> 
     """Refuse networks of the cell and its links that overlap each other or a network of the host."""
     wanted: dict[str, Iterable[str]] = {f"this cell {state.cell.name!r}": state.cell.networks}
     wanted.update({f"link {name!r}": link.networks for name, link in sorted(state.links.items())})
+    wanted.update({f"peer {name!r}": peer.networks for name, peer in sorted(state.peers.items()) if peer.networks})
     found = conflicts(wanted, host_networks)
     if found:
         raise BadInput("; ".join(f"The {sentence}" for sentence in found) + ". Nothing was changed. Give one of them another network.")

@@ -40,11 +40,11 @@ class Run:
 
 @dataclass(frozen=True)
 class Write:
-    """Write a file whole."""
+    """Write a file whole. mode: None for a file that others have a part in."""
 
     path: str
     text: str
-    mode: int = 0o600
+    mode: int | None = 0o600
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Plan:
         self.before.extend(before)
         self.after.extend(after)
 
-    def write(self, path: str, found: str | None, text: str, mode: int = 0o600) -> None:
+    def write(self, path: str, found: str | None, text: str, mode: int | None = 0o600) -> None:
         """Add the writing of a file, unless what was found is what it shall hold. found: None where there is none."""
         if found != text:
             self.steps.append(Write(path, text, mode))

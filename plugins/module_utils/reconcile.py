@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from . import advice, conntrack, exits, firewall, fitness, iptables, overlay, peer_sync, reach, records, remains, signing, view, wireguard
+from . import adoption, advice, conntrack, exits, firewall, fitness, iptables, overlay, peer_sync, reach, records, remains, signing, view, wgconfig, wireguard
 from .command import PACKAGES, Draft, Host
 from .errors import BadInput, StoreError
 from .iptables import Ruleset
@@ -120,6 +120,7 @@ class Cell:
         """Lay what the caller says of parts that are not the module's own over both sides of the comparison."""
         for state in (self.before, self.wanted):
             overlay.lay_cell(state, cell)
+            self._adopt_port(state, cell)
             for item in links:
                 if item.get("state") != "absent":
                     overlay.lay_link(state, item)
@@ -127,6 +128,7 @@ class Cell:
     def plan_cell(self, cell: Args, peers: Iterable[Args], links: Iterable[Args]) -> tuple[Plan, dict[str, Any]]:
         """Plan the cell itself: identity, records, devices' interface, and a port for each link. Returns plan and facts."""
         overlay.lay_cell(self.wanted, cell)
+        self._adopt_port(self.wanted, cell)
         if not self.wanted.cell.networks:
             raise BadInput(f"Cell {self.wanted.cell.name!r} has no networks. Give its own address with prefix, like 10.0.0.1/24, in cell_networks.")
         peers, links = list(peers), list(links)
@@ -140,14 +142,22 @@ class Cell:
         name = self.wanted.cell.interface
         if name in self.observed.links and name not in self.observed.wireguard:
             raise BadInput(f"Interface {name!r} is there but is not WireGuard. Set cell_interface to another name.")
+        found = self._devices_interface()
+        if not self._has_interface(self.wanted):
+            adoption.check_owner(self.host, found, (self.host.read(self._identity_path) or "").strip() or None)
+        for item in peers:
+            if item["name"] in self.wanted.peers and item.get("networks") is None:
+                self.wanted.peers[item["name"]].networks = adoption.kept_networks(self.wanted, self.stored, found, item["name"])
         identity = self.identity
         overlay.check_networks(self.wanted, self.observed.host_networks(self.wanted))
+        adoption.check_others(self.wanted, self.stored, found)
         overlay.check_keys(self.wanted, None if identity.new else identity.public, self.observed.wireguard)
         self._allocate_ports(self.wanted)
         overlay.check_links(self.wanted, self.observed.wireguard, leaving)
         fitness.check_families(self.host, self.wanted.cell, [name], self.observed.wireguard)
         fitness.check_port(self.host, name, self.wanted.cell.listen_port, "cell_listen_port", self.observed.wireguard)
-        plan = self._plan_records(records.CELL_PART)
+        plan = self._plan_adopted(found)
+        plan.extend(self._plan_records(records.CELL_PART))
         plan.extend(self._plan_networkd())
         plan.extend(self._plan_identity(identity))
         plan.extend(self._plan_closing_in(peers))
@@ -177,6 +187,7 @@ class Cell:
         remains.check_links(self.stored, self.wanted)
         overlay.check_keys(self.wanted, None if identity.new else identity.public, self.observed.wireguard)
         overlay.check_networks(self.wanted, self.observed.host_networks(self.wanted))
+        adoption.check_others(self.wanted, self.stored, self._devices_interface())
         self._allocate_ports(self.wanted)
         overlay.check_links(self.wanted, self.observed.wireguard)
         reach.check_reach(self.host, self.wanted, self.stored, self.observed.wireguard)
@@ -360,7 +371,7 @@ class Cell:
 
     def preshared_keys(self) -> dict[str, str | None]:
         """Return the preshared key of each link that has one, by name."""
-        names = [name.removesuffix(".conf") for name in self.host.list(wireguard.CONFIG_DIR) if name.startswith("pic-") and name.endswith(".conf")]
+        names = [name.removesuffix(".conf") for name in self.host.list(wgconfig.CONFIG_DIR) if name.startswith("pic-") and name.endswith(".conf")]
         found = {interface: _preshared_keys(self.host, interface) for interface in {*names, self.stored.cell.interface}}
         anywhere = {key: secret for _interface, peers in sorted(found.items()) for key, secret in peers.items() if secret}
         links = sorted(self.stored.links.items())
@@ -603,13 +614,29 @@ class Cell:
 
     def _adopted_key(self) -> str | None:
         """Return the key that the devices' interface already has: a cell keeps its identity."""
+        return self._devices_interface().key
+
+    def _devices_interface(self) -> adoption.Found:
         name = self.wanted.cell.interface
-        text = self.host.read(wireguard.config_path(name))
-        for section in wireguard.parse_config(text or ""):
-            if section.header == "interface" and section.get("privatekey"):
-                return section.get("privatekey")
-        interface = self.observed.wireguard.get(name)
-        return interface.private_key if interface else None
+        return adoption.look(self.host, name, self.observed.wireguard.get(name))
+
+    def _plan_adopted(self, found: adoption.Found) -> Plan:
+        """Plan the keeping of an older interface's file as it was, for the day when the cell goes."""
+        plan, path = Plan(), adoption.kept_path(self.store.path, found.name)
+        if found.text and not self._has_interface(self.wanted) and not self.host.exists(path):
+            plan.steps.append(Write(path, found.text))
+            plan.describe([], [f"{path}: {wgconfig.config_path(found.name)} as it was"])
+        return plan
+
+    def _has_interface(self, state: State) -> bool:
+        """Tell whether the cell has that devices' interface already, by its records."""
+        return bool(self.stored.cell.name) and self.stored.cell.interface == state.cell.interface
+
+    def _adopt_port(self, state: State, cell: Args | None) -> None:
+        """Let a devices' interface that was there before the cell keep its port, where nobody states one."""
+        if (cell or {}).get("listen_port") in (None, "") and not self._has_interface(state):
+            name = state.cell.interface
+            state.cell.listen_port = adoption.look(self.host, name, self.observed.wireguard.get(name)).port or state.cell.listen_port
 
     def _plan_identity(self, identity: Identity) -> Plan:
         plan = Plan()
@@ -630,7 +657,8 @@ class Cell:
 
     def _plan_devices(self, identity: Identity, given: Mapping[str, str | None]) -> Plan:
         cell = self.wanted.cell
-        written = _preshared_keys(self.host, cell.interface)
+        written, observed = _preshared_keys(self.host, cell.interface), self.observed.wireguard.get(cell.interface)
+        live = observed.peers if observed else {}
         peers, labels = {}, {}
         for name, peer in sorted(self.wanted.peers.items()):
             if not peer.public_key:
@@ -638,11 +666,25 @@ class Cell:
             key = peer.public_key
             if given.get(name):
                 wireguard.check_preshared_key(f"peer {name!r}", given[name] or "")
-            peers[key] = wireguard.Peer(key, host_networks(peer.addresses), preshared_key=given.get(name) or written.get(key))
+            secret = given.get(name) or (written[key] if key in written else live.get(key, wireguard.Peer(key)).preshared_key)
+            peers[key] = wireguard.Peer(key, sorted_networks([*host_networks(peer.addresses), *peer.networks]), preshared_key=secret)
             labels[key] = f"device {name}"
         removed = {*self.leaving.devices, *self.before.cell.networks} - set(peers)
         wanted = wireguard.Interface(cell.interface, identity.private, None, cell.listen_port, peers, self._device_addresses())
-        return wireguard.plan_interface(self.host, wanted, self.observed.wireguard.get(cell.interface), labels, removed, self.now)
+        plan = wireguard.plan_interface(self.host, wanted, observed, labels, removed, self.now)
+        plan.extend(self._plan_ways_behind(bool(observed and observed.up)))
+        return plan
+
+    def _plan_ways_behind(self, up: bool) -> Plan:
+        """Plan the routes to the networks behind devices. up: whether the devices' interface has been up, so that those that it had are still there."""
+        plan, wanted, before = Plan(), exits.device_routes(self.wanted), exits.device_routes(self.before)
+        for family in FAMILIES:
+            present = self.observed.routing[family].routes if up else ()
+            stale = [route for route in present if route in before and route not in wanted]
+            missing = [route for route in wanted if route.family == family and route not in present]
+            plan.extend(batch(family, [*(("del", route) for route in stale), *(("replace", route) for route in missing)]))
+            plan.describe((route.words() for route in stale), (route.words() for route in missing))
+        return plan
 
     def _plan_closing_in(self, items: Iterable[Args]) -> Plan:
         """Plan what keeps a device that is routed, or is going to be, from going direct when WireGuard lets it in with a new address."""
@@ -671,9 +713,9 @@ class Cell:
     def _device_addresses(self) -> list[str]:
         """Return the addresses of the devices' interface: the cell's, and what somebody else has put into its file."""
         cell = self.wanted.cell
-        text = self.host.read(wireguard.config_path(cell.interface))
+        text = self.host.read(wgconfig.config_path(cell.interface))
         ours = {*cell.networks, *self.stored.cell.networks}
-        return [*cell.networks, *(address for address in wireguard.addresses_of(text) if address not in ours)]
+        return [*cell.networks, *(address for address in wgconfig.addresses_of(text) if address not in ours)]
 
     def _plan_tunnels(
         self, interface: str, links: Collection[Link], identity: Identity, given: Mapping[str, str | None], known: Mapping[str, str | None]
@@ -691,7 +733,7 @@ class Cell:
             before = self.stored.links.get(link.name, link)
             secret = given.get(link.name) or written.get(key) or (known.get(link.name) if before.public_key == link.public_key else None)
             secret = secret or (self.host.read(self._invited_path(link.name)) or "").strip() or None
-            wanted.peers[key] = wireguard.Peer(str(link.public_key), _allowed_ips(link), link.endpoint, keepalive, secret)
+            wanted.peers[key] = wireguard.Peer(str(link.public_key), _allowed_ips(link), link.endpoint or "", keepalive, secret)
             wanted.routes += [route for route in exits.link_routes(cell, link) if route.family in self.observed.families]
             if interface != cell.interface:
                 wanted.listen_port, wanted.mtu = link.listen_port, link.mtu
@@ -717,6 +759,7 @@ class Cell:
         """Plan the end of what links leave behind that are gone, renumbered, or on another interface; their ports are free then."""
         plan = Plan()
         standing = {route for link in self.wanted.links.values() for route in exits.link_routes(self.wanted.cell, link)}
+        standing |= set(exits.device_routes(self.wanted))
         for family in self.observed.families:
             stale = [route for route in self.observed.routing[family].routes if route.table == MAIN and route not in standing]
             plan.extend(batch(family, (("del", route) for route in stale)))
@@ -931,7 +974,7 @@ def _allowed_ips(link: Link) -> list[str]:
 
 def _preshared_keys(host: Host, interface: str) -> dict[str, str | None]:
     """Read the preshared keys that an interface's file already holds, by public key: silence keeps them."""
-    return {peer.public_key: peer.preshared_key for peer in wireguard.config_peers(host.read(wireguard.config_path(interface)) or "")}
+    return {peer.public_key: peer.preshared_key for peer in wireguard.config_peers(host.read(wgconfig.config_path(interface)) or "")}
 
 
 def _counters(peer: wireguard.Peer | None) -> dict[str, int]:

@@ -124,6 +124,7 @@ class Peer:
     public_key: str | None = None
     addresses: list[str] = field(default_factory=list)
     route_via: str | None = None
+    networks: list[str] = field(default_factory=list)  # behind it
 
 
 @dataclass
@@ -175,6 +176,10 @@ class State:
         """Return the addresses of all peers that are meant to leave by another cell, in numeric order."""
         return sorted_networks(of_family(family, (a for peer in self.peers.values() if peer.route_via for a in peer.addresses)))
 
+    def routed_networks(self, family: int) -> list[str]:
+        """Return the networks behind peers that are meant to leave by another cell."""
+        return sorted_networks(of_family(family, (network for peer in self.peers.values() if peer.route_via for network in peer.networks)))
+
     def exit_is_effective(self, name: str | None) -> bool:
         """Tell whether a cell can be used as exit now: linked, known, and offering."""
         link = self.links.get(name or "")
@@ -208,6 +213,7 @@ def _cell_words(state: State) -> list[str]:
         lines.append(f"cell {cell.name}: endpoint {cell.endpoint or 'none'}, peer-sync port {cell.sync_port}")
     lines += [f"service {s.name}: {', '.join(s.addresses)} port {s.port}/{s.protocol}" for s in cell.services.values()]
     lines += [f"peer {p.name}: {', '.join(p.addresses)} with key {p.public_key}" for p in state.peers.values()]
+    lines += [f"peer {p.name}: behind it {', '.join(p.networks)}" for p in state.peers.values() if p.networks]
     return lines + [f"link {link.name}: {link.interface}, port {link.listen_port}" for link in state.links.values()]
 
 
@@ -231,7 +237,7 @@ def _ways_words(state: State) -> list[str]:
     return lines + [f"link {link.name}: used as exit" for link in state.links.values() if link.exit_relay_active]
 
 
-CELL_PART = Part(_cell_words, cell=True, links=("interface", "listen_port"), peers=("public_key", "addresses", "route_via"), removes_peers=True)
+CELL_PART = Part(_cell_words, cell=True, links=("interface", "listen_port"), peers=("public_key", "addresses", "route_via", "networks"), removes_peers=True)
 LINK_PART = Part(
     _link_words,
     links=(

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import contextlib
 import hmac
 import re
 from collections.abc import Iterable, Mapping
@@ -16,12 +15,12 @@ from dataclasses import dataclass, field, replace
 from . import texts
 from .command import Host
 from .errors import BadInput
-from .networks import address_of, host_port, interface_of, is_host, sort_key
+from .networks import address_of, host_port, is_host, sort_key
 from .plan import Plan, Remove, Run
 from .routing import MAIN, Route, batch
 from .units import drop_in_path
+from .wgconfig import INTERFACE, PEER, Config, Section, config_path, networks_of, parse, plain_address, plain_network
 
-CONFIG_DIR = "/etc/wireguard"
 WANTS_DIR = "/etc/systemd/system/multi-user.target.wants"
 GENERATED = "(generated)"  # a key that the run will make; in check mode nobody knows it yet
 # The same for a preshared key. No text of ours has it in it: Ansible blots out a secret wherever it is.
@@ -43,7 +42,7 @@ _LOW_ORDER = {
 
 @dataclass
 class Peer:
-    """One peer of a WireGuard interface."""
+    """One peer of a WireGuard interface; where it is wanted, None leaves an endpoint or a keepalive as it is, an empty text and 0 mean none."""
 
     public_key: str
     allowed_ips: list[str] = field(default_factory=list)
@@ -68,18 +67,6 @@ class Interface:
     mtu: int | None = None
     up: bool = True
     routes: list[Route] = field(default_factory=list)
-
-
-@dataclass
-class Section:
-    """One section of a configuration file, with its lines (comments before it included) as they stand."""
-
-    header: str
-    lines: list[str] = field(default_factory=list)
-
-    def get(self, key: str) -> str | None:
-        """Return the value of the first such setting."""
-        return next((value for name, value in map(_setting, self.lines) if name == key.lower()), None)
 
 
 def check_public_key(what: str, value: object) -> str:
@@ -166,70 +153,51 @@ def sorted_networks(values: Iterable[str]) -> list[str]:
     return sorted((value for value in values if value), key=sort_key)
 
 
-def parse_config(text: str) -> list[Section]:
-    """Split a configuration file into its sections; comments and blank lines before a header belong to that header."""
-    sections = [Section("")]
-    pending: list[str] = []
-    for line in text.splitlines():
-        if line.strip().startswith("["):
-            sections.append(Section(line.split("#", 1)[0].strip().strip("[]").strip().lower(), [*pending, line]))
-            pending = []
-        elif not line.strip() or line.strip().startswith("#"):
-            pending.append(line)
-        else:
-            sections[-1].lines += [*pending, line]
-            pending = []
-    sections[-1].lines += pending
-    return sections
+def merge_config(text: str | None, wanted: Interface, labels: Mapping[str, str], removed: Iterable[str], others: Iterable[Peer] = ()) -> str:
+    """Return the file for the devices' interface: ours as wanted, and not a byte of anybody else's settings, peers and comments changed.
 
-
-def addresses_of(text: str | None) -> list[str]:
-    """Return the addresses that a configuration file gives its interface, each with its prefix; what is none has no effect there either."""
-    settings = [_setting(line) for section in parse_config(text or "") if section.header == "interface" for line in section.lines]
-    found = []
-    for one in (part.strip() for name, value in settings if name == "address" for part in value.split(",")):
-        with contextlib.suppress(ValueError):
-            found.append(str(interface_of(one)))
-    return found
-
-
-def render_config(sections: Iterable[Section]) -> str:
-    """Join sections to a file's text (inverse of parse_config)."""
-    return "".join(f"{line}\n" for section in sections for line in section.lines)
-
-
-def config_path(interface: str) -> str:
-    """Return the file that wg-quick reads for an interface."""
-    return f"{CONFIG_DIR}/{interface}.conf"
-
-
-def merge_config(text: str | None, wanted: Interface, labels: Mapping[str, str], removed: Iterable[str], link: bool) -> str:
-    """Return the file for an interface: ours as wanted, everybody else's settings and peers as they stand.
-
-    labels: what a comment says of each wanted peer, by key. removed: keys of ours that go.
-    link: whether the interface is a link's own, whose file is written whole.
+    labels: what a comment says of each peer that we add, by key. removed: keys and addresses of ours that go.
+    others: peers that only the kernel has, where there is no file.
     """
-    sections = [] if link or text is None else parse_config(text)
-    if not any(section.header == "interface" for section in sections):
-        sections.append(Section("interface", ["# Written by pic.cells.", "[Interface]", *([] if text and not link else ["Table = off"])]))
-    for section in sections:
-        if section.header == "interface":
-            section.lines = _interface_lines(section.lines, wanted)
-    gone = set(removed)
-    kept = []
-    written = set()
-    for section in sections:
-        key = section.get("publickey") if section.header == "peer" else None
-        if key in gone and key not in wanted.peers:
-            continue
+    config, gone = parse(text), set(removed)
+    if not config.of(INTERFACE):
+        config.sections.append(Section(INTERFACE, [f"{line}{config.eol}" for line in _head(bool(text))]))
+    sections = config.of(INTERFACE)
+    config.put(sections, "PrivateKey", wanted.private_key or GENERATED, _same_key)
+    config.put(sections, "ListenPort", str(wanted.listen_port))
+    config.put_list(sections, "Address", wanted.addresses, plain_address)
+    if _takes_all(wanted):
+        config.put(sections, "Table", "off")  # or wg-quick would send the whole host there at the next boot
+    if wanted.mtu:
+        config.put(sections, "MTU", str(wanted.mtu))
+    found = set()
+    for section in config.of(PEER):
+        key = section.get("publickey") or ""
+        found.add(key)
         if key in wanted.peers:
-            if key not in written:
-                kept.append(Section("peer", _peer_lines(wanted.peers[key], labels[key])))
-                written.add(key)
-            continue
-        kept.append(section)
-    kept += [Section("peer", _peer_lines(peer, labels[key])) for key, peer in wanted.peers.items() if key not in written]
-    return render_config(kept)
+            _put_peer(config, section, wanted.peers[key])
+            config.relabel(section, texts.remark(labels[key]))
+        elif key in gone:
+            config.remove(section)
+    for peer in others:
+        if peer.public_key not in wanted.peers and peer.public_key not in gone:
+            config.sections.append(Section(PEER, ["", *_peer_lines(peer)]))
+    for key, peer in wanted.peers.items():
+        if key not in found:
+            config.add_peer(_peer_lines(peer)[1:], texts.remark(labels[key]))
+    return config.render()
+
+
+def render_link(wanted: Interface, labels: Mapping[str, str]) -> str:
+    """Return the file of a link's own interface, which is ours alone."""
+    lines = [f"PrivateKey = {wanted.private_key or GENERATED}", f"ListenPort = {wanted.listen_port}"]
+    lines += [f"Address = {address}" for address in wanted.addresses]
+    lines += [f"MTU = {wanted.mtu}"] if wanted.mtu else []
+    lines += [f"PostUp = ip -{route.family} route replace {route.render()}" for route in wanted.routes]
+    lines = [*_head(False), *map(texts.setting, lines)]
+    for key, peer in wanted.peers.items():
+        lines += ["", f"# {texts.remark(labels[key])}", *_peer_lines(peer)]
+    return "".join(f"{line}\n" for line in lines)
 
 
 def plan_interface(
@@ -251,16 +219,24 @@ def plan_interface(
     link = wanted.name.startswith("pic-")
     path = config_path(wanted.name)
     text = host.read(path)
+    config = parse(text)
     written = {peer.public_key: peer.endpoint for peer in config_peers(text or "")}
     gone = set(removed) - set(wanted.peers) - set(wanted.addresses)
     # With a name that does not resolve wg-quick would not start.
     wanted = replace(wanted, peers=wanted.peers.copy())
     for key, peer in wanted.peers.items():
+        current = observed.peers.get(key) if observed else None
+        if not link and _saved(host, config, peer, written.get(key), current, now):
+            wanted.peers[key] = peer = replace(peer, endpoint=written[key])
         if peer.endpoint and (observed is None or written.get(key) != peer.endpoint) and resolve(host, peer.endpoint) is None:
-            wanted.peers[key] = replace(peer, endpoint=written.get(key) if observed else None)
+            wanted.peers[key] = replace(peer, endpoint=(written.get(key) if observed else None) or "")
             plan.warnings.append(f"The endpoint {peer.endpoint!r} of {labels[key]} does not resolve; it is not used until it does.")
-    new_text = merge_config(text, wanted, labels, gone, link)
-    plan.write(path, text, new_text)
+    unwritten = observed if text is None and not link else None  # what others have set up by hand is in the kernel alone
+    if unwritten:
+        left = [address for address in unwritten.addresses if address not in gone and address not in wanted.addresses]
+        wanted.addresses = [*wanted.addresses, *left]
+    new_text = render_link(wanted, labels) if link else merge_config(text, wanted, labels, gone, unwritten.peers.values() if unwritten else ())
+    plan.write(path, text, new_text, None)
     systemd = host.exists("/run/systemd/system")
     unit = f"wg-quick@{wanted.name}"
     if systemd and not host.exists(_wants(unit)):
@@ -383,13 +359,13 @@ def loses_ipv4(before: Interface, after: Interface) -> bool:
 def _settled(host: Host, wanted: Peer, current: Peer | None, written: str | None, now: float) -> Peer:
     """Return a wanted peer as the kernel shall have it; a live session may have roamed from the endpoint that is written."""
     current = current or Peer(wanted.public_key)
-    live = current.endpoint and written == wanted.endpoint and now - current.handshake < FRESH_HANDSHAKE
-    endpoint = None if live or wanted.endpoint is None else resolve(host, wanted.endpoint)
+    live = current.endpoint and (written or None) == (wanted.endpoint or None) and now - current.handshake < FRESH_HANDSHAKE
+    endpoint = None if live or not wanted.endpoint else resolve(host, wanted.endpoint)
     return replace(
         current,
         allowed_ips=sorted_networks(wanted.allowed_ips),
         endpoint=endpoint or current.endpoint,
-        keepalive=wanted.keepalive or None,
+        keepalive=(current.keepalive if wanted.keepalive is None else wanted.keepalive) or None,
         preshared_key=wanted.preshared_key,
     )
 
@@ -397,12 +373,11 @@ def _settled(host: Host, wanted: Peer, current: Peer | None, written: str | None
 def config_peers(text: str) -> list[Peer]:
     """Return the peers that a file names."""
     peers = []
-    for section in parse_config(text):
-        if section.header == "peer":
-            allowed = (section.get("allowedips") or "").replace(" ", "").split(",")
-            keepalive = section.get("persistentkeepalive") or "off"
-            seconds = int(keepalive) if keepalive.isdigit() else None
-            peers.append(Peer(str(section.get("publickey")), allowed, section.get("endpoint"), seconds, section.get("presharedkey")))
+    for section in parse(text).of(PEER):
+        keepalive, secret = section.get("persistentkeepalive") or "off", section.get("presharedkey")
+        seconds = int(keepalive) if keepalive.isdigit() else None
+        secret = None if secret == _NO_KEY else secret
+        peers.append(Peer(str(section.get("publickey")), networks_of(section), section.get("endpoint"), seconds or None, secret or None))
     return peers
 
 
@@ -411,48 +386,47 @@ def _wants(unit: str) -> str:
     return f"{WANTS_DIR}/{unit}.service"
 
 
-def _setting(line: str) -> tuple[str, str]:
-    name, _equals, value = line.split("#", 1)[0].partition("=")
-    return name.strip().lower(), value.strip()
+def _saved(host: Host, config: Config, wanted: Peer, written: str | None, current: Peer | None, now: float) -> bool:
+    """Tell whether an endpoint in a file is what wg-quick has made of the wanted one: with SaveConfig it writes addresses for names whenever it ends."""
+    if not wanted.endpoint or not written or written == wanted.endpoint or config.get("saveconfig") != "true":
+        return False
+    here = current is not None and current.endpoint == written and now - current.handshake < FRESH_HANDSHAKE
+    return here or written == resolve(host, wanted.endpoint)
 
 
-def _interface_lines(lines: list[str], wanted: Interface) -> list[str]:
-    """Return the interface's section with our settings in place of theirs and all others as they stand."""
-    ours = {
-        "privatekey": [f"PrivateKey = {wanted.private_key or GENERATED}"],
-        "listenport": [f"ListenPort = {wanted.listen_port}"],
-        "address": [f"Address = {address}" for address in wanted.addresses],
-    }
-    if any(network.endswith("/0") for peer in wanted.peers.values() for network in peer.allowed_ips):
-        ours["table"] = ["Table = off"]  # or wg-quick would send the whole host there at the next boot
-    if wanted.mtu:
-        ours["mtu"] = [f"MTU = {wanted.mtu}"]
-    if wanted.name.startswith("pic-"):
-        ours["postup"] = [f"PostUp = ip -{route.family} route replace {route.render()}" for route in wanted.routes]
-    for lines_of in ours.values():
-        for line in lines_of:
-            texts.setting(line)
-    out: list[str] = []
-    done: set[str] = set()
-    for line in lines:
-        name = _setting(line)[0]
-        if name not in ours:
-            out.append(line)
-        elif name not in done:
-            out += ours[name]
-            done.add(name)
-    trailing = []
-    while out and not out[-1].strip():
-        trailing.append(out.pop())
-    for name, values in ours.items():
-        out += [] if name in done else values
-    return out + trailing
+def _same_key(one: str, two: str) -> bool:
+    try:
+        return clamped(one) == clamped(two)
+    except (binascii.Error, ValueError, IndexError):
+        return one == two
 
 
-def _peer_lines(peer: Peer, label: str) -> list[str]:
+def _takes_all(wanted: Interface) -> bool:
+    return any(network.endswith("/0") for peer in wanted.peers.values() for network in peer.allowed_ips)
+
+
+def _head(there: bool) -> list[str]:
+    return ["# Written by pic.cells.", "[Interface]", *([] if there else ["Table = off"])]
+
+
+def _put_peer(config: Config, section: Section, wanted: Peer) -> None:
+    config.put_list([section], "AllowedIPs", wanted.allowed_ips, plain_network)
+    if wanted.preshared_key:
+        config.put([section], "PresharedKey", wanted.preshared_key)
+    if wanted.endpoint:
+        config.put([section], "Endpoint", wanted.endpoint)
+    elif wanted.endpoint is not None:
+        config.drop(section, "Endpoint")
+    if wanted.keepalive:
+        config.put([section], "PersistentKeepalive", str(wanted.keepalive))
+    elif wanted.keepalive is not None:
+        config.drop(section, "PersistentKeepalive")
+
+
+def _peer_lines(peer: Peer) -> list[str]:
     lines = ["[Peer]", f"PublicKey = {peer.public_key}"]
     lines += [f"PresharedKey = {peer.preshared_key}"] if peer.preshared_key else []
     lines += [f"AllowedIPs = {', '.join(peer.allowed_ips)}"]
     lines += [f"Endpoint = {peer.endpoint}"] if peer.endpoint else []
     lines += [f"PersistentKeepalive = {peer.keepalive}"] if peer.keepalive else []
-    return ["", f"# {texts.remark(label)}", *map(texts.setting, lines)]
+    return [texts.setting(line) for line in lines]

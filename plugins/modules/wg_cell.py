@@ -11,8 +11,10 @@ module: wg_cell
 short_description: Make a host a cell
 description:
   - Gives a host its WireGuard identity, its devices' interface with the devices on it, its record, and a port for each link.
-  - The private key is made on the cell and never leaves it. A devices' interface that is already there keeps its key, its other peers
-    and its other settings.
+  - The private key is made on the cell and never leaves it. A devices' interface that is already there keeps its key, its port where none is given,
+    its other peers and its other settings; of its file only the lines change that say otherwise.
+  - An interface that other software keeps (systemd-networkd, netplan, NetworkManager, ifupdown), one without a file, and the way into somebody else's
+    VPN are refused.
   - Networks that overlap each other or a network of the host, keys that are malformed, of low order or in use, and addresses outside the
     cell's networks are refused before anything changes, naming both sides.
 version_added: 0.1.0
@@ -40,6 +42,13 @@ options:
         type: str
       addresses:
         description: The device's own addresses, in the cell's networks.
+        type: list
+        elements: str
+      networks:
+        description:
+          - Networks behind the device, as of a router at another place. They are let in and routed to the device; shares, links and exits are not for them.
+          - What is behind a device that is routed through an exit reaches the internet in the device's name (masqueraded there), or not at all.
+          - Left out, the record's, or those that the devices' interface has for a device that is new to the record. An empty list takes them away.
         type: list
         elements: str
       route_via:
@@ -123,6 +132,7 @@ PEER = {
     "public_key": {"type": "str", "no_log": False},
     "preshared_key": {"type": "str", "no_log": True},
     "addresses": {"type": "list", "elements": "str"},
+    "networks": {"type": "list", "elements": "str"},
     "route_via": {"type": "str"},
     "state": STATE,
 }

@@ -259,7 +259,7 @@ class Mesh:
         """Return the arguments of all modules for the cell on a host."""
         links = [self._link(host, item) for item in self._chosen_links(host)]
         peers = [] if self.job else self.var(host, "cell_peers") or []
-        devices = [_only(peer, "name", "public_key", "preshared_key", "addresses", "route_via", "state") for peer in peers]
+        devices = [_only(peer, "name", "public_key", "preshared_key", "addresses", "networks", "route_via", "state") for peer in peers]
         routes, received, answers = self._routes(host), self._received(host), self._answers(host)
         return {
             "state_dir": self.var(host, "cell_state_dir") or "/var/lib/pic",

@@ -256,6 +256,8 @@ def _check_peers(mesh: Mesh, host: str) -> None:
                 raise BadInput(
                     f"Address {address} of peer {name!r} on host {host!r} is in none of its cell_networks {mesh.networks(host)}. Give it one from there."
                 )
+        for network in _listed(item.get("networks")):
+            parse_network(network, f"networks of peer {name!r} on host {host!r}")
 
 
 def _check_link(mesh: Mesh, host: str, item: Mapping[str, Any]) -> None:

@@ -111,6 +111,10 @@ class Change:
         """Give a device a preshared key, or say nothing of it."""
         return self.state(self.one("peers"), "preshared_key", made_key("a device's"), made_key("another"))
 
+    def edit_device_networks(self) -> str:
+        """Put networks behind a device, take them away, or say nothing of them any more."""
+        return self.state(self.one("peers"), "networks", [], [f"192.168.{self.dice.randint(50, 53)}.0/24"], ["192.168.54.0/23", "fd77::/64"])
+
     def edit_route(self) -> str:
         """Send a device elsewhere, or say nothing of it."""
         others = [name for name in self.inventory if name != self.host]

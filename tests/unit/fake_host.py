@@ -45,6 +45,11 @@ OPTIONS = {
     "--tcp-flags": 2,
 }
 
+WG_QUICK = (
+    *("privatekey", "listenport", "fwmark", "address", "dns", "mtu", "table", "saveconfig"),
+    *("preup", "postup", "predown", "postdown"),
+)
+
 
 class Killed(BaseException):
     """The program ended in the middle, as by a power cut."""
@@ -300,9 +305,10 @@ class FakeHost(Host):
         """Return the sorted names in a folder."""
         return sorted({name[len(path) + 1 :].partition("/")[0] for name in self.files if name.startswith(f"{path}/")})
 
-    def write(self, path: str, text: str, mode: int = 0o600) -> None:
-        """Write a file."""
-        self._file_step("write", path, lambda: self.files.update({path: (mode, text)}))
+    def write(self, path: str, text: str, mode: int | None = 0o600) -> None:
+        """Write a file; without a mode it keeps that of the one that is there."""
+        kept = self.files.get(path, (0o600, ""))[0] if mode is None else mode
+        self._file_step("write", path, lambda: self.files.update({path: (kept, text)}))
 
     def remove(self, path: str) -> None:
         """Remove a file."""
@@ -567,15 +573,35 @@ class FakeHost(Host):
         text = self.read(f"/etc/wireguard/{name}.conf")
         if text is None or (verb == "up") == (name in self.links):
             raise Refused(1, f"wg-quick: `{name}': no file, or it exists already, or does not exist")
-        self._step(f"wg-quick {verb} {name}", lambda: self._up(name, text) if verb == "up" else self.drop_link(name))
+        self._step(f"wg-quick {verb} {name}", lambda: self._up(name, text) if verb == "up" else self._down(name, text))
         return ""
+
+    def _down(self, name: str, text: str) -> None:
+        path, (interface, _peers) = f"/etc/wireguard/{name}.conf", _sections(text)
+        if interface.get("saveconfig", [""])[-1] == "true":
+            self.files[path] = (self.files[path][0], self._saved(name, interface))
+        self.drop_link(name)
+
+    def _saved(self, name: str, interface: dict[str, list[str]]) -> str:
+        """Return what wg-quick writes when an interface with SaveConfig goes: what the kernel has, in its order, and no comment."""
+        device = self.wg[name]
+        lines = ["[Interface]", *(f"Address = {address}" for address in self.links[name].addresses)]
+        kept = ("DNS", "MTU", "Table", "SaveConfig", "PreUp", "PostUp", "PreDown", "PostDown")
+        lines += [f"{key} = {value}" for key in kept for value in interface.get(key.lower(), ())]
+        lines += [f"ListenPort = {device.port}", f"PrivateKey = {device.private}"]
+        for key, peer in device.peers.items():
+            lines += ["", "[Peer]", f"PublicKey = {key}", *([f"PresharedKey = {peer.psk}"] if peer.psk else [])]
+            lines += [f"AllowedIPs = {', '.join(peer.allowed)}"] if peer.allowed else []
+            lines += [f"Endpoint = {peer.endpoint}"] if peer.endpoint else []
+            lines += [f"PersistentKeepalive = {peer.keepalive}"] if peer.keepalive else []
+        return "".join(f"{line}\n" for line in lines)
 
     def _up(self, name: str, text: str) -> None:
         interface, peers = _sections(text)
         self.add_link(name, kind="wireguard")
-        self.wg[name] = Device(clamped(interface["privatekey"][0]))
+        self.wg[name] = Device(clamped(interface["privatekey"][-1]))
         try:
-            self._set_port(name, int(interface["listenport"][0]))
+            self._set_port(name, int(interface.get("listenport", ["40000"])[-1]))  # without one, any that is free
             self._set_peers(name, peers)
             for address in interface.get("address", ()):
                 for one in address.split(","):
@@ -584,7 +610,8 @@ class FakeHost(Host):
             default = any(network.endswith("/0") for peer in self.wg[name].peers.values() for network in peer.allowed)
             assert not default or interface.get("table") == ["off"], "a default route without Table = off"
             for command in interface.get("postup", ()):
-                self._ip(command.split()[1:], "")
+                if command.startswith("ip -"):  # the hooks of others do nothing that the engine looks at
+                    self._ip(command.split()[1:], "")
         except Refused:
             self.drop_link(name)
             raise
@@ -788,20 +815,22 @@ def _dump(name: str, device: Device) -> Iterator[str]:
 
 
 def _sections(text: str) -> tuple[dict[str, list[str]], list[dict[str, str]]]:
+    """Read a file as wg-quick and wg do: keys in any case, what they do not know is refused, of a peer's networks all lines count."""
     interface: dict[str, list[str]] = {}
     peers: list[dict[str, str]] = []
     header = ""
-    for line in (raw.partition("#")[0].strip() for raw in text.splitlines()):
+    for line in (raw.partition("#")[0].strip() for raw in text.split("\n")):
         name, equals, value = (part.strip() for part in line.partition("="))
+        name = name.lower()
         if line.lower() in ("[interface]", "[peer]"):
             header = line.lower()
             peers += [{}] if header == "[peer]" else []
-        elif header == "[interface]" and equals:
-            assert name.lower() in ("privatekey", "listenport", "address", "mtu", "table", "postup", "dns"), line
-            interface.setdefault(name.lower(), []).append(value)
+        elif header == "[interface]" and equals and name in WG_QUICK:
+            interface.setdefault(name, []).append(value)
+        elif header == "[peer]" and equals and name in ("publickey", "presharedkey", "allowedips", "endpoint", "persistentkeepalive"):
+            peers[-1][name] = f"{peers[-1][name]}, {value}" if name == "allowedips" and name in peers[-1] else value
         elif line:
-            assert header == "[peer]" and name.lower() in ("publickey", "presharedkey", "allowedips", "endpoint", "persistentkeepalive"), line
-            peers[-1][name.lower()] = value
+            raise Refused(1, f"Line unrecognized: `{line}'")
     return interface, peers
 
 

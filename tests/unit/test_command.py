@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from unittest import mock
 
@@ -104,3 +105,40 @@ def test_a_write_that_is_killed_half_way_leaves_the_old_file_and_the_next_one_no
     assert real.read("/var/lib/pic/cell.json") == "old"
     real.write("/var/lib/pic/cell.json", "new")
     assert [(path.name, path.read_text()) for path in (tmp_path / "var/lib/pic").iterdir()] == [("cell.json", "new")]
+
+
+def test_what_others_have_a_part_in_keeps_owner_mode_and_place(real: Host, tmp_path: Path) -> None:
+    """A link to it is followed, and no moment comes at which more people may read it."""
+    kept = tmp_path / "srv/wg0.conf"
+    kept.parent.mkdir()
+    kept.write_text("old")
+    kept.chmod(0o640)
+    owner = (1, 33) if os.geteuid() == 0 else (os.geteuid(), os.getegid())
+    os.chown(kept, *owner)
+    (tmp_path / "etc/wireguard").mkdir(parents=True)
+    (tmp_path / "etc/wireguard/wg0.conf").symlink_to("../../srv/wg0.conf")
+    widest = 0
+
+    def watched(handle: int, _real: Callable[[int], None] = os.fsync) -> None:
+        nonlocal widest
+        widest |= os.fstat(handle).st_mode & 0o777 if not os.path.isdir(f"/proc/self/fd/{handle}") else 0
+        _real(handle)
+
+    with mock.patch.object(os, "fsync", watched):
+        real.write("/etc/wireguard/wg0.conf", "new", None)
+    assert (tmp_path / "etc/wireguard/wg0.conf").is_symlink()
+    found = kept.stat()
+    assert (kept.read_text(), found.st_mode & 0o777, (found.st_uid, found.st_gid)) == ("new", 0o640, owner)
+    assert widest == 0o640
+    real.write("/etc/wireguard/wg1.conf", "new", None)
+    assert (tmp_path / "etc/wireguard/wg1.conf").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_file_that_somebody_has_put_there_to_be_written_to_is_not(real: Host, tmp_path: Path) -> None:
+    real.write("/srv/wg0.conf", "old")
+    trap = tmp_path / "srv/.wg0.conf.new"
+    trap.write_text("")
+    with trap.open() as theirs:
+        real.write("/srv/wg0.conf", "a key", None)
+        assert theirs.read() == ""
+    assert (tmp_path / "srv/wg0.conf").read_text() == "a key"

@@ -19,7 +19,7 @@ import pytest
 from ansible import template
 from ansible.parsing.dataloader import DataLoader
 
-from ansible_collections.pic.cells.plugins.module_utils import wireguard
+from ansible_collections.pic.cells.plugins.module_utils import wgconfig
 from ansible_collections.pic.cells.plugins.module_utils.command import Result
 from ansible_collections.pic.cells.plugins.module_utils.errors import CommandFailed
 from ansible_collections.pic.cells.plugins.module_utils.restore import restore
@@ -415,12 +415,12 @@ def test_an_address_that_somebody_gave_the_devices_interface_stays(world: World)
     host.write("/etc/wireguard/wg0.conf", WG0.replace("Address = 10.0.0.1/24,", "Address = 10.66.0.1/24, 10.0.0.1/24,"))
     host.by_hand("systemctl restart wg-quick@wg0")
     world.site()
-    assert wireguard.addresses_of(host.read("/etc/wireguard/wg0.conf")) == ["10.0.0.1/24", "fd00:a::1/64", "10.66.0.1/24"]
+    assert wgconfig.addresses_of(host.read("/etc/wireguard/wg0.conf")) == ["10.66.0.1/24", "10.0.0.1/24", "fd00:a::1/64"]
     world.inventory["cella"]["cell_networks"] = ["10.0.3.1/24", "fd00:a::1/64"]
     world.inventory["cella"].update(cell_peers=[], cell_services=[], cell_links=[{"name": "cellb"}, {"name": "cellc"}])
     world.inventory["cella"]["cell_peers"] = [{"name": name, "state": "absent"} for name in ("phone", "tablet", "laptop")]
     world.site()
-    assert wireguard.addresses_of(host.read("/etc/wireguard/wg0.conf")) == ["10.0.3.1/24", "fd00:a::1/64", "10.66.0.1/24"]
+    assert wgconfig.addresses_of(host.read("/etc/wireguard/wg0.conf")) == ["10.66.0.1/24", "fd00:a::1/64", "10.0.3.1/24"]
 
 
 def test_a_comment_behind_a_header_hides_no_section(world: World) -> None:
