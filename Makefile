@@ -61,9 +61,10 @@ static: setup
 images: setup
 	python tests/lab/lab.py images
 
-benchmark: setup ## how long restore takes for a large cell, and how many commands it executes; with a real kernel too (root)
+benchmark: setup ## how long restore takes for a large cell, and how many commands it executes, and what is taken away is back; with a real kernel too (root)
 	python tests/benchmarks/restore.py
 	PYTHONPATH=$(PYTHONPATH):tests/lab python tests/benchmarks/restore_lab.py
+	PYTHONPATH=$(PYTHONPATH):tests/lab python tests/benchmarks/repair.py
 
 build: setup ## the collection's artifact
 	rm -rf $(BUILD)/dist

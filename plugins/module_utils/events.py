@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from .iptables import CHAIN_PREFIX, SavedRuleset, comment_of
 from .names import GENERAL_TAG, is_own_tag
-from .routing import MAIN, PRIORITIES, PROTOCOL, TABLES
+from .routing import MAIN, PROTOCOL, TABLES
 
 if TYPE_CHECKING:
     from .reconcile import Cell
@@ -34,7 +34,7 @@ _LINKS, _ADDRESSES, _ROUTES, _RULES, _NETCONF = (16, 17), (20, 21), (24, 25), (3
 _IFNAME = 3
 _RTA_DST, _RTA_TABLE = 1, 15
 _BY_KERNEL, _UNICAST, _CLONED = 2, 1, 0x200
-_FRA_PRIORITY, _FRA_PROTOCOL = 6, 21
+_FRA_PROTOCOL = 21
 _NETCONF_IFINDEX, _NETCONF_FORWARDING, _EVERYWHERE = 1, 2, struct.pack("=i", -1)
 # linux/netfilter/nf_tables.h; the number of the subsystem (10) is the upper byte of a message's type
 _NFT = 10 << 8
@@ -173,7 +173,7 @@ def _of_route(gone: bool, body: bytes, interest: Interest) -> Heard:
     table = int.from_bytes(found[_RTA_TABLE], "little" if struct.pack("=H", 1)[0] else "big") if _RTA_TABLE in found else table
     if protocol == PROTOCOL or table in TABLES:
         return Heard.LOSS if gone and protocol == PROTOCOL else Heard.DOUBTFUL
-    if table != MAIN or kind != _UNICAST or flags & _CLONED or family not in NETFILTER:
+    if (table != MAIN and length) or kind != _UNICAST or flags & _CLONED or family not in NETFILTER:
         return Heard.NOTHING
     address = ipaddress.ip_address(found.get(_RTA_DST, bytes(4 if family == 2 else 16)))
     if not gone and f"{address}/{length}" in interest.networks:
@@ -184,11 +184,9 @@ def _of_route(gone: bool, body: bytes, interest: Interest) -> Heard:
 
 
 def _of_policy_rule(gone: bool, body: bytes) -> Heard:
-    found = _attributes(body[12:])
-    if found.get(_FRA_PROTOCOL, b"")[:1] == bytes([PROTOCOL]):
-        return Heard.LOSS if gone else Heard.DOUBTFUL
-    priority = int(struct.unpack("=I", found.get(_FRA_PRIORITY, bytes(4)))[0])
-    return Heard.DOUBTFUL if PRIORITIES.start <= priority < PRIORITIES.stop + 10 else Heard.NOTHING
+    # One of others may come before ours, or lead to another uplink.
+    ours = _attributes(body[12:]).get(_FRA_PROTOCOL, b"")[:1] == bytes([PROTOCOL])
+    return Heard.LOSS if gone and ours else Heard.DOUBTFUL
 
 
 def _of_nftables(kind: int, flags: int, body: bytes, interest: Interest) -> Heard:

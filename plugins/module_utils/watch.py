@@ -160,7 +160,8 @@ class Watcher:
     def _repair(self) -> None:
         try:
             if self._host.exists("/run/systemd/system"):
-                self._host.run(["systemctl", "start", units.RESTORE], timeout=600)
+                # At once, also while an interface that restore is ordered after still asks for a name.
+                self._host.run(["systemctl", "--job-mode=ignore-dependencies", "start", units.RESTORE], timeout=600)
             else:
                 self._host.lookups_left = UNANSWERED
                 done = restore(self._host, self._path, log=self._say)

@@ -69,7 +69,7 @@ def heard(command: str, interest: Interest = INTEREST) -> Heard:
         ("nft delete table inet other", Heard.NOTHING),
         # policy rules and routes
         ("ip rule del pref 4001 from 10.0.1.2", Heard.LOSS),
-        ("ip rule add from 192.0.2.1 lookup 77 pref 30000", Heard.NOTHING),
+        ("ip rule add from 192.0.2.1 lookup 77 pref 30000", Heard.DOUBTFUL),
         ("ip -6 rule add from 2001:db8::1 lookup 77 pref 4005", Heard.DOUBTFUL),
         ("ip route del 10.1.1.0/24 dev pic-x1", Heard.LOSS),
         ("ip route replace 10.1.0.0/24 dev eth0", Heard.LOSS),
@@ -273,7 +273,7 @@ class Watched:
         run = host.run
 
         def running(argv: Any, *more: Any, **options: Any) -> Any:
-            if list(argv) == ["systemctl", "start", units.RESTORE]:
+            if list(argv) == ["systemctl", "--job-mode=ignore-dependencies", "start", units.RESTORE]:
                 self.starts += 1
                 host.begun()
                 restore(host, STATE_DIR)

@@ -82,10 +82,8 @@ def test_nothing_is_written_where_nothing_is_missing():
     before = sh("cella", "systemctl show -p ExecMainStartTimestampMonotonic pic-cell-restore")
     for _time in range(3):
         sh("cella", "ip link add pic_lab_v type veth peer name pic_lab_w; ip link set pic_lab_v up; ip link del pic_lab_v")
-        sh(
-            "cella",
-            "iptables -A FORWARD -s 192.0.2.77 -j ACCEPT; iptables -D FORWARD -s 192.0.2.77 -j ACCEPT; ip rule add from 192.0.2.77 pref 30000; ip rule del pref 30000",
-        )
+        sh("cella", "iptables -A FORWARD -s 192.0.2.77 -j ACCEPT; iptables -D FORWARD -s 192.0.2.77 -j ACCEPT")
+        sh("cella", "ip rule add from 192.0.2.77 pref 30000; ip rule del pref 30000")
     time.sleep(3)
     assert sh("cella", "systemctl show -p ExecMainStartTimestampMonotonic pic-cell-restore") == before
 
