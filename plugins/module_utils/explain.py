@@ -17,9 +17,8 @@ from .networks import HOME, address_of, host_networks, network_of
 from .reconcile import Cell
 from .records import DIRECT, Link, Peer
 from .routing import FORWARDING, MAIN, setting
-from .wireguard import Interface
+from .wireguard import SILENT, Interface
 
-SILENT = 180  # seconds; a tunnel without a handshake for longer carries nothing (WireGuard paper, 6.1: Reject-After-Time)
 _REFUSED = (0, 2)  # ip route get: 2 where the answer is "unreachable"
 
 

@@ -6,8 +6,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
+
+from .wireguard import SILENT
+
+DRIFT, QUIET, PENDING = "drift", "silent", "pending"
+CONDITIONS = (DRIFT, QUIET, PENDING)
 
 
 def report(info: Mapping[str, Any], now: float | None = None) -> list[str]:
@@ -36,6 +41,35 @@ def report(info: Mapping[str, Any], now: float | None = None) -> list[str]:
         lines.append(f"peer {name}: {tunnel(peer, now)}; internet {way}")
     lines += [f"differs from the records: {line}" for line in info["drift"]]
     return [*lines, *(f"warning: {line}" for line in info.get("advice", ()))]
+
+
+def failures(info: Mapping[str, Any], conditions: Collection[str], now: float | None = None) -> list[str]:
+    """Return a sentence for each of these conditions that holds on the cell.
+
+    info: what Cell.info returned. conditions: of CONDITIONS. now: seconds since the epoch.
+    """
+    found = dict.fromkeys(conditions, "")
+    for condition, what in _holding(info, time.time() if now is None else now):
+        if condition in found:
+            found[condition] += f"{'; ' if found[condition] else f'{condition}: '}{what}"
+    return [f"{sentence}." for sentence in found.values() if sentence]
+
+
+def _holding(info: Mapping[str, Any], now: float) -> Iterator[tuple[str, str]]:
+    if not info["name"]:
+        yield PENDING, "this host is no cell yet"
+    for line in info["drift"]:
+        yield DRIFT, line
+    for name, link in sorted(info["links"].items()):
+        if not (link["public_key"] and link["networks"]):
+            yield PENDING, f"the link with {name} waits for its public key and its networks"
+        elif link["keepalive"] != 0 and now - link["last_handshake"] > SILENT:  # without keepalive a tunnel that nobody uses is silent
+            yield QUIET, f"link {name}: {tunnel(link, now)}"
+        if link["pending_push"]:
+            yield PENDING, f"{name} is not told the latest ({link['last_push_error']})"
+    for name, peer in sorted(info["peers"].items()):
+        if peer["route_via"] is not None and not peer["exit_effective"]:
+            yield PENDING, f"no internet for {name}, since {peer['route_via']} offers no exit"
 
 
 def tunnel(peer: Mapping[str, Any], now: float) -> str:

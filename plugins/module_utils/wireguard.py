@@ -26,6 +26,7 @@ GENERATED = "(generated)"  # a key that the run will make; in check mode nobody 
 # The same for a preshared key. No text of ours has it in it: Ansible blots out a secret wherever it is.
 PRESHARED_LATER = "(a preshared key that the run will make)"
 FRESH_HANDSHAKE = 135  # seconds; a session is renewed after 120 s, so an older one is no sign of life (WireGuard paper, 6.1)
+SILENT = 180  # seconds; a tunnel without a handshake for longer carries nothing (WireGuard paper, 6.1: Reject-After-Time)
 
 _ENDPOINT = re.compile(r"(?:\[(?P<six>[0-9A-Fa-f:.]+:[0-9A-Fa-f:.]*)\]|(?P<host>[^\[\]:/\s]+)):(?P<port>[0-9]{1,5})")
 _NO_KEY = base64.b64encode(bytes(32)).decode()

@@ -55,6 +55,12 @@ options:
         M(pic.cells.pic_link_invitation) returned there (or its JSON), or the path of a regular file with either on the controller.
       - V(new) where there is none yet. The link is pending then, and its own invitation is what the other owner needs.
     type: raw
+  fail_on:
+    description:
+      - What V(status) is to fail for, so that a schedule can notify somebody; a list, or text with commas or newlines. Nothing where it is left out.
+      - V(drift) is what differs from the records, V(silent) a link without a handshake for 3 minutes (except one without keepalives), V(pending) what waits for
+        another cell; a link, a message, an exit.
+    type: raw
 attributes:
   check_mode:
     support: full

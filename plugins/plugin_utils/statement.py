@@ -15,6 +15,7 @@ from ansible_collections.pic.cells.plugins.module_utils.errors import BadInput
 from ansible_collections.pic.cells.plugins.module_utils.names import check_name, link_interface
 from ansible_collections.pic.cells.plugins.module_utils.networks import check_api_url, check_link_networks, parse_address, parse_interface, parse_network
 from ansible_collections.pic.cells.plugins.module_utils.records import DIRECT
+from ansible_collections.pic.cells.plugins.module_utils.status import CONDITIONS
 from ansible_collections.pic.cells.plugins.module_utils.wireguard import check_endpoint, check_preshared_key, check_public_key
 from ansible_collections.pic.cells.plugins.plugin_utils import endpoints, schema
 from ansible_collections.pic.cells.plugins.plugin_utils.invitation import read_invitation
@@ -26,7 +27,7 @@ try:
 except ImportError:
     pass  # mesh.HAS_NETADDR says so
 
-INPUTS = ("cell", "remote_cell", "services", "offered", "peer", "via_cell", "invitation")
+INPUTS = ("cell", "remote_cell", "services", "offered", "peer", "via_cell", "invitation", "fail_on")
 
 NEEDED = {
     "link": ("cell", "remote_cell"),
@@ -78,7 +79,8 @@ def read_job(mesh: Mesh, given: Mapping[str, Any]) -> tuple[dict[str, Any], list
     if kind == SITE:
         return {}, []
     if kind in ON_THE_CELLS:
-        return {"host": _host(mesh, asked["cell"])} if "cell" in asked else {}, []
+        chosen: dict[str, Any] = {"host": _host(mesh, asked["cell"])} if "cell" in asked else {}
+        return {**chosen, "fail_on": parse_conditions(asked["fail_on"])} if kind == "status" and "fail_on" in asked else chosen, []
     for key in NEEDED[kind]:
         if key not in asked:
             raise BadInput(f"The playbook pic.cells.{kind} needs the variable {key!r}. Give it with -e {key}=…")
@@ -110,7 +112,7 @@ def read_job(mesh: Mesh, given: Mapping[str, Any]) -> tuple[dict[str, Any], list
 
 def _given(key: str, value: Any) -> Any:
     """Return what was given for a variable; refuse what is not even a text, which would be taken for another name."""
-    if isinstance(value, str) or key in ("services", "invitation") or (key == "offered" and isinstance(value, bool)):
+    if isinstance(value, str) or key in ("services", "invitation", "fail_on") or (key == "offered" and isinstance(value, bool)):
         return plain(value, key)
     raise BadInput(f"{key}={shown(value)} is no text. Put it in quotes.")
 
@@ -134,6 +136,15 @@ def parse_services(value: Any) -> list[str]:
             raise BadInput(f"services: {shown(part)!r} is no text. Put it in quotes.")
     names = [part.strip() for part in parts if part.strip()]
     return [] if names == ["none"] else [check_name("services:", name) for name in names]
+
+
+def parse_conditions(value: Any) -> list[str]:
+    """Read what a report is to fail for: a list, or text with commas or newlines."""
+    found = schema.listed(value)
+    for word in found:
+        if word not in CONDITIONS:
+            raise BadInput(f"fail_on: {word!r} is nothing that pic.cells.status can fail for. Give one or more of {', '.join(CONDITIONS)}, with commas.")
+    return found
 
 
 def parse_offered(value: Any) -> bool:

@@ -163,6 +163,16 @@ class Awx:
             raise KeyError(collection)
         return self.add(collection, self.checked(collection, body))
 
+    def check_answers(self, template: int, given: dict[str, Any]) -> None:
+        """Refuse variables that the template's survey does not ask for, or answers that are none of the choices."""
+        (item,) = (item for item in self.items["job_templates"] if item["id"] == template)
+        asked = {question["variable"]: question for question in self.surveys.get(item["url"], {}).get("spec", ())} if item.get("survey_enabled") else {}
+        for variable, answer in given.items():
+            if variable not in asked:
+                raise Refused(f"Variables {variable} are not allowed on launch.")
+            if asked[variable]["type"] == "multiselect" and not (isinstance(answer, list) and set(answer) <= set(asked[variable]["choices"])):
+                raise Refused(f"Value {answer} for '{variable}' expected to be a list of {asked[variable]['choices']}")
+
     def checked(self, collection: str, body: dict[str, Any]) -> dict[str, Any]:
         """Refuse what AWX would of these kinds."""
         project = next((item for item in self.items["projects"] if item["id"] in (body.get("project"), body.get("source_project"))), None)
@@ -172,6 +182,8 @@ class Awx:
             raise Refused("Cannot use manual project for SCM-based inventory.")
         if collection == "schedules" and not re.fullmatch(r"DTSTART:\d{8}T\d{6}Z RRULE:FREQ=[A-Z]+;INTERVAL=\d+", body["rrule"]):
             raise Refused(f"rrule {body['rrule']} cannot be parsed")
+        if collection == "schedules" and body.get("extra_data"):
+            self.check_answers(body["unified_job_template"], body["extra_data"])
         if body.get("job_slice_count", 1) < 1:
             raise Refused("job_slice_count is at least 1")
         # an inventory's kind is never null: who leaves it out writes in each run

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import yaml
 
+from ansible_collections.pic.cells.plugins.module_utils.status import CONDITIONS
 from ansible_collections.pic.cells.plugins.plugin_utils import statement
 from ansible_collections.pic.cells.plugins.plugin_utils.mesh import Mesh
 from ansible_collections.pic.cells.tests.unit.awx_stand_in import TOKEN, Awx, Refused, check_survey, served
@@ -105,6 +106,12 @@ def test_what_runs_by_itself_needs_no_answer():
     for schedule in DATA["pic_cells_awx_schedules"]:
         survey = SURVEYS[schedule["template"].removeprefix("pic.cells.")]
         assert not any(question["required"] for question in survey["spec"])
+
+
+def test_the_daily_report_fails_where_somebody_has_to_be_notified():
+    (daily,) = (schedule for schedule in DATA["pic_cells_awx_schedules"] if schedule["template"] == "pic.cells.status")
+    (question,) = (question for question in SURVEYS["status"]["spec"] if question["variable"] == "fail_on")
+    assert daily["extra_data"] == {"fail_on": question["choices"]} == {"fail_on": list(CONDITIONS)}
 
 
 @pytest.mark.parametrize("playbook", TEMPLATES)
@@ -202,6 +209,7 @@ def assert_made(awx: Awx) -> None:
         assert set(awx.linked[made["url"] + "credentials/"]) == {awx.named("credentials", name)["id"] for name in ("cells", "vault")}
     for schedule in DATA["pic_cells_awx_schedules"]:
         made = awx.named("schedules", schedule["name"])
+        assert made.get("extra_data") == schedule.get("extra_data")
         assert (made["unified_job_template"], made["rrule"]) == (awx.named("job_templates", schedule["template"])["id"], schedule["rrule"])
     workflow = awx.named("workflow_job_templates", WORKFLOW["name"])
     assert awx.surveys[workflow["url"]] == WORKFLOW["survey"]

@@ -1,0 +1,96 @@
+# Copyright (c) the pic.cells contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a report fails for, so that a schedule can notify somebody."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ansible_collections.pic.cells.plugins.module_utils.errors import BadInput
+from ansible_collections.pic.cells.plugins.module_utils.status import CONDITIONS, failures
+from ansible_collections.pic.cells.plugins.plugin_utils.statement import read_job
+from ansible_collections.pic.cells.tests.unit.controller import Controller
+from ansible_collections.pic.cells.tests.unit.test_statement import mesh
+from ansible_collections.pic.cells.tests.unit.world import World, call
+
+
+def info(world: World, host: str = "cella") -> dict[str, Any]:
+    """Read a cell back, with handshakes of half a minute ago."""
+    found = call("pic_cell_info", world[host], {})
+    for link in found["links"].values():
+        link["last_handshake"] = NOW - 30
+    return found
+
+
+NOW = 1_000_000
+
+
+def test_a_cell_that_is_well_fails_for_nothing(linked: World) -> None:
+    assert failures(info(linked), CONDITIONS, NOW) == []
+
+
+def test_each_condition_is_a_sentence_and_only_what_was_asked_for(linked: World) -> None:
+    linked["cella"].by_hand("ip -4 rule del from 10.0.0.2 unreachable pref 4002 protocol 201")
+    found = info(linked)
+    found["links"]["cellb"]["last_handshake"] = NOW - 200
+    found["links"]["cellc"].update(pending_push=True, last_push_error="no answer")
+    drift, silent, pending = failures(found, CONDITIONS, NOW)
+    assert drift.startswith("drift: ") and "4002" in drift
+    assert silent.startswith("silent: link cellb: last handshake 200 s ago")
+    assert pending == "pending: cellc is not told the latest (no answer)."
+    assert failures(found, ["silent"], NOW) == [silent]
+    assert failures(found, [], NOW) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"last_handshake": NOW - 180}, None),
+        ({"last_handshake": NOW - 181}, "silent: link cellb"),
+        ({"last_handshake": 0}, "silent: link cellb: no handshake yet"),
+        ({"last_handshake": 0, "keepalive": 0}, None),
+        ({"public_key": None}, "pending: the link with cellb waits"),
+        ({"networks": [], "last_handshake": 0}, "pending: the link with cellb waits"),
+    ],
+)
+def test_what_a_link_is_held_to(linked: World, changes: dict[str, Any], words: str | None) -> None:
+    found = info(linked)
+    found["links"]["cellb"].update(changes)
+    said = failures(found, CONDITIONS, NOW)
+    assert len(said) == bool(words) and all(line.startswith(str(words)) for line in said)
+
+
+def test_a_device_without_its_exit_and_a_host_that_is_no_cell_are_pending(linked: World) -> None:
+    found = info(linked)
+    found["peers"]["phone"]["exit_effective"] = False
+    assert failures(found, ["pending"], NOW) == ["pending: no internet for phone, since cellb offers no exit."]
+    assert failures({"name": "", "drift": [], "links": {}, "peers": {}}, ["pending"], NOW) == ["pending: this host is no cell yet."]
+
+
+@pytest.mark.parametrize("given", ["drift,pending", "drift\npending", ["drift", "pending"], " drift , pending "])
+def test_it_is_given_as_a_list_or_as_a_survey_gives_it(given: Any) -> None:
+    assert read_job(mesh({}), {"job": "status", "cell": "", "fail_on": given}) == ({"fail_on": ["drift", "pending"]}, [])
+
+
+@pytest.mark.parametrize("given", ["", None])
+def test_not_given_it_fails_for_nothing(given: Any) -> None:
+    assert read_job(mesh({}), {"job": "status", "fail_on": given}) == ({}, [])
+
+
+@pytest.mark.parametrize("given", ["drift,everything", True, ["drift", 7], "DRIFT"])
+def test_an_unknown_word_is_refused(given: Any) -> None:
+    with pytest.raises(BadInput, match="Give one or more of drift, silent, pending"):
+        read_job(mesh({}), {"job": "status", "fail_on": given})
+
+
+def test_the_playbook_reports_and_then_fails(controller: Controller, linked: World) -> None:
+    host = linked["cella"]
+    host.by_hand("ip -4 rule del from 10.0.0.2 unreachable pref 4002 protocol 201")
+    controller["cella"] = host
+    assert controller.play("status", cell="cella").rc == 0
+    done = controller.play("status", cell="cella", fail_on="drift, pending")
+    assert done.rc == 2 and "drift: " in done.message and "differs from the records" in done.text
+    assert controller.play("status", cell="cellb", fail_on="drift").rc == 0
