@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from . import fitness, iptables, passage, services
+from . import fitness, iptables, mtu, passage, services
 from .networks import FAMILIES
 from .observed import Observed
 from .records import State
@@ -27,6 +27,8 @@ class Situation:
     seen: Observed
     survey: Surveyed
 
+
+_IPV4_SPARES = 20  # bytes that a tunnel over IPv4 has left
 
 Source = Callable[[Situation], Iterable[str]]
 
@@ -97,6 +99,18 @@ def _other_ways(situation: Situation) -> Iterable[str]:
             )
 
 
+def _devices_mtu(situation: Situation) -> Iterable[str]:
+    """Say where the devices' interface takes more than the way to the internet carries."""
+    cell = situation.state.cell
+    interface = situation.seen.wireguard.get(cell.interface)
+    fits = mtu.tunnel(situation.seen, None, [family for family in FAMILIES if cell.own_networks(family)], None)
+    if interface is not None and interface.mtu and fits and interface.mtu > fits + _IPV4_SPARES:
+        yield (
+            f"Interface {cell.interface!r} has MTU {interface.mtu}, and the way to the internet carries {fits} in a tunnel: larger packets get lost. "
+            f"Write 'MTU = {fits}' into [Interface] of /etc/wireguard/{cell.interface}.conf, and set it now: ip link set dev {cell.interface} mtu {fits}."
+        )
+
+
 def _sync_port(situation: Situation) -> Iterable[str]:
     """Say where another program has the port of peer-sync."""
     cell = situation.state.cell
@@ -120,4 +134,4 @@ def _services(situation: Situation) -> Iterable[str]:
 
 
 # In the order in which it is said.
-SOURCES: tuple[Source, ...] = (_variants, _hidden_chains, _uplinks, _other_ways, _services, _sync_port, _firewalls)
+SOURCES: tuple[Source, ...] = (_variants, _hidden_chains, _uplinks, _other_ways, _devices_mtu, _services, _sync_port, _firewalls)

@@ -17,7 +17,25 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from . import adoption, advice, conntrack, exits, firewall, fitness, iptables, overlay, peer_sync, reach, records, remains, signing, view, wgconfig, wireguard
+from . import (
+    adoption,
+    advice,
+    conntrack,
+    exits,
+    firewall,
+    fitness,
+    iptables,
+    mtu,
+    overlay,
+    peer_sync,
+    reach,
+    records,
+    remains,
+    signing,
+    view,
+    wgconfig,
+    wireguard,
+)
 from .command import PACKAGES, Draft, Host
 from .errors import BadInput, StoreError
 from .iptables import Ruleset
@@ -736,7 +754,7 @@ class Cell:
             wanted.peers[key] = wireguard.Peer(str(link.public_key), _allowed_ips(link), link.endpoint or "", keepalive, secret)
             wanted.routes += [route for route in exits.link_routes(cell, link) if route.family in self.observed.families]
             if interface != cell.interface:
-                wanted.listen_port, wanted.mtu = link.listen_port, link.mtu
+                wanted.listen_port, wanted.mtu = link.listen_port, link.mtu or self._fitting_mtu(link)
                 # Without its last address an interface has no routes: none of the cell's being known is no reason to take it away.
                 wanted.addresses = sorted_networks(host_networks(cell.own_addresses())) or (observed.addresses if observed else [])
                 wanted.routes += exits.ways_out(cell, link) if link.exit_relay_active else []
@@ -744,6 +762,10 @@ class Cell:
         labels = {_peer_key(link): f"cell {link.name}" for link in links}
         present = [route for family in self.observed.families for route in self.observed.routing[family].routes]
         return wireguard.plan_interface(self.host, wanted, observed, labels, removed, self.now, present)
+
+    def _fitting_mtu(self, link: Link) -> int | None:
+        carried = [family for family in self.observed.families if link.has_family(family)]
+        return mtu.tunnel(self.observed, link.endpoint, carried, self.host.read(wireguard.config_path(str(link.interface))))
 
     def _check_preshared_key(self, what: str, value: str) -> None:
         """Refuse a key that is none; in a prediction nobody knows yet the one that the run will make."""

@@ -72,7 +72,7 @@ options:
         description: Seconds between keepalives, up to 65535, V(0) for none. Left out, the record's, or 25.
         type: int
       mtu:
-        description: The link's MTU in bytes, at least 1280 with IPv6 networks, 576 otherwise. Left out, the record's, or what C(wg-quick) derives.
+        description: The link's MTU in bytes, at least 1280 with IPv6 networks, 576 otherwise. Left out, the record's, or what fits the way (at most 1420).
         type: int
       preshared_key:
         description: The preshared key of the link. Left out, the one in the link's file stays.
@@ -136,7 +136,7 @@ options:
     description: Seconds between keepalives, up to 65535, V(0) for none. Left out, the record's, or 25.
     type: int
   mtu:
-    description: The link's MTU in bytes, at least 1280 with IPv6 networks, 576 otherwise. Left out, the record's, or what C(wg-quick) derives.
+    description: The link's MTU in bytes, at least 1280 with IPv6 networks, 576 otherwise. Left out, the record's, or what fits the way (at most 1420).
     type: int
   preshared_key:
     description: The preshared key of the link. Left out, the one in the link's file stays.

@@ -12,7 +12,7 @@ import pytest
 
 from ansible_collections.pic.cells.plugins.module_utils import journal
 from ansible_collections.pic.cells.plugins.module_utils.errors import CommandFailed
-from ansible_collections.pic.cells.tests.unit.fake_host import FakeHost, made_key
+from ansible_collections.pic.cells.tests.unit.fake_host import FakeHost, Route, made_key
 from ansible_collections.pic.cells.tests.unit.test_advice import said_in_a_run, told
 from ansible_collections.pic.cells.tests.unit.world import Refusal, World, call, program
 
@@ -159,3 +159,57 @@ def test_an_error_stays_what_it_is_where_nothing_is_known_of_a_unit(host: FakeHo
     assert journal.told(host, error) is error
     other = CommandFailed(["ip", "-batch", "-"], 1, "odd")
     assert journal.told(host, other) is other
+
+
+@pytest.mark.parametrize(("uplink", "tunnel"), [(1500, 1420), (9001, 1420), (1492, 1412), (1370, 1290)])
+def test_a_tunnel_takes_no_more_than_fits_the_way_to_its_endpoint(world: World, uplink: int, tunnel: int) -> None:
+    for host in world.hosts.values():
+        host.links["eth0"].mtu = uplink
+    predicted = world.site(check=True).diffs()
+    assert f"MTU = {tunnel}\n" not in str(predicted)  # files are not shown
+    world.site()
+    for name, host in world.hosts.items():
+        assert {link.mtu for device, link in host.links.items() if device.startswith("pic-")} == {tunnel}, name
+        assert f"MTU = {tunnel}\n" in str(host.read("/etc/wireguard/pic-cella.conf" if name != "cella" else "/etc/wireguard/pic-cellb.conf"))
+    world.reset()
+    assert (world.site().changed, program(world["cella"], "check")[0]) == ([], 0)
+
+
+def test_a_way_that_comes_up_late_is_looked_at_again(linked: World) -> None:
+    host = linked["cella"]
+    host.drop_link("eth0")
+    assert program(host, "restore")[0] == 0
+    assert "MTU = 1420\n" in str(host.read("/etc/wireguard/pic-cellb.conf"))
+    host.add_link("ppp0", "203.0.113.11/32")
+    host.links["ppp0"].mtu = 1492
+    host.routes.append(Route(4, "0.0.0.0/0", "ppp0"))
+    rc, out, _err = program(host, "restore")
+    assert (rc, "missing: pic-cellb: mtu 1412" in out, host.links["pic-cellb"].mtu) == (0, True, 1412)
+    assert "MTU = 1412\n" in str(host.read("/etc/wireguard/pic-cellb.conf"))
+    assert program(host, "restore") == (0, "", "")
+
+
+def test_a_stated_mtu_is_kept_whatever_the_way_is(linked: World) -> None:
+    linked.inventory["cella"]["cell_links"][0]["mtu"] = 1300
+    linked.site()
+    linked["cella"].links["eth0"].mtu = 1400
+    assert program(linked["cella"], "restore")[0] == 0
+    assert (linked["cella"].links["pic-cellb"].mtu, linked["cella"].links["pic-cellc"].mtu) == (1300, 1320)
+
+
+def test_the_way_is_the_one_to_the_endpoint(linked: World) -> None:
+    host = linked["cella"]
+    host.add_link("eth1", "192.168.9.1/24")
+    host.links["eth1"].mtu = 1400
+    linked.inventory["cella"]["cell_links"][0]["endpoint"] = "192.168.9.7:51821"
+    linked.site()
+    assert (host.links["pic-cellb"].mtu, host.links["pic-cellc"].mtu) == (1320, 1420)
+
+
+def test_a_devices_interface_that_takes_too_much_is_said_and_left_alone(linked: World) -> None:
+    host = linked["cella"]
+    host.links["eth0"].mtu, host.links["wg0"].mtu = 9001, 8921
+    (sentence,) = told(host)
+    assert "Interface 'wg0' has MTU 8921" in sentence and "'MTU = 1420'" in sentence
+    assert said_in_a_run(linked, "cella") == [sentence]
+    assert host.links["wg0"].mtu == 8921

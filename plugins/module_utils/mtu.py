@@ -1,0 +1,58 @@
+# Copyright (c) the pic.cells contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The MTU of a tunnel that nobody has stated: as much as the internet takes, and no more than fits the way to the endpoint. Pure."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable
+
+from . import lookups
+from .networks import FAMILIES
+from .observed import Observed
+from .wireguard import parse_config
+
+OVERHEAD = 80  # bytes: IPv6, UDP and WireGuard (wg-quick takes as much)
+MOST = 1500 - OVERHEAD  # beyond the first router nobody carries more, whatever the own interface does
+_LEAST = {4: 576, 6: 1280}
+
+
+def tunnel(seen: Observed, endpoint: str | None, families: Iterable[int], text: str | None) -> int | None:
+    """Return the MTU of a link's interface; None where no way is known, and none is written.
+
+    endpoint: the stated one; where it is a name, or there is none, the way to the internet counts, so that a plan does not hang on what a name stands for.
+    families: those that the link carries. text: its file, which counts while there is no way.
+    """
+    way = _way(seen, endpoint)
+    if way is None:
+        return written(text)
+    return max(min(MOST, way - OVERHEAD), *(_LEAST[family] for family in families), _LEAST[4])
+
+
+def written(text: str | None) -> int | None:
+    """Return the MTU that an interface's file states."""
+    value = next((section.get("mtu") for section in parse_config(text or "") if section.header == "interface"), None)
+    return int(value) if value and value.isdigit() else None
+
+
+def _way(seen: Observed, endpoint: str | None) -> int | None:
+    """Return the MTU of the interface by which WireGuard's own packets leave."""
+    host = (endpoint or "").rpartition(":")[0].strip("[]")
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        ways = [_out(seen, family) for family in FAMILIES]
+        return next((mtu for mtu in ways if mtu), None)
+    family = address.version
+    near = [(ipaddress.ip_network(network).prefixlen, device) for device, network in seen.routing[family].connected if address in ipaddress.ip_network(network)]
+    return _of(seen, max(near)[1]) if near else _out(seen, family)
+
+
+def _out(seen: Observed, family: int) -> int | None:
+    routing = seen.routing[family]
+    return _of(seen, lookups.way_out(family, routing.lookups, routing.wide, None, "lo"))
+
+
+def _of(seen: Observed, device: str | None) -> int | None:
+    return seen.links.get(device, {}).get("mtu") if device else None
