@@ -8,10 +8,9 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable
 
-from . import lookups
+from . import lookups, wgconfig
 from .networks import FAMILIES
 from .observed import Observed
-from .wireguard import parse_config
 
 OVERHEAD = 80  # bytes: IPv6, UDP and WireGuard (wg-quick takes as much)
 MOST = 1500 - OVERHEAD  # beyond the first router nobody carries more, whatever the own interface does
@@ -32,7 +31,7 @@ def tunnel(seen: Observed, endpoint: str | None, families: Iterable[int], text: 
 
 def written(text: str | None) -> int | None:
     """Return the MTU that an interface's file states."""
-    value = next((section.get("mtu") for section in parse_config(text or "") if section.header == "interface"), None)
+    value = wgconfig.parse(text).get("mtu")
     return int(value) if value and value.isdigit() else None
 
 

@@ -765,7 +765,7 @@ class Cell:
 
     def _fitting_mtu(self, link: Link) -> int | None:
         carried = [family for family in self.observed.families if link.has_family(family)]
-        return mtu.tunnel(self.observed, link.endpoint, carried, self.host.read(wireguard.config_path(str(link.interface))))
+        return mtu.tunnel(self.observed, link.endpoint, carried, self.host.read(wgconfig.config_path(str(link.interface))))
 
     def _check_preshared_key(self, what: str, value: str) -> None:
         """Refuse a key that is none; in a prediction nobody knows yet the one that the run will make."""
