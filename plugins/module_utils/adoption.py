@@ -85,6 +85,16 @@ def kept_path(folder: str, name: str) -> str:
     return f"{folder}/adopted/{name}.conf"
 
 
+def look_kept(host: Host, folder: str, name: str) -> Found:
+    """Read what an older interface was before the cell had it. folder: with the records."""
+    return Found(name, host.read(kept_path(folder, name)), None)
+
+
+def foreign_keys(state: State, found: Found) -> list[str]:
+    """Return the peers on the devices' interface that are neither devices nor links."""
+    return list(dict.fromkeys(peer.public_key for peer in _foreign(state, state, found)))
+
+
 def check_owner(host: Host, found: Found, own_key: str | None) -> None:
     """Refuse to take over an interface that somebody else keeps, or that is the way into somebody else's VPN. own_key: the cell's private key."""
     manager = _manager(host, found.name)

@@ -19,9 +19,12 @@ from .errors import CellError
 from .exchange import SPOOL, replay, take_in
 from .listen import Listener
 from .networks import parse_address
+from .plan import apply
 from .receiver import Server
+from .reconcile import Cell
 from .restore import drafted, restore
 from .store import STATE_DIR, Store
+from .uninstall import plan_uninstall
 from .view import FILE, FOLDER
 from .watch import Watcher
 
@@ -202,6 +205,22 @@ def _watch(host: Host, store: Store, given: argparse.Namespace) -> int:
     return OK
 
 
+def _uninstall_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("cell", metavar="CELL", help="the cell's name, so that none is meant by mistake")
+    parser.add_argument("--purge", action="store_true", help="keep no copy of key and records")
+
+
+def _uninstall(host: Host, store: Store, given: argparse.Namespace) -> int:
+    with store.lock(create=False):
+        plan = plan_uninstall(Cell(host, store), given.cell, given.purge)
+        for line in plan.warnings:
+            _complain(line)
+        apply(host, plan)
+    removed = plan.differences()
+    _report(given, {"removed": removed, "warnings": plan.warnings}, removed or ["nothing is left of a cell"])
+    return OK
+
+
 # In the order of the help.
 COMMANDS: tuple[Command, ...] = (
     Command("restore", "put back whatever is missing, and start what is not running", _restore, _guard_argument),
@@ -212,4 +231,5 @@ COMMANDS: tuple[Command, ...] = (
     Command("replay", "tell linked cells what they do not know yet", _replay, _replay_arguments),
     Command("status", "say how links and devices are doing", _status),
     Command("explain", "say which way a device's packets go, why, and where they would be dropped", _explain, _explain_arguments),
+    Command("uninstall", "remove the cell from this host; what belongs to others stays", _uninstall, _uninstall_arguments),
 )

@@ -113,16 +113,17 @@ _INPUT_SHOWN_FOR = ("iptables", "ip6tables", "ip")
 
 
 @contextlib.contextmanager
-def opened(module: AnsibleModule, step: str | None = None) -> Iterator[Cell]:
+def opened(module: AnsibleModule, step: str | None = None, create: bool = True) -> Iterator[Cell]:
     """Lend the cell of this host, locked; an error of the engine ends the module with its sentence.
 
     step: what the module does in a run; check mode lends the cell as the modules before it leave it. None for one that only reads.
+    create: make the folder of the records where there is none.
     """
     with root_host(module) as root:
         predict = module.check_mode or step is None
         host = Draft(root) if predict else root
         store = Store(host, module.params["state_dir"])
-        with store.lock(create=not predict):
+        with store.lock(create=create and not predict):
             cell = Cell(host, store, predict)
             if predict and step and module.params.get("run"):
                 cell.rehearse(module.params["cell"], module.params["run"], step)

@@ -49,9 +49,10 @@ class Write:
 
 @dataclass(frozen=True)
 class Remove:
-    """Remove a file."""
+    """Remove a file. tree: a folder with all that is in it, too."""
 
     path: str
+    tree: bool = False
 
 
 @dataclass(frozen=True)
@@ -128,6 +129,8 @@ def apply(host: Host, plan: Plan) -> None:
                 _run(host, run)
         elif isinstance(step, Write):
             host.write(step.path, step.text, step.mode)
+        elif step.tree:
+            host.remove_foreign(step.path)
         else:
             host.remove(step.path)
 

@@ -160,7 +160,7 @@ class Cell:
         name = self.wanted.cell.interface
         if name in self.observed.links and name not in self.observed.wireguard:
             raise BadInput(f"Interface {name!r} is there but is not WireGuard. Set cell_interface to another name.")
-        found = self._devices_interface()
+        found = self.devices_interface()
         if not self._has_interface(self.wanted):
             adoption.check_owner(self.host, found, (self.host.read(self._identity_path) or "").strip() or None)
         for item in peers:
@@ -205,7 +205,7 @@ class Cell:
         remains.check_links(self.stored, self.wanted)
         overlay.check_keys(self.wanted, None if identity.new else identity.public, self.observed.wireguard)
         overlay.check_networks(self.wanted, self.observed.host_networks(self.wanted))
-        adoption.check_others(self.wanted, self.stored, self._devices_interface())
+        adoption.check_others(self.wanted, self.stored, self.devices_interface())
         self._allocate_ports(self.wanted)
         overlay.check_links(self.wanted, self.observed.wireguard)
         reach.check_reach(self.host, self.wanted, self.stored, self.observed.wireguard)
@@ -632,9 +632,10 @@ class Cell:
 
     def _adopted_key(self) -> str | None:
         """Return the key that the devices' interface already has: a cell keeps its identity."""
-        return self._devices_interface().key
+        return self.devices_interface().key
 
-    def _devices_interface(self) -> adoption.Found:
+    def devices_interface(self) -> adoption.Found:
+        """Return the devices' interface as it is."""
         name = self.wanted.cell.interface
         return adoption.look(self.host, name, self.observed.wireguard.get(name))
 
@@ -696,7 +697,7 @@ class Cell:
     def _plan_ways_behind(self, up: bool) -> Plan:
         """Plan the routes to the networks behind devices. up: whether the devices' interface has been up, so that those that it had are still there."""
         plan, wanted, before = Plan(), exits.device_routes(self.wanted), exits.device_routes(self.before)
-        for family in FAMILIES:
+        for family in self.observed.families:
             present = self.observed.routing[family].routes if up else ()
             stale = [route for route in present if route in before and route not in wanted]
             missing = [route for route in wanted if route.family == family and route not in present]

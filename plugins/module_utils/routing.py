@@ -24,7 +24,7 @@ TABLES = range(4200, 5200)
 PRIORITIES = range(4000, 4998, 10)
 
 FORWARDING = {4: "net.ipv4.ip_forward", 6: "net.ipv6.conf.all.forwarding"}
-_KEPT = "/etc/sysctl.d/90-pic-cells.conf"  # the role's file
+KEPT = "/etc/sysctl.d/90-pic-cells.conf"  # the role's file
 
 UNREACHABLE_DEFAULT_METRIC = 4278198272
 UNREACHABLE_NETWORK_METRIC = 4294967295
@@ -40,7 +40,7 @@ def setting(host: Host, name: str) -> str | None:
 
 def unforwarded(host: Host) -> list[str]:
     """Return the settings for forwarding that are off now, or would be after a reboot, by sysctl's names for them."""
-    kept = {line.replace(" ", "") for line in (host.read(_KEPT) or "").splitlines()}
+    kept = {line.replace(" ", "") for line in (host.read(KEPT) or "").splitlines()}
     there = [name for family, name in FORWARDING.items() if family == 4 or setting(host, name) is not None]  # a kernel can be without IPv6
     return [name for name in there if setting(host, name) != "1" or f"{name}=1" not in kept]
 

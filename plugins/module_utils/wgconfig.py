@@ -87,15 +87,15 @@ class Config:
                 name, found = setting(line)
                 if name != key.lower():
                     continue
-                tokens = [token.strip() for token in found.split(",") if token.strip()]
+                parts = found.split(",")  # with their blanks
                 kept = []
-                for token in tokens:
-                    meant = normal(token)
+                for part in parts:
+                    meant = normal(part.strip())
                     if meant is None or meant in values:
-                        kept.append(token)
+                        kept.append(part)
                         missing = [value for value in missing if value != meant]
-                if kept != tokens:
-                    section.lines[number] = _with_value(line, ", ".join(kept)) if kept else _GONE + _comment(line)
+                if kept != parts:
+                    section.lines[number] = _with_value(line, ",".join(kept).strip()) if any(map(str.strip, kept)) else _GONE + _comment(line)
             section.lines = _without_gone(section.lines)
         if missing:
             self._extend(sections, key, missing)

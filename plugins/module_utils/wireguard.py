@@ -256,7 +256,7 @@ def plan_interface(
         by_unit = ("systemctl", "--job-mode=ignore-dependencies", "restart", unit)
         plan.steps.append(Run(by_unit if systemd else ("wg-quick", "up", wanted.name)))
     else:
-        plan.extend(_plan_live(observed, final, present_routes))
+        plan.extend(plan_live(observed, final, present_routes))
     if plan:
         plan.effects.append(lambda seen: seen.take_up(final))
         plan.describe([] if observed is None else describe(observed, labels, gone), describe(final, labels, ()))
@@ -312,7 +312,7 @@ def resolve(host: Host, endpoint: str) -> str | None:
     return host_port(address, port)
 
 
-def _plan_live(observed: Interface, final: Interface, present_routes: Iterable[Route]) -> Plan:
+def plan_live(observed: Interface, final: Interface, present_routes: Iterable[Route]) -> Plan:
     """Plan the way from an interface as it is to what it shall be, both with all their peers and addresses."""
     plan, name = Plan(), final.name
     if final.private_key and observed.private_key != final.private_key:

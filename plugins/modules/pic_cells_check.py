@@ -23,7 +23,7 @@ options:
     description: The playbook that asks.
     type: str
     required: true
-    choices: [site, link, unlink, share, offer_exit, route_peer, replay, restore, status]
+    choices: [site, link, unlink, share, offer_exit, route_peer, rekey, uninstall, replay, restore, status]
   extra_vars:
     description:
       - Read the options below from the extra vars of the run, of the same names; answers of a survey in AWX are extra vars. Where an extra var is absent, a

@@ -35,9 +35,13 @@ NEEDED = {
     "share": ("cell", "remote_cell", "services"),
     "offer_exit": ("cell", "remote_cell", "offered"),
     "route_peer": ("cell", "peer", "via_cell"),
+    "rekey": ("cell",),
+    "uninstall": ("cell",),
 }
 # Playbooks for all cells, or for one that is named; they ask what is on the cells and not what the inventory states.
 ON_THE_CELLS = ("replay", "restore", "status")
+# Playbooks that do something with one cell as a whole; it has to be named, so that none is meant by mistake.
+OF_ONE_CELL = ("rekey", "uninstall")
 JOBS = (SITE, *NEEDED, *ON_THE_CELLS)
 _CELL_INPUTS = ("cell", "remote_cell", "via_cell")
 _SHOWN = 12
@@ -88,6 +92,8 @@ def read_job(mesh: Mesh, given: Mapping[str, Any]) -> tuple[dict[str, Any], list
         if key in asked and not (key == "via_cell" and asked[key] == DIRECT):
             check_name(f"{key}:", asked[key])
     host = _host(mesh, asked["cell"])
+    if kind in OF_ONE_CELL:
+        return {"job": kind, "host": host, "cell": asked["cell"]}, []
     for key in ("remote_cell", "via_cell"):
         if asked.get(key) == asked["cell"]:
             raise BadInput(f"{key}={asked[key]} is the cell itself. Name another cell{', or direct' if key == 'via_cell' else ''}.")

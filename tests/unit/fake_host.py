@@ -628,8 +628,11 @@ class FakeHost(Host):
             return ""
         if words[:3] == ["show", "--property=ActiveState", "--value"]:
             return "\n".join("active\n" if unit in self.active else "activating\n" if unit in self.failing else "inactive\n" for unit in words[3:])
-        if words == ["stop", "pic-cell-serve.service"]:
-            self._step("systemctl stop pic-cell-serve.service", lambda: self.active.discard(words[1]))
+        if words[0] == "stop" and all(unit.startswith("pic-cell-") for unit in words[1:]):
+            self._step(f"systemctl {' '.join(words)}", lambda: self._stop(words[1:]))
+            return ""
+        if words[:2] == ["disable", "--now"] and words[-1].startswith("pic-cell-"):
+            self._step(f"systemctl {' '.join(words)}", lambda: self._disable(words[2:]))
             return ""
         if words[0] == "start" and words[1].startswith("pic-cell-") and len(words) == 2:
             self._step(f"systemctl {' '.join(words)}", lambda: self.active.update({words[1]} - self.failing))
@@ -656,6 +659,22 @@ class FakeHost(Host):
         else:
             raise AssertionError(f"the fake host does not know: systemctl {words}")
         return ""
+
+    def _stop(self, names: list[str]) -> None:
+        for name in names:
+            self.active.discard(name)
+            for path, (_mode, text) in list(self.files.items()):  # what requires it stops too
+                unit = re.fullmatch(r"/etc/systemd/system/(wg-quick@[^/]+)\.service\.d/[^/]+\.conf", path)
+                if unit and f"Requires={name}\n" in text and unit[1] in self.active:
+                    self._systemctl(["disable", "--now", unit[1]], "")
+
+    def _disable(self, names: list[str]) -> None:
+        for name in names:
+            if f"/etc/systemd/system/{name}" not in self.files:
+                raise Refused(1, f"Failed to disable unit: Unit file {name} does not exist.")
+            self.active.discard(name)
+            for path in [path for path in self.files if re.fullmatch(rf"/etc/systemd/system/[^/]+\.wants/{re.escape(name)}", path)]:
+                del self.files[path]
 
     def _enable(self, names: list[str]) -> None:
         for name in names:
