@@ -82,7 +82,7 @@ def look(host: Host, name: str, kernel: Interface | None) -> Found:
 
 def kept_path(folder: str, name: str) -> str:
     """Return where the file of an older interface is kept as it was. folder: with the records."""
-    return f"{folder}/adopted/{name}.conf"
+    return f"{folder}/adopted-{name}.conf"
 
 
 def look_kept(host: Host, folder: str, name: str) -> Found:

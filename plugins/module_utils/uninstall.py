@@ -20,7 +20,7 @@ from .wireguard import Interface, Peer
 
 PROGRAMS = ("/usr/local/bin/pic-cell", "/usr/local/lib/pic-cells")
 _OURS = "# Written by pic.cells."  # the first line of a file that we have made
-_FOLDERS = ("adopted", "invitations")
+_INVITATIONS = "invitations"
 
 
 def kept_folder(path: str) -> str:
@@ -172,5 +172,5 @@ def _plan_files(cell: Cell, found: adoption.Found, purge: bool) -> Plan:
 
 def _files(host: Host, folder: str) -> list[str]:
     """Return the records and what belongs to them, without the receiver's view, which follows from them."""
-    inner = [f"{folder}/{name}/{file}" for name in _FOLDERS for file in host.list(f"{folder}/{name}")]
-    return [*(f"{folder}/{name}" for name in host.list(folder) if name not in ("lock", FOLDER, *_FOLDERS)), *inner]
+    inner = [f"{folder}/{_INVITATIONS}/{name}" for name in host.list(f"{folder}/{_INVITATIONS}")]
+    return [*(f"{folder}/{name}" for name in host.list(folder) if name not in ("lock", FOLDER, _INVITATIONS)), *inner]

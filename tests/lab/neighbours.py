@@ -75,6 +75,9 @@ conf wgother 51999 192.0.2.129/25 192.0.2.130/32
 case $(hostname) in
 cella)
     conf wg0 51820 "10.0.0.1/24, fd00:a::1/64" 10.0.0.200/32
+    # its tool finds a peer again by the lines around it, and deletes from one to the other
+    sed -i -e 's/^\[Peer\]$/### begin tablet ###\n[Peer] # of paper/' -e '$a ### end tablet ###' /etc/wireguard/wg0.conf
+    cp /etc/wireguard/wg0.conf /root/wg0.before
     # the way of a container of docker's, as `docker run -p 8446:80 -p 8447:81` makes it
     echo 1 >/proc/sys/net/ipv6/conf/vweb/disable_ipv6
     ip link set vweb master docker0 up

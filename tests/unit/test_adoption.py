@@ -442,11 +442,11 @@ def test_the_file_is_kept_as_it_was(host: FakeHost, text: str) -> None:
     furnished(host, text)
     make(host, ALICES, PHONE)
     make(host, {**ALICES, **GONE}, cell={"listen_port": 40002})
-    assert host.files["/var/lib/pic/adopted/wg0.conf"] == (0o600, text)
+    assert host.files["/var/lib/pic/adopted-wg0.conf"] == (0o600, text)
 
 
 def test_a_file_of_our_own_is_not_kept(host: FakeHost) -> None:
     make(host, PHONE)
     make(host)
     assert host.files[WG0][0] == 0o600
-    assert not host.exists("/var/lib/pic/adopted")
+    assert not host.exists("/var/lib/pic/adopted-wg0.conf")

@@ -111,6 +111,12 @@ def test_the_cells_own_key_never_left_it():
     assert inside("cella", "cat", "/root/wg0.key").stdout in keys, "the key that wg0 had before is the cell's identity"
 
 
+def test_what_others_have_put_into_an_older_wg0_is_there_byte_for_byte():
+    text = inside("cella", "cat", "/etc/wireguard/wg0.conf").stdout
+    assert text.startswith(inside("cella", "cat", "/root/wg0.before").stdout)
+    assert inside("cella", "cat", "/var/lib/pic/adopted-wg0.conf").stdout == inside("cella", "cat", "/root/wg0.before").stdout
+
+
 def test_status_reports_every_link_and_device_and_no_drift():
     done = run("status")
     assert done.returncode == 0
