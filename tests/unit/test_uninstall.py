@@ -10,7 +10,8 @@ import re
 import pytest
 
 from ansible_collections.pic.cells.tests.unit.adopted import ALICE, BOB, FILES, OWN, PORT, SECRET
-from ansible_collections.pic.cells.tests.unit.fake_host import FakeHost, Killed, clamped
+from ansible_collections.pic.cells.tests.unit.controller import Controller
+from ansible_collections.pic.cells.tests.unit.fake_host import FakeHost, Killed, clamped, public_key
 from ansible_collections.pic.cells.tests.unit.world import World, call, device_key, furnish, program
 
 WG0 = "/etc/wireguard/wg0.conf"
@@ -179,3 +180,25 @@ def test_another_key_keeps_what_is_others_and_every_preshared_key(world: World) 
 def test_a_host_that_is_no_cell_gets_no_key(host: FakeHost) -> None:
     assert "no cell" in call("pic_cell_rekey", host, {})["msg"]
     assert host.steps == []
+
+
+# The playbooks
+
+
+def test_the_playbook_for_another_key_tells_it_to_all(controller: Controller) -> None:
+    done = controller.play("rekey", "-e", "cell=cella")
+    assert done.rc == 0, done.text
+    key = public_key((controller["cella"].read("/var/lib/pic/identity.key") or "").strip())
+    assert f"The public key of cella is now {key}" in done.text
+    assert key in controller["cellb"].wg["pic-cella"].peers
+
+
+def test_the_playbook_removes_the_cell_that_is_named_and_no_other(controller: Controller) -> None:
+    for playbook in ("rekey", "uninstall"):
+        done = controller.play(playbook)
+        assert done.rc != 0 and f"The playbook pic.cells.{playbook} needs the variable 'cell'" in done.text
+    done = controller.play("uninstall", "-e", "cell=cella")
+    assert done.rc == 0, done.text
+    assert [controller[name].exists("/var/lib/pic/cell.json") for name in ("cella", "cellb")] == [False, True]
+    done = controller.play("uninstall", "-e", "cell=cella")
+    assert (done.rc, "nothing is left of a cell" in done.text) == (0, True)
