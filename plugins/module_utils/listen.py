@@ -57,8 +57,10 @@ class Listener:
                     yield self._sockets[handle].recv(1 << 16)
                 except BlockingIOError:
                     break
-                except OSError:  # ENOBUFS: more has happened than there was room for
+                except OSError as error:
                     yield None
+                    if error.errno != errno.ENOBUFS:  # with it there is more to read: more had happened than there was room for
+                        break
 
     def hear_legacy(self) -> bool:
         """Tell whether an iptables-legacy has ended since."""

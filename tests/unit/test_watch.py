@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -481,3 +483,25 @@ def test_the_lock_of_iptables_legacy_is_heard(tmp_path: Path, monkeypatch: pytes
         lock.unlink()
         lock.touch()
         listener.hear_legacy()
+
+
+@pytest.mark.parametrize(("number", "heard_after"), [(errno.ENOBUFS, [None, b"later"]), (errno.EBADF, [None])])
+def test_what_there_was_no_room_for_is_known_to_be_missed(number: int, heard_after: list[bytes | None]) -> None:
+    listener = Listener()
+    ready, writer = socket.socketpair()
+    writer.send(b"x")
+    answers = iter([OSError(number, "what recv says"), b"later"])
+
+    class Full:
+        def recv(self, _size: int) -> bytes:
+            answer = next(answers, BlockingIOError())
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+    with ready, writer:
+        for handle in list(listener._sockets):
+            listener._poll.unregister(handle)
+        listener._sockets[ready.fileno()] = Full()  # type: ignore[assignment]
+        listener._poll.register(ready)
+        assert list(listener.hear(1)) == heard_after
