@@ -11,6 +11,7 @@ from __future__ import annotations
 import datetime
 import math
 import os
+import re
 import stat
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -41,6 +42,7 @@ _LONGEST_SHOWN = 200
 _WIDEST = 63  # bits of a number
 _LARGEST_ASKED = 65536
 _BOOLEAN = ("offered",)
+_NUMBER = re.compile(r"[0-9]+(e[0-9]+)?|0o[0-7]+")
 _UNSAFE = "!unsafe"  # AWX marks the answers of a survey so
 
 
@@ -88,6 +90,12 @@ def read_file(path: Path, largest: int) -> bytes:
     if len(text) > largest:
         raise OSError("too large")
     return text
+
+
+def is_misread(name: str) -> bool:
+    """Tell whether YAML, of one version or the other, takes a name for a number, a date, a boolean or null where nobody has put it in quotes."""
+    resolved = yaml.SafeLoader("").resolve(yaml.ScalarNode, name, (True, False))
+    return resolved != "tag:yaml.org,2002:str" or _NUMBER.fullmatch(name) is not None
 
 
 def _taken(name: str, value: Any, written: yaml.ScalarNode | None) -> Any:

@@ -20,7 +20,7 @@ from ansible_collections.pic.cells.plugins.module_utils.wireguard import check_e
 from ansible_collections.pic.cells.plugins.plugin_utils import endpoints, schema
 from ansible_collections.pic.cells.plugins.plugin_utils.invitation import read_invitation
 from ansible_collections.pic.cells.plugins.plugin_utils.mesh import LINK, SITE, Mesh
-from ansible_collections.pic.cells.plugins.plugin_utils.outside import plain, shown
+from ansible_collections.pic.cells.plugins.plugin_utils.outside import is_misread, plain, shown
 
 try:
     import netaddr
@@ -220,10 +220,18 @@ def _check_items(mesh: Mesh, host: str, variable: str) -> None:
     where = f"{variable} of host {host!r}"
     seen = set()
     for item in mesh.var(host, variable) or ():
-        name = check_name(f"{where}:", item.get("name"))
+        name = _check_name(f"{where}:", item.get("name"))
         if name in seen:
             raise BadInput(f"{where}: {name!r} is there twice. Merge the two, or rename one.")
         seen.add(name)
+
+
+def _check_name(what: str, value: object) -> str:
+    """Refuse a name too that no extra var could hold in every version of Ansible and AWX."""
+    name = check_name(what, value)
+    if is_misread(name):
+        raise BadInput(f"{what} {name!r} is a name that YAML takes for a number, a date, a boolean or null. Choose another name.")
+    return name
 
 
 def _check_names(mesh: Mesh) -> None:
@@ -231,7 +239,7 @@ def _check_names(mesh: Mesh) -> None:
     for host in mesh.hosts:
         if mesh.var(host, "cell_name") is None and netaddr.valid_ipv4(host, netaddr.INET_PTON) | netaddr.valid_ipv6(host):
             raise BadInput(f"Host {host!r} is called by its address, which is no name for a cell. Give it one with cell_name.")
-        name = check_name(f"cell_name of host {host!r}:", mesh.name(host))
+        name = _check_name(f"cell_name of host {host!r}:", mesh.name(host))
         if name in seen:
             raise BadInput(f"Hosts {seen[name]!r} and {host!r} both have the cell name {name!r}. Set cell_name of one of them to another name.")
         seen[name] = host

@@ -88,3 +88,50 @@ def test_a_template_in_a_preshared_key_is_never_carried_out(controller: Controll
     assert traps(tmp_path) == []
     assert refused(done, "preshared_key"), done.text
     assert "carried-out" not in done.text, "a secret with a slip in it is not shown"
+
+
+def test_only_extra_vars_count_for_what_is_asked(controller: Controller) -> None:
+    """Inventories have variables of such names for purposes of their own, and facts can have any name."""
+    everywhere = {"cell": "cellb", "remote_cell": "cellc", "services": ["files"], "offered": True, "peer": "phone", "via_cell": "direct", "preshared_key": "x"}
+    controller.inventory["all"]["vars"] = everywhere
+    for host in ("cella", "cellb", "cellc"):
+        controller.of(host).update(everywhere)
+    cached = controller.folder / "facts"
+    cached.mkdir()
+    for host in ("cella", "cellb", "cellc"):
+        for name in (host, f"s1_{host}"):
+            (cached / name).write_text(json.dumps({**everywhere, "ansible_facts": everywhere}))
+    controller.settings.update(fact_caching="ansible.builtin.jsonfile", fact_caching_connection=str(cached), fact_caching_timeout="0")
+    assert refused(controller.play("share"), "needs the variable 'cell'")
+    assert refused(controller.play("share", cell="cella", remote_cell="cellb"), "needs the variable 'services'")
+    controller.play("status")
+    assert {cell: len(controller.asked(cell)) for cell in ("cella", "cellb", "cellc")} == {"cella": 1, "cellb": 1, "cellc": 1}
+
+
+def test_what_import_playbook_gives_counts_and_is_data(controller: Controller, tmp_path: Path) -> None:
+    def imported(playbook: str, **variables: str) -> Outcome:
+        file = tmp_path / "mine.yml"
+        file.write_text(json.dumps([{"import_playbook": f"pic.cells.{playbook}", "vars": variables}]))
+        return controller.play(str(file))
+
+    assert imported("status", cell="cellb").rc == 0
+    assert [len(controller.asked(cell)) for cell in ("cella", "cellb")] == [0, 1]
+    assert refused(imported("status", cell=template(tmp_path, "cell")), "{{ lookup('pipe', 'touch")
+    assert refused(imported("link", cell="cella", remote_cell="cellx", preshared_key=KEY), "preshared_key has to be an extra var")
+    assert traps(tmp_path) == []
+
+
+# What AWX writes for an answer of a survey, or a person into a file.
+ANSWERS = ["!unsafe '007'", "!unsafe 'null'", "null", "2024-01-01"]
+
+
+def test_what_yaml_reads_as_something_else_is_no_other_name(controller: Controller, tmp_path: Path) -> None:
+    file = tmp_path / "extravars"
+    for answer in ANSWERS:
+        file.write_text(f"cell: {answer}\n")
+        done = controller.play("status", "-e", f"@{file}")
+        said = answer.split(" ")[-1].strip("'")
+        assert refused(done, f"cell={said}"), f"{answer}: {done.text}"
+    file.write_text("cell: !unsafe ''\n")
+    assert controller.play("status", "-e", f"@{file}").rc == 0, "a question without an answer is for all cells"
+    assert [len(controller.asked(cell)) for cell in ("cella", "cellb", "cellc")] == [1, 1, 1]

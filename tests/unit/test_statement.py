@@ -368,3 +368,44 @@ def test_a_playbook_for_all_cells_takes_one_by_name(kind: str) -> None:
         read_job(mesh({}), {"job": kind, "cell": "oslo"})
     with pytest.raises(BadInput, match="cell=cellb is host 'cellb', which --limit leaves out"):
         read_job(mesh({}, "cella"), {"job": kind, "cell": "cellb"})
+
+
+MISREAD = ["7", "007", "0x10", "1e3", "0o17", "no", "on", "null", "true", "2024-01-01"]
+
+
+@pytest.mark.parametrize("name", MISREAD)
+def test_a_name_that_yaml_reads_as_something_else_is_refused_where_it_is_stated(name: str) -> None:
+    """In an answer of AWX, ansible-core 2.19 makes another name of it; and whoever states it without quotes does."""
+    item = {"name": name, "public_key": made_key("x"), "networks": ["10.9.0.0/24"]}
+    stated = {
+        f"cell_name of host 'cellb': '{name}'": {"cell_name": name},
+        f"cell_peers of host 'cellb': '{name}'": {"cell_peers": [{"name": name}]},
+        f"cell_services of host 'cellb': '{name}'": {"cell_services": [{"name": name, "address": "10.0.1.1", "port": 1, "protocol": "tcp"}]},
+        f"cell_links of host 'cellb': '{name}'": {"cell_links": [item]},
+    }
+    for where, variables in stated.items():
+        with pytest.raises(BadInput) as error:
+            check_inventory(mesh({"cellb": variables}))
+        assert str(error.value).startswith(where) and "Choose another name" in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["a7", "7a", "no1", "oslo", "e3", "nope"])
+def test_other_names_are_taken(name: str) -> None:
+    check_inventory(mesh({"cellb": {"cell_services": [{"name": name, "address": "10.0.1.1", "port": 1, "protocol": "tcp"}]}}))
+
+
+@pytest.mark.parametrize("value", [False, 7, 1.5, datetime.date(2024, 1, 1)])
+def test_a_name_that_is_no_text_is_quoted_with_host_and_item(value: object) -> None:
+    for variable in ("cell_peers", "cell_links", "cell_services"):
+        with pytest.raises(BadInput) as error:
+            check_inventory(mesh({"cellb": {variable: [{"name": value}]}}))
+        assert f"{value!r}" in str(error.value) and "of host 'cellb'" in str(error.value), str(error.value)
+    with pytest.raises(BadInput) as error:
+        check_inventory(mesh({"cellb": {"cell_name": value}}))
+    assert f"cell_name of host 'cellb': {value!r}" in str(error.value)
+
+
+@pytest.mark.parametrize("url", ["http://10.9.0.1:99999999", "http://10.9.0.1:٨٠٨٨", "https://x"])
+def test_a_url_of_the_inventory_is_judged_on_the_controller(url: str) -> None:
+    with pytest.raises(BadInput, match="api_url of link 'far' of host 'cella'"):
+        check_inventory(mesh({"cella": {"cell_links": [{**FAR, "api_url": url}]}}))
