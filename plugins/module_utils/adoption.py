@@ -132,7 +132,9 @@ def check_others(state: State, before: State, found: Found) -> None:
     taken = {f"interface {found.name} of this host": _outside(addresses, own)}
     for peer in _foreign(state, before, found):
         taken.setdefault(f"the peer {peer.public_key} of interface {found.name}", []).extend(_outside(peer.allowed_ips, own))
-    sentences = conflicts({f"link {name!r}": link.networks for name, link in sorted(state.links.items())}, taken)
+    # What stands already was there first, and restore has to bring it back.
+    new = {name: link for name, link in sorted(state.links.items()) if name not in before.links or before.links[name].networks != link.networks}
+    sentences = conflicts({f"link {name!r}": link.networks for name, link in new.items()}, taken)
     if sentences:
         raise BadInput("; ".join(f"The {sentence}" for sentence in sentences) + ". Nothing was changed. Give one of them another network.")
     for name, device in sorted(state.peers.items()):

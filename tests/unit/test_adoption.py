@@ -450,3 +450,12 @@ def test_a_file_of_our_own_is_not_kept(host: FakeHost) -> None:
     make(host)
     assert host.files[WG0][0] == 0o600
     assert not host.exists("/var/lib/pic/adopted-wg0.conf")
+
+
+def test_a_link_that_stands_comes_back_though_somebody_has_taken_its_network_since(linked: World) -> None:
+    host = linked["cella"]
+    host.by_hand("wg addconf wg0 /dev/stdin", f"[Peer]\nPublicKey = {device_key('bob')}\nAllowedIPs = 10.0.1.0/24\n")
+    host.drop_link("pic-cellb")
+    rc, _out, err = program(host, "restore")
+    assert (rc, err, "pic-cellb" in host.wg) == (0, "", True)
+    assert "10.0.1.0/24" in host.wg["wg0"].peers[BOB].allowed
