@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TextIO
 
 from . import explain, status
 from .command import Host
@@ -24,6 +24,7 @@ from .receiver import Server
 from .reconcile import Cell
 from .restore import drafted, restore
 from .store import STATE_DIR, Store
+from .texts import printable, shown
 from .uninstall import plan_uninstall
 from .view import FILE, FOLDER
 from .watch import Watcher
@@ -93,13 +94,19 @@ def _parser(commands: Sequence[Command]) -> argparse.ArgumentParser:
 
 
 def _complain(message: str) -> int:
-    sys.stderr.write(f"pic-cell: {message}\n")
+    _write(sys.stderr, f"pic-cell: {message}")
     return FAILED
 
 
 def _say(line: str) -> None:
-    sys.stdout.write(f"{line}\n")
+    _write(sys.stdout, line)
     sys.stdout.flush()
+
+
+def _write(stream: TextIO, line: str) -> None:
+    """Write a line, whatever is in it, to a terminal or journal of any encoding."""
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    stream.write(printable(line).encode(encoding, "backslashreplace").decode(encoding) + "\n")
 
 
 def _say_only_to_a_person(given: argparse.Namespace) -> Callable[[str], None]:
@@ -108,7 +115,7 @@ def _say_only_to_a_person(given: argparse.Namespace) -> Callable[[str], None]:
 
 def _report(given: argparse.Namespace, facts: Any, lines: Sequence[str]) -> None:
     """Say facts as JSON where that was asked for, or else lines for a person."""
-    for line in [json.dumps(facts, sort_keys=True)] if given.json else lines:
+    for line in [json.dumps(shown(facts), sort_keys=True)] if given.json else lines:
         _say(line)
 
 

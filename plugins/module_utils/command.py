@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 import os
 import shutil
 import stat
 import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from .errors import CommandFailed, ToolMissing, WriteFailed
 
@@ -58,16 +60,21 @@ class Host:
         try:
             # AnsibleModule.run_command is not there for pic-cell
             done = subprocess.run(  # pylint: disable=ansible-bad-function
-                list(argv), input="" if stdin is None else stdin, capture_output=True, text=True, env=env, timeout=timeout, check=False
+                list(argv), input=(stdin or "").encode("utf-8", "surrogateescape"), capture_output=True, env=env, timeout=timeout, check=False
             )
         except FileNotFoundError:
             raise missing_tool(argv[0]) from None
         except subprocess.TimeoutExpired:
             raise CommandFailed(argv, 124, f"no end within {timeout:g} s", stdin) from None
+        # What others have written is bytes, of whatever encoding: they are kept as they are.
+        out, err = (text.decode("utf-8", "surrogateescape") for text in (done.stdout, done.stderr))
         if done.returncode not in ok:
-            # What wg prints can hold keys; what it complains of cannot.
-            raise CommandFailed(argv, done.returncode, done.stderr or ("" if argv[0] == "wg" else done.stdout), stdin)
-        return Result(done.returncode, done.stdout, done.stderr)
+            raise CommandFailed(argv, done.returncode, err or out, stdin)
+        return Result(done.returncode, out, err)
+
+    def run_json(self, argv: Sequence[str], ok: Sequence[int] = (0,), timeout: float = 60) -> Any:
+        """Run a command that prints JSON; None where it prints nothing. Raises CommandFailed also for what is no JSON."""
+        return parsed(argv, self.run(argv, ok=ok, timeout=timeout).out)
 
     def lookup(self, name: str) -> str | None:
         """Return an address that a name stands for; None where there is none, or nobody has said so within 5 s."""
@@ -227,6 +234,14 @@ class Draft(Host):
     def remove(self, path: str) -> None:
         """Count a file as removed."""
         self._files[path] = None
+
+
+def parsed(argv: Sequence[str], out: str) -> Any:
+    """Read the JSON that a command has printed; None where that is nothing. Raises CommandFailed for what is none."""
+    try:
+        return json.loads(out, strict=False) if out.strip() else None  # names of interfaces may hold control characters
+    except (ValueError, RecursionError) as error:
+        raise CommandFailed(argv, 0, f"it printed what is no JSON ({error})") from None
 
 
 def missing_tool(tool: str) -> ToolMissing:

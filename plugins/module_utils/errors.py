@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from .discreet import said
+
 
 class CellError(Exception):
     """Anything that keeps a cell from reaching the state that was asked for."""
@@ -39,5 +41,6 @@ class CommandFailed(CellError):
     """A command ended otherwise than expected; carries its argv, exit code, output and input."""
 
     def __init__(self, argv: Sequence[str], rc: int, output: str, stdin: str | None = None) -> None:
+        output = said(argv[0], output)
         self.argv, self.rc, self.output, self.stdin = list(argv), rc, output, stdin
         super().__init__(f"Command {' '.join(argv)!r} ended with exit code {rc}: {output.strip() or 'no output'}")

@@ -6,15 +6,14 @@
 from __future__ import annotations
 
 import enum
-import ipaddress
-import shlex
 import struct
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .iptables import CHAIN_PREFIX, SavedRuleset, comment_of
+from .iptables import CHAIN_PREFIX, SavedRuleset, comment_of, words_of
 from .names import GENERAL_TAG, is_own_tag
+from .networks import address_from, interface_of
 from .routing import MAIN, PROTOCOL, TABLES
 
 if TYPE_CHECKING:
@@ -72,7 +71,7 @@ class Interest:
 
 def interest_of(cell: Cell) -> Interest:
     """Return what concerns a cell as it is in its records and in the kernel."""
-    networks = {str(ipaddress.ip_network(network, strict=False)) for link in cell.stored.links.values() for network in link.networks}
+    networks = {str(interface_of(network).network) for link in cell.stored.links.values() for network in link.networks}
     tables, chains = set(), set()
     for family, saved in cell.observed.iptables.items():
         tables |= {(family, table) for table, chain, _rules in own_part(saved)}
@@ -100,7 +99,7 @@ def own_part(saved: SavedRuleset) -> list[tuple[str, str, tuple[str, ...]]]:
 def _reach(found: set[str], rules: list[str], chains: Mapping[str, list[str]]) -> None:
     """Add the chains that rules lead to."""
     for rule in rules:
-        words = shlex.split(rule)
+        words = words_of(rule)
         for chain in {words[number + 1] for number, word in enumerate(words[:-1]) if word in ("-j", "-g")} & set(chains) - found:
             if not chain.startswith(CHAIN_PREFIX):
                 found.add(chain)
@@ -175,7 +174,7 @@ def _of_route(gone: bool, body: bytes, interest: Interest) -> Heard:
         return Heard.LOSS if gone and protocol == PROTOCOL else Heard.DOUBTFUL
     if (table != MAIN and length) or kind != _UNICAST or flags & _CLONED or family not in NETFILTER:
         return Heard.NOTHING
-    address = ipaddress.ip_address(found.get(_RTA_DST, bytes(4 if family == 2 else 16)))
+    address = address_from(found.get(_RTA_DST, bytes(4 if family == 2 else 16)))
     if not gone and f"{address}/{length}" in interest.networks:
         return Heard.LOSS  # whoever replaces a route of ours deletes it without saying so
     # The rules name the uplink, and the networks that the host is itself in.

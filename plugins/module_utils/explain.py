@@ -5,10 +5,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from .command import parsed
 from .errors import BadInput
 from .firewall import ROUTED
 from .iptables import Saved
@@ -89,7 +89,7 @@ def _through_routing(cell: Cell, peer: Peer, family: int, to: str, way: Way) -> 
     way.found += [f"route: {route.words()}" for route in seen.routes if route.table in tables]
     argv = ["ip", f"-{family}", "-N", "-json", "route", "get", to, "from", way.address, "iif", cell.stored.cell.interface]
     result = cell.host.run(argv, ok=_REFUSED)
-    answer = (json.loads(result.out or "[]") or [{}])[0]
+    answer = (parsed(argv, result.out) or [{}])[0]
     way.by = answer.get("dev") if result.rc == 0 and answer.get("type") not in ("unreachable", "7") else None
     if way.by is not None:
         table = f" by table {answer['table']}" if str(answer.get("table", MAIN)) != str(MAIN) else ""

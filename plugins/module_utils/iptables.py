@@ -13,8 +13,7 @@ import copy
 import functools
 import hashlib
 import re
-import shlex
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from . import texts
@@ -30,7 +29,13 @@ _LOCK_WAIT = "10"  # seconds that iptables-restore waits for another one's lock
 # What iptables-nft-save 1.8.9 to 1.8.11 print of a table with rules of nftables' own, and of one with base chains of its own beside those of iptables.
 _HIDDEN = re.compile(r"^# Table `([^']+)' is incompatible, use 'nft' tool\.$", re.M)
 _NATIVE = re.compile(r"^# Table `([^']+)' contains incompatible base-chains, use 'nft' tool to list them\.$", re.M)
-_RULE_LINE = r"(?:\[\d+:\d+\] )?-A (\S+) ?(.*)"
+_RULE_LINE = re.compile(r"(?:\[\d+:\d+\] )?-A ([^ ]+) ?(.*)", re.DOTALL)
+# A text in quotes has any character, also a line feed, and a quote or backslash behind a backslash. A name of an interface has no quotes, but may hold one.
+_WORD = re.compile(r'"((?:[^"\\]|\\.)*)"|[^ ]+', re.DOTALL)
+_OPEN = re.compile(r'(?:(?:"(?:[^"\\]|\\.)*"|[^ "][^ ]*)? )*"(?:[^"\\]|\\.)*', re.DOTALL)
+_COMMENT_OPTION = re.compile(r'-m comment --comment (?:"(?:[^"\\]|\\.)*"|[^ ]+) ?', re.DOTALL)
+_LONGEST = 8192  # characters of a rule; a comment has 256 at most
+_TEXTS = {"--comment", "--log-prefix", "--nflog-prefix", "--string", "--hex-string"}  # whose value may look like an option
 _NON_DECIDING = {"LOG", "NFLOG", "MARK", "CONNMARK", "TCPMSS", "TRACE", "CLASSIFY", "DSCP", "SET", "CT", "RETURN", "TTL", "HL", "TOS", "ECN", "CHECKSUM", "TEE"}
 
 
@@ -166,27 +171,51 @@ def parse_save(text: str) -> SavedRuleset:
     """Read what iptables-save printed (counters are dropped)."""
     saved: SavedRuleset = {name: Saved(native=True) for name in _NATIVE.findall(text)}
     table = Saved()
-    for line in text.splitlines():
+    for line in _lines(text):
         if line.startswith("*"):
             table = saved.setdefault(line[1:].strip(), Saved())
         elif line.startswith(":"):
-            name, policy = line[1:].split()[:2]
+            name, policy, *_counters = (line[1:] + " -").split(" ")
             table.policies[name] = policy
             table.rules.setdefault(name, [])
         else:
-            match = re.match(_RULE_LINE, line)
+            match = _RULE_LINE.fullmatch(line)
             if match:
                 table.rules.setdefault(match[1], []).append(match[2])
     return saved
 
 
+def _lines(text: str) -> Iterator[str]:
+    """Yield lines; a comment of others may hold line feeds, which iptables-save prints as they are."""
+    begun = ""
+    for line in text.split("\n"):
+        whole = begun + line
+        if '"' in whole and whole.startswith(("-A", "[")) and len(whole) < _LONGEST and _OPEN.fullmatch(whole):
+            begun = whole + "\n"
+            continue
+        begun = ""
+        yield whole
+    yield from begun.split("\n")  # a quote that nobody ends: then these were lines after all
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def _words(rule: str) -> tuple[str, ...]:
+    """Return the words of a rule as saved, without quotes; whatever others have written there, it is never an error."""
+    return tuple(match[0] if match[1] is None else re.sub(r"\\(.)", r"\1", match[1], flags=re.DOTALL) for match in _WORD.finditer(rule))
+
+
 @functools.lru_cache(maxsize=1 << 16)
 def comment_of(rule: str) -> str:
     """Return the comment of a rule as saved, or an empty string."""
-    match = re.search(r'--comment ("(?:[^"\\]|\\.)*"|\S+)', rule)
-    if not match:
-        return ""
-    return re.sub(r"\\(.)", r"\1", match[1][1:-1]) if match[1].startswith('"') else match[1]
+    words = _words(rule)
+    at = next((number for number, word in enumerate(words) if word == "--comment" and words[number - 1] == "comment"), len(words))
+    return words[at + 1] if at + 1 < len(words) else ""
+
+
+def words_of(rule: str) -> list[str]:
+    """Return the words of a rule as saved, but for texts, which may look like options."""
+    words = _words(rule)
+    return [word for number, word in enumerate(words) if number == 0 or words[number - 1] not in _TEXTS]
 
 
 def own_rules(saved: Saved) -> list[str]:
@@ -308,7 +337,7 @@ def _plan_shared_chain(chain: str, target: str | None, saved: Saved, ours: tuple
 
 def could_decide(rule: str, hook: str, chains: Mapping[str, list[str]], ours: tuple[str, ...], depth: int = 0) -> bool:
     """Tell whether a foreign rule may accept, drop or translate a packet that comes from or goes to an interface of ours."""
-    words = shlex.split(rule)
+    words = [*words_of(rule), ""]
     if not _may_match(words, hook, ours):
         return False
     target = words[words.index("-j") + 1] if "-j" in words else words[words.index("-g") + 1] if "-g" in words else None
@@ -348,7 +377,7 @@ def _same_interface(pattern: str, ours: str) -> bool:
 
 
 def _without_comment(rule: str) -> str:
-    return re.sub(r'-m comment --comment ("(?:[^"\\]|\\.)*"|\S+) ?', "", rule).strip()
+    return _COMMENT_OPTION.sub("", rule).strip()
 
 
 def _all_rules(saved: SavedRuleset) -> list[str]:

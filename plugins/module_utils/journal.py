@@ -14,7 +14,8 @@ from .texts import printable
 _LINES = 12
 _MOST = 1500  # characters
 _KEY = re.compile(r"(?<![A-Za-z0-9+/])[A-Za-z0-9+/]{40,}={0,2}")
-_QUOTED = re.compile(r"(Key is not .*?:).*")  # wg prints the setting that it takes for no key
+_QUOTED = re.compile(r"((?:Key is not|Line unrecognized|[A-Za-z ]+nrecognized|Unable to parse)[^:]*:).*")  # wg prints what it cannot read, which can be a key
+_HOOK = re.compile(r"\[#\].*(?:key|psk)", re.I)  # wg-quick prints a hook of a file before it runs it
 _STARTS = {"restart", "start"}
 
 
@@ -26,7 +27,7 @@ def told(host: Host, error: CommandFailed) -> CommandFailed:
         said = host.run(["journalctl", "-u", error.argv[-1], "-n", str(_LINES), "-o", "cat", "--no-pager", "-q"], timeout=10).out
     except CellError:
         return error
-    lines = [printable(_KEY.sub("(a key)", _QUOTED.sub(r"\1 (a key)", line))) for line in said.splitlines() if line.strip()]
+    lines = [printable(_KEY.sub("(a key)", _QUOTED.sub(r"\1 (a key)", line))) for line in said.split("\n") if line.strip() and not _HOOK.search(line)]
     if not lines:
         return error
     text = "; ".join(lines)[-_MOST:]

@@ -8,12 +8,11 @@ The kernel itself can be asked only once the interface that the packet comes fro
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .networks import WIDEST_DEFAULT_LIKE
+from .networks import WIDEST_DEFAULT_LIKE, address_of, interface_of, network_of
 
 SOMEWHERE = {4: "192.0.2.1", 6: "2001:db8::1"}  # nobody's (RFC 5737, RFC 3849), so that only routes as wide as a default one are asked for it
 _MAIN = 254
@@ -94,13 +93,13 @@ def way_out(family: int, rules: Iterable[Lookup], routes: Iterable[Wide], networ
 def _is_about(rule: Lookup, network: str | None, iif: str) -> bool:
     matches = rule.matches and rule.iif in (None, iif)
     if matches and rule.source is not None:
-        inside, outside = ipaddress.ip_network(network or "0.0.0.0/32", strict=False), ipaddress.ip_network(rule.source, strict=False)
+        inside, outside = interface_of(network or "0.0.0.0/32").network, interface_of(rule.source).network
         matches = inside.version == outside.version and inside.subnet_of(outside)  # type: ignore[arg-type]
     return matches != rule.inverted
 
 
 def _best(family: int, routes: Iterable[Wide], table: int) -> Wide | None:
-    fitting = [route for route in routes if route.table == table and ipaddress.ip_address(SOMEWHERE[family]) in ipaddress.ip_network(route.network)]
+    fitting = [route for route in routes if route.table == table and address_of(SOMEWHERE[family]) in network_of(route.network)]
     return min(fitting, key=lambda route: (-_length(route), route.metric), default=None)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
+from . import texts
 from .alone import missing
 from .command import Draft, Host
 from .errors import CellError, CommandFailed
@@ -139,9 +140,9 @@ def root_host(module: AnsibleModule) -> Iterator[Host]:
         yield Host()
     except CommandFailed as error:
         shown = error.stdin if error.argv[0].split("-")[0] in _INPUT_SHOWN_FOR else None
-        module.fail_json(msg=str(error), cmd=error.argv, rc=error.rc, stdin=shown)
+        module.fail_json(**texts.shown({"msg": str(error), "cmd": error.argv, "rc": error.rc, "stdin": shown}))
     except (CellError, OSError) as error:
-        module.fail_json(msg=str(error))
+        module.fail_json(msg=texts.printable(str(error)))
 
 
 def one_item(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -178,5 +179,5 @@ def finish(module: AnsibleModule, cell: Cell, plan: Plan) -> None:
 def report(module: AnsibleModule, plan: Plan, **facts: Any) -> None:
     """End the module with what changed, or in check mode would change."""
     for warning in plan.warnings:
-        module.warn(warning)
-    module.exit_json(changed=bool(plan), diff=plan.diff(), **facts)
+        module.warn(texts.printable(warning))
+    module.exit_json(**texts.shown({"changed": bool(plan), "diff": plan.diff(), **facts}))

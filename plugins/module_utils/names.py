@@ -35,6 +35,11 @@ def check_interface(value: object) -> str:
     raise BadInput(f"Interface {value!r} is no valid name: 1 to 15 characters of letters, digits, '_', '.' and '-'. Choose another name.")
 
 
+def is_interface(value: str) -> bool:
+    """Tell whether a name of an interface, which others have given, can stand in a rule as it is; "eth+" would be all that begin so."""
+    return _INTERFACE.fullmatch(value) is not None
+
+
 def link_interface(cell: str) -> str:
     """Name the WireGuard interface of the link to a cell; a long name keeps the prefix and gets a hash."""
     return _fitting("pic-", cell, _INTERFACE_LENGTH)
@@ -53,7 +58,7 @@ def tag(cell: str) -> str:
 def is_own_tag(comment: str) -> bool:
     """Tell whether a rule's comment says that the rule is ours (its first word is compared whole)."""
     word = comment.split(" ", 1)[0]
-    return word == GENERAL_TAG or (word.startswith("pic-cell-") and _NAME.fullmatch(word[len("pic-cell-") :]) is not None)
+    return comment.isprintable() and (word == GENERAL_TAG or (word.startswith("pic-cell-") and _NAME.fullmatch(word[len("pic-cell-") :]) is not None))
 
 
 def _fitting(prefix: str, name: str, length: int) -> str:

@@ -69,6 +69,11 @@ def address_of(text: str) -> Address:
     return ipaddress.ip_address(_without_zone(text))
 
 
+def address_from(data: bytes) -> Address:
+    """Read an address as the kernel has it."""
+    return ipaddress.ip_address(data)
+
+
 def network_of(text: str) -> Network:
     """Read a network without host bits, or an address as a network of its own. Raises ValueError."""
     return ipaddress.ip_network(_without_zone(text))

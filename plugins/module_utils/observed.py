@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 from functools import cached_property
 from typing import Any
 
@@ -13,8 +12,10 @@ from . import iptables, lookups, routing, wireguard
 from .command import Host
 from .firewall import Surroundings
 from .iptables import Backend, SavedRuleset
+from .names import is_interface
 from .networks import EVERYWHERE, FAMILIES, address_of, of_family
 from .records import Cell, State, sorted_networks
+from .texts import printable
 from .wireguard import Interface, loses_ipv4
 
 
@@ -31,7 +32,7 @@ class Observed:
         """All network interfaces with their addresses, by name, as ip prints them."""
         if not self.host.has("ip"):
             return {}
-        return {item["ifname"]: item for item in json.loads(self.host.run(["ip", "-N", "-json", "addr", "show"]).out or "[]") if item}
+        return {item["ifname"]: item for item in self.host.run_json(["ip", "-N", "-json", "addr", "show"]) or [] if item}
 
     @cached_property
     def wireguard(self) -> dict[str, Interface]:
@@ -90,6 +91,9 @@ class Observed:
         links = {link.public_key for link in state.links.values()} | {entry.split()[1] for entry in state.leaving.links}
         senders = {network for key, peer in devices.peers.items() if key not in links for network in peer.allowed_ips}
         uplink = self.uplink(cell, family) if cell.has_family(family) else None  # without networks of its own it is no exit there either
+        if uplink and not is_interface(uplink):
+            self._warn(f"Interface {printable(uplink)!r}, the uplink, has a name that no rule can hold. Rename it; until then no device leaves by it.")
+            uplink = None
         return Surroundings(uplink, tuple(sorted_networks(connected)), tuple(sorted_networks(of_family(family, senders - set(EVERYWHERE)))))
 
     def uplink(self, cell: Cell, family: int) -> str | None:
@@ -101,6 +105,10 @@ class Observed:
         seen = self.routing[family]
         found = lookups.way_out(family, seen.lookups, seen.wide, next(iter(cell.own_networks(family)), None), cell.interface)
         return None if found is None or is_ours(found, cell) else found
+
+    def _warn(self, warning: str) -> None:
+        if warning not in self.warnings:
+            self.warnings.append(warning)
 
     def host_networks(self, state: State) -> dict[str, list[str]]:
         """Return the networks that the host is in or has a route to, by device, without those of the cell and its links."""

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Union
@@ -108,8 +107,8 @@ def read_routing(host: Host, family: int) -> Routing:
     """Read rules and routes of one family; nothing where ip is not installed yet. Raises CommandFailed."""
     if not host.has("ip"):
         return Routing()
-    rules = json.loads(host.run(["ip", f"-{family}", "-N", "-json", "rule", "show"]).out or "[]")
-    routes = json.loads(host.run(["ip", f"-{family}", "-N", "-json", "route", "show", "table", "all"]).out or "[]")
+    rules = host.run_json(["ip", f"-{family}", "-N", "-json", "rule", "show"]) or []
+    routes = host.run_json(["ip", f"-{family}", "-N", "-json", "route", "show", "table", "all"]) or []
     return parse_routing(family, rules, routes)
 
 
@@ -189,4 +188,4 @@ def _network(destination: str) -> str:
 
 
 def _number(value: Any) -> int | None:
-    return int(value) if value is not None and str(value).isdigit() else None
+    return int(value) if value is not None and str(value).isdecimal() else None

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 from functools import cached_property
 
 from . import nftables
@@ -28,11 +27,11 @@ class Surveyed:
         if not self.host.has("nft"):
             return nftables.Natives()
         try:
-            chains = nftables.parse(json.loads(self.host.run(["nft", "-j", "list", "chains"], timeout=_TIMEOUT).out or '{"nftables": []}'))
+            chains = nftables.parse(self.host.run_json(["nft", "-j", "list", "chains"], timeout=_TIMEOUT) or {"nftables": []})
         except CommandFailed as error:
             if "JSON support" in error.output:  # it can be left out when nft is built
                 return nftables.Natives()
             raise
         if not chains.bases:
             return chains
-        return nftables.parse(json.loads(self.host.run(["nft", "-j", "list", "ruleset"], timeout=_TIMEOUT).out))
+        return nftables.parse(self.host.run_json(["nft", "-j", "list", "ruleset"], timeout=_TIMEOUT) or {"nftables": []})

@@ -10,7 +10,8 @@ it raises before anything is written.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from .errors import UnsafeText
 
@@ -100,6 +101,15 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(character if character.isprintable() or character == "\n" else _numbered(ord(character)) for character in text)
+
+
+def shown(value: Any) -> Any:
+    """Return a result with all its texts as people, and those who read UTF-8, can take them."""
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, Mapping):
+        return {shown(key): shown(item) for key, item in value.items()}
+    return [shown(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def _numbered(code: int) -> str:

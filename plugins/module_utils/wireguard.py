@@ -129,7 +129,7 @@ def read_interfaces(host: Host) -> dict[str, Interface]:
 def parse_dump(text: str) -> dict[str, Interface]:
     """Read what 'wg show all dump' printed."""
     interfaces: dict[str, Interface] = {}
-    for line in text.splitlines():
+    for line in _lines(text):
         cells = [None if value in ("(none)", "off") else value for value in line.split("\t")]
         name = str(cells[0])
         if len(cells) == 5:
@@ -147,6 +147,11 @@ def parse_dump(text: str) -> dict[str, Interface]:
                 int(sent or 0),
             )
     return interfaces
+
+
+def _lines(text: str) -> list[str]:
+    """Split at line feeds alone, as wg and wg-quick do: Python sees lines where a comment has U+2028, and would end the comment there."""
+    return text.removesuffix("\n").split("\n") if text else []
 
 
 def sorted_networks(values: Iterable[str]) -> list[str]:

@@ -123,6 +123,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.agent import build, plan_agent, sources
 from ..module_utils.module import CELL_OPTIONS, RUN_OPTIONS, opened
+from ..module_utils.texts import printable, shown
 
 
 def main() -> None:
@@ -133,8 +134,8 @@ def main() -> None:
             agent = plan_agent(cell, sys.executable, build(sources()))
             facts["due"] += ["agent"] if agent or agent.warnings else []
         for sentence in facts["advice"]:
-            module.warn(sentence)
-        module.exit_json(changed=False, **facts)
+            module.warn(printable(sentence))
+        module.exit_json(**shown({"changed": False, **facts}))
 
 
 if __name__ == "__main__":

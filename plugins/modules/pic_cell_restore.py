@@ -43,6 +43,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.module import CELL_OPTIONS, report, root_host
 from ..module_utils.restore import restore
+from ..module_utils.texts import shown
 
 
 def main() -> None:
@@ -50,7 +51,7 @@ def main() -> None:
     with root_host(module) as host:
         done = restore(host, module.params["state_dir"], predict=module.check_mode)
         if done.errors:
-            module.fail_json(msg=" ".join(done.errors), changed=bool(done.plan), diff=done.plan.diff(), repairs=done.repairs)
+            module.fail_json(**shown({"msg": " ".join(done.errors), "changed": bool(done.plan), "diff": done.plan.diff(), "repairs": done.repairs}))
         report(module, done.plan, repairs=done.repairs)
 
 

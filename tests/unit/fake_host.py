@@ -699,8 +699,10 @@ class FakeHost(Host):
             return self._save(family, tables) if variant == "-nft" else "".join(_save(name, table) for name, table in tables.items())
         assert match[3] == "-restore" and words[1:3] == ["--noflush", "-w"] and len(words) == 4, f"the fake host does not know: {words}"
         name, table = "", Table({}, {})
-        for number, line in enumerate(stdin.splitlines(), 1):
+        for number, line in enumerate(stdin.split("\n"), 1):
             try:
+                if not line:
+                    continue
                 if line.startswith("*"):
                     name = line[1:]
                     if f"{family} {name}" in self.without:
@@ -865,7 +867,10 @@ def _save(name: str, table: Table) -> str:
 
 
 def _render(rule: Sequence[str]) -> str:
-    return " ".join(f'"{word}"' if " " in word else word for word in rule)
+    texts = ("--comment", "--log-prefix")
+    quoted = ('"' + re.sub(r"([\"'\\])", r"\\\1", word) + '"' for word in rule)
+    pairs = zip(rule, ("", *rule), quoted)
+    return " ".join(text if before in texts and re.search(r"[^A-Za-z0-9_-]", word) else word for word, before, text in pairs)
 
 
 def _restore_line(family: int, name: str, table: Table, line: str) -> None:
