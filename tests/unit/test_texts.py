@@ -231,11 +231,13 @@ def test_a_command_whose_input_says_more_than_ours_do_is_never_made(argv: tuple[
 @pytest.mark.parametrize("peer", [{"endpoint": "a\nPostUp = x:1"}, {"allowed_ips": ["fd00::1%\nPostUp=reboot"]}, {"preshared_key": "x\n[Interface]"}])
 def test_a_setting_that_would_be_two_is_never_written(peer: dict[str, Any]) -> None:
     wanted = wireguard.Interface("pic-a", made_key("a"), peers={KEY: wireguard.Peer(KEY, **peer)})
-    with pytest.raises(UnsafeText) as error:
-        wireguard.merge_config(None, wanted, {KEY: "cell far"}, (), True)
-    assert "[Interface]" not in str(error.value)
+    for render in (lambda labels: wireguard.merge_config(None, wanted, labels, ()), lambda labels: wireguard.render_link(wanted, labels)):
+        with pytest.raises(UnsafeText) as error:
+            render({KEY: "cell far"})
+        assert "[Interface]" not in str(error.value)
+    wanted.peers[KEY] = wireguard.Peer(KEY)
     with pytest.raises(UnsafeText):
-        wireguard.merge_config(None, wireguard.Interface("pic-a", peers={KEY: wireguard.Peer(KEY)}), {KEY: "cell far\nPostUp = x"}, (), True)
+        wireguard.render_link(wanted, {KEY: "cell far\nPostUp = x"})
 
 
 @pytest.mark.parametrize("path", ['/var/lib/pic"\n[Service]\nExecStartPre=+reboot', "/var/lib/p%h", "/a\\x20b", "/a$b", "relative", "/a:/b"])
