@@ -11,10 +11,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from . import fitness, iptables, mtu, passage, services
+from . import fitness, iptables, mtu, passage, services, sysctl
 from .networks import FAMILIES
 from .observed import Observed
 from .records import State
+from .routing import FORWARDING, KEPT, setting
 from .surveyed import Surveyed
 from .texts import printable
 
@@ -111,6 +112,22 @@ def _devices_mtu(situation: Situation) -> Iterable[str]:
         )
 
 
+def _forwarding(situation: Situation) -> Iterable[str]:
+    """Say where forwarding is off, or a file turns it off at the next boot."""
+    host = situation.survey.host
+    undone = list(sysctl.unkept(host))
+    for path, name, value in undone:
+        yield (
+            f"File {path} sets {name} to {value}, and is read after {KEPT}: after a reboot this host forwards nothing until 'pic-cell restore' has run. "
+            "Take that line out."
+        )
+    for family in situation.seen.families:
+        name = FORWARDING[family]
+        # What the role keeps is put back; here nobody does it.
+        if situation.state.cell.own_networks(family) and setting(host, name) == "0" and name not in sysctl.kept(host):
+            yield f"This host forwards no IPv{family} packets ({name} is 0). Run pic.cells.site, which turns it on for good."
+
+
 def _sync_port(situation: Situation) -> Iterable[str]:
     """Say where another program has the port of peer-sync."""
     cell = situation.state.cell
@@ -134,4 +151,4 @@ def _services(situation: Situation) -> Iterable[str]:
 
 
 # In the order in which it is said.
-SOURCES: tuple[Source, ...] = (_variants, _hidden_chains, _uplinks, _other_ways, _devices_mtu, _services, _sync_port, _firewalls)
+SOURCES: tuple[Source, ...] = (_variants, _hidden_chains, _uplinks, _other_ways, _devices_mtu, _forwarding, _services, _sync_port, _firewalls)

@@ -23,6 +23,7 @@ PACKAGES = {
     "ip": "iproute2",
     "ip6tables": "iptables",
     "iptables": "iptables",
+    "sysctl": "procps",
     "wg": "wireguard-tools",
     "wg-quick": "wireguard-tools",
 }

@@ -32,6 +32,7 @@ from . import (
     records,
     remains,
     signing,
+    sysctl,
     view,
     wgconfig,
     wireguard,
@@ -522,6 +523,7 @@ class Cell:
             "links": self.repair_links,
             "ways": lambda: self.plan_routes(None, [], [])[0],
             "view": self.plan_view,
+            "settings": lambda: sysctl.plan_settings(self.host),
             "all rules": self._check_shown,
         }
 

@@ -31,9 +31,14 @@ _ADVERTISED = 9  # RTPROT_RA
 _UNICAST, _UNREACHABLE = 1, 7  # RTN_UNICAST, RTN_UNREACHABLE
 
 
+def setting_path(name: str) -> str:
+    """Return the file of a kernel's setting, by sysctl's name for it."""
+    return f"/proc/sys/{name if '/' in name else name.replace('.', '/')}"
+
+
 def setting(host: Host, name: str) -> str | None:
     """Read a setting of the kernel by sysctl's name for it, with dots or with slashes; None where there is none."""
-    text = host.read(f"/proc/sys/{name if '/' in name else name.replace('.', '/')}")
+    text = host.read(setting_path(name))
     return None if text is None else text.strip()
 
 

@@ -326,7 +326,7 @@ class FakeHost(Host):
     # Inside
 
     def _tools(self) -> dict[str, Callable[[list[str], str], str]]:
-        names = ("ip", "wg", "wg-quick", "systemctl", "conntrack", "getent", "modprobe", "nft", "journalctl")
+        names = ("ip", "wg", "wg-quick", "systemctl", "conntrack", "getent", "modprobe", "nft", "journalctl", "sysctl")
         return {name: getattr(self, f"_{name.replace('-', '_')}") for name in names}
 
     def _knows(self, tool: str) -> bool:
@@ -736,6 +736,15 @@ class FakeHost(Host):
             elif name in tables:
                 text += _save(name, tables[name])
         return text
+
+    def _sysctl(self, words: list[str], stdin: str) -> str:
+        assert words[:2] == ["-q", "-w"] and len(words) == 3, f"the fake host does not know: sysctl {words}"
+        name, _equals, value = words[2].partition("=")
+        path = f"/proc/sys/{name if '/' in name else name.replace('.', '/')}"
+        if path not in self.files or "read-only sysctl" in self.without:
+            raise Refused(1, f'sysctl: setting key "{name}": Read-only file system')
+        self._step(f"sysctl {words[2]}", lambda: self.files.update({path: (0o644, f"{value}\n")}))
+        return ""
 
     def _journalctl(self, words: list[str], stdin: str) -> str:
         assert words[0] == "-u" and words[2:] == ["-n", "12", "-o", "cat", "--no-pager", "-q"], f"the fake host does not know: journalctl {words}"
