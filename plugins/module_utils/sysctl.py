@@ -40,10 +40,12 @@ def plan_settings(host: Host) -> Plan:
         if found not in (None, value):
             plan.steps.append(Run(("sysctl", "-q", "-w", f"{name}={value}")))
             plan.describe([f"{name}: {found}"], [f"{name}: {value}"])
-            plan.effects.append(
-                lambda seen, name=name, value=value: seen.host.write(f"/proc/sys/{name if '/' in name else name.replace('.', '/')}", f"{value}\n")
-            )
+            plan.effects.append(_taken(name, value))
     return plan
+
+
+def _taken(name: str, value: str) -> Callable[[Observed], None]:
+    return lambda seen: seen.host.write(setting_path(name), f"{value}\n")
 
 
 def unkept(host: Host) -> Iterator[tuple[str, str, str]]:
