@@ -50,6 +50,11 @@ from collections.abc import Callable
 from typing import Any
 
 from ansible_collections.pic.cells.plugins.module_utils.status import failures
+from ansible_collections.pic.cells.plugins.plugin_utils.outside import plain, shown_lines
+
+
+def _failures(said: Any, conditions: Any) -> list[str]:
+    return shown_lines(failures(plain(said, "What the cell says of itself"), conditions))
 
 
 class FilterModule:
@@ -57,4 +62,4 @@ class FilterModule:
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Return the filters."""
-        return {"status_failures": failures}
+        return {"status_failures": _failures}

@@ -42,6 +42,11 @@ from collections.abc import Callable
 from typing import Any
 
 from ansible_collections.pic.cells.plugins.module_utils.status import report
+from ansible_collections.pic.cells.plugins.plugin_utils.outside import plain, shown_lines
+
+
+def _report(said: Any) -> list[str]:
+    return shown_lines(report(plain(said, "What the cell says of itself")))
 
 
 class FilterModule:
@@ -49,4 +54,4 @@ class FilterModule:
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Return the filters."""
-        return {"status_report": report}
+        return {"status_report": _report}

@@ -38,7 +38,7 @@ else:
 SECRET = "preshared_key"  # the one extra var that nothing may show
 DEEPEST = 16
 LARGEST = 4 * 1024 * 1024
-_LONGEST_SHOWN = 200
+_LONGEST_SHOWN, _LONGEST_LINE, _MOST_LINES = 200, 2000, 5000
 _WIDEST = 63  # bits of a number
 _LARGEST_ASKED = 65536
 _BOOLEAN = ("offered",)
@@ -60,6 +60,12 @@ def shown(value: object, longest: int = _LONGEST_SHOWN) -> str:
     cut = len(text) > longest
     line = "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode("ascii") for c in text[:longest])
     return f"{line[:longest]}…" if cut or len(line) > longest else line
+
+
+def shown_lines(lines: Iterable[object]) -> list[str]:
+    """Return lines that are safe to print, and not too many of them."""
+    found = [shown(line, _LONGEST_LINE) for line, _number in zip(lines, range(_MOST_LINES + 1))]
+    return [*found[:_MOST_LINES], "…"] if len(found) > _MOST_LINES else found
 
 
 def asked(loader: Any, stated: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:

@@ -24,7 +24,7 @@ CHECKED = "__cell_checked"  # of the controller's own check, whose values are da
 EXPRESSION = re.compile(r"\{\{.*?\}\}|\{%.*?%\}", re.DOTALL)
 QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
 # What goes through the one place where text from outside becomes data, or is made of the inventory alone.
-TAKEN = re.compile(r"lookup\('pic\.cells\.side'[^)]*\)|\w+ \| pic\.cells\.status_report")
+TAKEN = re.compile(r"lookup\('pic\.cells\.side'[^)]*\)|[\w.]+ \| pic\.cells\.(?:shown|status_report|status_failures)\b")
 
 
 def tasks(node: Any) -> Iterator[dict[str, Any]]:

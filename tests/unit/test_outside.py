@@ -13,7 +13,7 @@ from ansible.parsing.dataloader import DataLoader
 from ansible.template import is_trusted_as_template, trust_as_template
 
 from ansible_collections.pic.cells.plugins.module_utils.errors import BadInput
-from ansible_collections.pic.cells.plugins.plugin_utils.outside import plain, shown
+from ansible_collections.pic.cells.plugins.plugin_utils.outside import plain, shown, shown_lines
 
 HOSTILE = "http://10.0.2.1:8088{{ lookup('pipe', 'id') }}"
 
@@ -82,3 +82,8 @@ def test_what_holds_itself_is_refused() -> None:
 )
 def test_what_is_printed_moves_no_cursor(value: object, line: str) -> None:
     assert shown(value) == line
+
+
+def test_lines_of_a_cell_are_bounded_in_length_and_number() -> None:
+    assert shown_lines(["a\x1b[2J", 7, "b\nc"]) == ["a\\x1b[2J", "7", "b\\nc"]
+    assert len(shown_lines("x" for _line in range(10**6))) == 5001
