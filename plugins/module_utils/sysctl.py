@@ -6,11 +6,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from .command import Host
+from .observed import Observed
 from .plan import Plan, Run
-from .routing import FORWARDING, KEPT, setting
+from .routing import FORWARDING, KEPT, setting, setting_path
 
 # In the order in which systemd-sysctl prefers a folder where two have a file of the same name (sysctl.d(5)).
 _FOLDERS = ("/etc/sysctl.d", "/run/sysctl.d", "/usr/local/lib/sysctl.d", "/usr/lib/sysctl.d", "/lib/sysctl.d")
