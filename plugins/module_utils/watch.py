@@ -114,7 +114,7 @@ class Watcher:
         if now - self._interface_at < BUSY_AT_MOST and _runs("wg-quick"):
             self.pace.wait(now + BUSY)
             return True
-        changed = max((_age(f"{self._host.root.rstrip('/')}{self._path}/{name}") for name in FILES), default=0.0)
+        changed = max((_changed_at(f"{self._host.root.rstrip('/')}{self._path}/{name}") for name in FILES), default=0.0)
         rest = min(changed + HOLD - time.time(), wanted + AT_MOST - now)
         if 0 < rest <= HOLD:
             self.pace.wait(now + rest)
@@ -199,7 +199,7 @@ def _runs(program: str) -> bool:
     return False
 
 
-def _age(path: str) -> float:
+def _changed_at(path: str) -> float:
     try:
         return os.stat(path).st_mtime
     except OSError:

@@ -377,7 +377,7 @@ def test_a_look_waits_for_a_run_that_changes_records_but_not_for_ever(watched: W
     host = watched.host
     host.reset()
     changed = time.time()
-    monkeypatch.setattr(watch, "_age", lambda _path: changed)
+    monkeypatch.setattr(watch, "_changed_at", lambda _path: changed)
     monkeypatch.setattr(time, "time", lambda: changed + 1)
     watched.after(5.0, LOST)
     assert host.log == []
