@@ -157,7 +157,8 @@ def check_link_networks(what: str, values: Iterable[str], public: bool = False) 
             raise BadInput(
                 f"{what}: {value!r} is wider than /{_WIDEST[network.version]}. Whatever is in it would go into the tunnel. State a cell's own networks."
             )
-        if not public and not any(network.version == known.version and network.subnet_of(known) for known in _OF_CELLS[network.version]):  # type: ignore[arg-type]
+        known = _OF_CELLS[network.version]
+        if not public and not any(network.version == one.version and network.subnet_of(one) for one in known):  # type: ignore[arg-type]
             raise BadInput(
                 f"{what}: {value!r} is neither private ({', '.join(map(str, _OF_CELLS[4]))}) nor a unique local network (fc00::/7), and all traffic to there "
                 "would go into the tunnel. If that cell really has it, state allow_public_networks: true for the link."

@@ -89,7 +89,7 @@ class Controller:
     def asked(self, host: str) -> list[tuple[str, dict[str, Any]]]:
         """Return what was executed on a host: modules and their arguments."""
         log = self.folder / f"{host}.log"
-        return [(module, arguments) for module, arguments in map(json.loads, log.read_text().splitlines())] if log.exists() else []
+        return [tuple(json.loads(line)) for line in log.read_text().splitlines()] if log.exists() else []
 
     def play(self, playbook: str, *options: str, timeout: int = 120, callback: str = "ansible.posix.json", **extra_vars: Any) -> Outcome:
         """Run a playbook of the collection by its name, or a file."""

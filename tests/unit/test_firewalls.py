@@ -44,8 +44,9 @@ def chain(name: str, *rules: list[dict[str, Any]], family: str = "inet", table: 
     return [{"chain": {**where, "name": name, "handle": 1, **base}}, *rules_shown]
 
 
-def closed(*rules: list[dict[str, Any]], hook: dict[str, Any] = INPUT, **more: Any) -> list[dict[str, Any]]:
+def closed(*rules: list[dict[str, Any]], hook: dict[str, Any] | None = None, **more: Any) -> list[dict[str, Any]]:
     """Return a chain that drops what no rule of it accepts."""
+    hook = hook or INPUT
     return chain(str(hook["hook"]), *rules, **{**hook, "policy": "drop", **more})
 
 
