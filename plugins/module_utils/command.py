@@ -16,17 +16,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from . import packages
 from .errors import CommandFailed, ToolMissing, WriteFailed
 
-PACKAGES = {
-    "conntrack": "conntrack",
-    "ip": "iproute2",
-    "ip6tables": "iptables",
-    "iptables": "iptables",
-    "sysctl": "procps",
-    "wg": "wireguard-tools",
-    "wg-quick": "wireguard-tools",
-}
 UNANSWERED = 2  # lookups of names; after as many nobody is asked again, since each waits, and everything else waits for it
 
 
@@ -64,7 +56,7 @@ class Host:
                 list(argv), input=(stdin or "").encode("utf-8", "surrogateescape"), capture_output=True, env=env, timeout=timeout, check=False
             )
         except FileNotFoundError:
-            raise missing_tool(argv[0]) from None
+            raise missing_tool(argv[0], self) from None
         except subprocess.TimeoutExpired:
             raise CommandFailed(argv, 124, f"no end within {timeout:g} s", stdin) from None
         # What others have written is bytes, of whatever encoding: they are kept as they are.
@@ -89,8 +81,9 @@ class Host:
         return found[0] if found else None
 
     def has(self, tool: str) -> bool:
-        """Tell whether a command is installed."""
-        return shutil.which(tool, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin") is not None
+        """Tell whether a command is installed. busybox's ip is another one: it has no -json."""
+        found = shutil.which(tool, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
+        return found is not None and not (tool == "ip" and os.path.basename(os.path.realpath(found)).startswith("busybox"))
 
     def read(self, path: str) -> str | None:
         """Return the text of a file, or None where there is none; whatever bytes it has survive being written again."""
@@ -245,10 +238,12 @@ def parsed(argv: Sequence[str], out: str) -> Any:
         raise CommandFailed(argv, 0, f"it printed what is no JSON ({error})") from None
 
 
-def missing_tool(tool: str) -> ToolMissing:
+def missing_tool(tool: str, host: Host) -> ToolMissing:
     """Build the error for a program that is not installed, with the package to install."""
-    package = PACKAGES.get(tool.split("-", 1)[0], PACKAGES.get(tool, tool))
-    return ToolMissing(f"The program {tool!r} is not installed on this host. Install the package {package!r}.")
+    known = packages.system(host)
+    package = known.package(tool) or known.package(tool.split("-", 1)[0])
+    remedy = f"Install the package {package!r}." if package else "Install it."
+    return ToolMissing(f"The program {tool!r} is not installed on this host. {remedy}")
 
 
 def _remove_tree(folder: str) -> None:

@@ -120,7 +120,7 @@ def apply(host: Host, plan: Plan) -> None:
     """Carry out all steps of a plan in order; the first error ends it. A missing program is found before the first step."""
     for step in plan.steps:
         if isinstance(step, (Run, Ask)) and not host.has(step.argv[0]):
-            raise missing_tool(step.argv[0])
+            raise missing_tool(step.argv[0], host)
     for step in plan.steps:
         if isinstance(step, Run):
             _run(host, step)

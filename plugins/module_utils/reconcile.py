@@ -37,12 +37,13 @@ from . import (
     wgconfig,
     wireguard,
 )
-from .command import PACKAGES, Draft, Host
+from .command import Draft, Host
 from .errors import BadInput, StoreError
 from .iptables import Ruleset
 from .names import check_name
 from .networks import EVERYWHERE, FAMILIES, host_networks, host_port
 from .observed import Observed
+from .packages import lacking
 from .plan import Plan, Run, Write, imagine, write_files
 from .records import DIRECT, Leaving, Link, Peer, State, sorted_networks
 from .routing import MAIN, batch, setting, unforwarded
@@ -476,7 +477,7 @@ class Cell:
             "rules": {f"ipv{family}": {table: iptables.own_rules(saved) for table, saved in sorted(seen.iptables[family].items())} for family in FAMILIES},
             "policy_rules": {f"ipv{family}": sorted(rule.render() for rule in seen.routing[family].rules) for family in FAMILIES},
             "routes": {f"ipv{family}": sorted(route.render() for route in seen.routing[family].routes) for family in FAMILIES},
-            "missing": self._missing_packages(),
+            **lacking(self.host),
             "advertised": self._advertised_uplinks(),
             "unforwarded": unforwarded(self.host),
             "drift": self._drift() if state.cell.name and run is None else [],
@@ -589,15 +590,6 @@ class Cell:
             for device in sorted(set(self.observed.routing[6].advertised))
             if setting(self.host, f"net/ipv6/conf/{device}/accept_ra") == "1"  # with slashes, as the device's name may hold a dot
         ]
-
-    def _missing_packages(self) -> list[str]:
-        tools = ("wg", "wg-quick", "ip", "iptables", "ip6tables", "conntrack")
-        missing = {PACKAGES[tool] for tool in tools if not self.host.has(tool)}
-        if not self.host.exists("/sys/module/wireguard") and not self.host.has("wireguard-go"):
-            probe = ["modprobe", "--dry-run", "--quiet", "wireguard"]
-            if not self.host.has("modprobe") or self.host.run(probe, ok=(0, 1)).rc:
-                missing.add("wireguard-go")
-        return sorted(missing)
 
     # Records
 

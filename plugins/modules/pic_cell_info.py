@@ -111,10 +111,28 @@ unforwarded:
   type: list
   elements: str
 missing:
-  description: The Debian packages of the programs that are not installed.
+  description: The packages of the programs that are not installed, by the names of the host's system.
   returned: success
   type: list
   elements: str
+missing_programs:
+  description: The programs that are not installed.
+  returned: success
+  type: list
+  elements: str
+unpackaged:
+  description: Those of them whose package is not known for the host's system.
+  returned: success
+  type: list
+  elements: str
+unlisted:
+  description: Whether a program is missing and the package manager has no list of packages yet, and fetches none by itself (apt, pacman, apk).
+  returned: success
+  type: bool
+system:
+  description: What the host's system calls itself.
+  returned: success
+  type: str
 """
 
 import sys

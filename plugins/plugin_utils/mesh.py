@@ -13,6 +13,7 @@ import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar, cast
 
+from ansible_collections.pic.cells.plugins.module_utils import packages
 from ansible_collections.pic.cells.plugins.module_utils.networks import host_port
 from ansible_collections.pic.cells.plugins.module_utils.records import DIRECT
 from ansible_collections.pic.cells.plugins.plugin_utils import endpoints, schema
@@ -208,9 +209,16 @@ class Mesh:
 
     def due(self, host: str) -> list[str]:
         """Return what a host of the play has to do by what the preflight has found. Where no host has anything, nothing comes up later either."""
-        base = [key for key in BASE if any(self.read(side).get(key) for side in self.sides(host))]
+        base = [key for key in BASE if any(self.lacking(side) if key == "missing" else self.read(side).get(key) for side in self.sides(host))]
         invited = ["invited"] if self.invited() else []
         return [*base, *invited, *(step for step in STEPS if self.taking(host, step))]
+
+    def lacking(self, host: str) -> list[str]:
+        """Return the packages that the role installs on a host."""
+        return list(self.read(host).get("missing", ())) if self._manages_packages(host) else []
+
+    def _manages_packages(self, host: str) -> bool:
+        return self.var(host, "cell_manage_packages") is not False
 
     def taking(self, host: str, step: str) -> list[str]:
         """Return the hosts, of those that a host of the play works on, that have something to do in a step."""
@@ -265,7 +273,8 @@ class Mesh:
             "state_dir": self.var(host, "cell_state_dir") or "/var/lib/pic",
             "transport": self.transport(host),
             "keyless": self._keyless(host),
-            "missing": self.read(host).get("missing", []),
+            "missing": self.lacking(host),
+            "unlisted": bool(self.read(host).get("unlisted")),
             "cell": {
                 "name": self.name(host),
                 **{
@@ -365,7 +374,8 @@ class Mesh:
                     "plain value: where it is made from inventory_hostname, a delegated task goes to the wrong host."
                 )
             else:
-                found += [f"{host}: {sentence}" for sentence in self.read(host).get("refusals", ())]
+                by_hand = packages.refusal(self.read(host), self._manages_packages(host))
+                found += [f"{host}: {sentence}" for sentence in (*self.read(host).get("refusals", ()), *filter(None, [by_hand]))]
         found += endpoints.refusals(self)
         for host in self.play_hosts:
             found += (self._unfit(host) if self.job else []) or self._unfit_routes(host)

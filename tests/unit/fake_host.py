@@ -278,7 +278,7 @@ class FakeHost(Host):
         assert not any(secret in word for secret in self.secrets for word in words), f"a secret in the arguments of {words[0]}"
         assert self._knows(words[0]), f"the fake host does not know: {words[0]}"
         if not self.has(words[0]):
-            raise missing_tool(words[0])
+            raise missing_tool(words[0], self)
         result = self.answers.get(tuple(words)) or self._execute(words, stdin or "")
         if result.rc not in ok:
             raise CommandFailed(words, result.rc, result.err, stdin)

@@ -39,8 +39,12 @@ def test_a_command_that_hangs_is_ended(real: Host) -> None:
 
 def test_a_command_that_is_not_there_is_named_with_its_package(real: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
-    with pytest.raises(ToolMissing, match=r"'wg-quick' is not installed.*'wireguard-tools'"):
+    with pytest.raises(ToolMissing, match=r"'wg-quick' is not installed on this host\. Install it\."):
         real.run(["wg-quick", "up", "wg0"])
+    for release, package in (("ID=ubuntu", "conntrack"), ("ID=fedora", "conntrack-tools")):
+        real.write("/etc/os-release", f"{release}\n")
+        with pytest.raises(ToolMissing, match=f"'conntrack' is not installed.*'{package}'"):
+            real.run(["conntrack", "-L"])
 
 
 def test_a_draft_is_read_back_and_nothing_is_written(real: Host) -> None:

@@ -41,8 +41,9 @@ REHEARSED = ("identity", "tell", "hear", "note", "rules", "links", "routes", "ag
 
 # where the steps are included, as site() works it out
 ANY_DUE = "ansible_play_batch | map('extract', hostvars) | map(attribute='__cell_due', default=[]) | flatten | length > 0"
-# what the role does with ansible.posix.sysctl
+# what the system says of itself, and what the role does with ansible.posix.sysctl
 FORWARDING = {
+    "/etc/os-release": 'PRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\nNAME="Debian GNU/Linux"\nID=debian\n',
     "/proc/sys/net/ipv4/ip_forward": "1\n",
     "/proc/sys/net/ipv6/conf/all/forwarding": "1\n",
     "/etc/sysctl.d/90-pic-cells.conf": "net.ipv4.ip_forward=1\nnet.ipv6.conf.all.forwarding=1\n",
