@@ -16,14 +16,14 @@ from ansible_collections.pic.cells.tests.unit.fake_host import made_key
 from ansible_collections.pic.cells.tests.unit.world import World
 
 PLAYBOOKS = Path(__file__).parents[2] / "playbooks"
-NAMES = ("site", "link", "unlink", "share", "offer_exit", "route_peer", "replay", "restore", "status")
+NAMES = ("site", "link", "unlink", "share", "offer_exit", "route_peer", "replay", "restore", "status", "rekey", "uninstall")
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_playbook_looks_for_the_group_first(name: str) -> None:
     first, *rest = yaml.safe_load((PLAYBOOKS / f"{name}.yml").read_text())
     assert (first["hosts"], first["tasks"][0]["ansible.builtin.import_tasks"]) == ("all:localhost", "tasks/group.yml")
-    assert {play["hosts"] for play in rest} <= {"{{ cell_group | default('cells', true) }}", "pic_cells_job"}
+    assert {play["hosts"] for play in rest if "hosts" in play} <= {"{{ cell_group | default('cells', true) }}", "pic_cells_job"}
 
 
 def regroup(controller: Controller, **groups: list[str]) -> None:
