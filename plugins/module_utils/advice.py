@@ -11,13 +11,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from . import fitness, iptables, mtu, passage, services, sysctl
+from . import access, fitness, iptables, mtu, passage, services, sysctl
 from .networks import FAMILIES
 from .observed import Observed
 from .records import State
 from .routing import FORWARDING, KEPT, setting
 from .surveyed import Surveyed
 from .texts import printable
+from .wgconfig import config_path
 
 
 @dataclass(frozen=True)
@@ -128,6 +129,15 @@ def _forwarding(situation: Situation) -> Iterable[str]:
             yield f"This host forwards no IPv{family} packets ({name} is 0). Run pic.cells.site, which turns it on for good."
 
 
+def _readable_key(situation: Situation) -> Iterable[str]:
+    """Say where a file with the cell's key that somebody else has made is open to everybody."""
+    name = situation.state.cell.interface
+    mode = access.exposed(situation.survey.host, name)
+    if mode:
+        path = config_path(name)
+        yield f"File {path} has mode {mode}, so that everybody on this host may read the cell's private key. Take that away: chmod o= {path}"
+
+
 def _sync_port(situation: Situation) -> Iterable[str]:
     """Say where another program has the port of peer-sync."""
     cell = situation.state.cell
@@ -151,4 +161,4 @@ def _services(situation: Situation) -> Iterable[str]:
 
 
 # In the order in which it is said.
-SOURCES: tuple[Source, ...] = (_variants, _hidden_chains, _uplinks, _other_ways, _devices_mtu, _forwarding, _services, _sync_port, _firewalls)
+SOURCES: tuple[Source, ...] = (_variants, _hidden_chains, _uplinks, _other_ways, _devices_mtu, _forwarding, _readable_key, _services, _sync_port, _firewalls)

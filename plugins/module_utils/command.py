@@ -160,6 +160,25 @@ class Host:
                 raise
             _sync_folder(folder)
 
+    def access(self, path: str) -> tuple[int, int, bool] | None:
+        """Return mode and owner of a file or a folder, and whether it is a folder; None where there is none, or something else."""
+        try:
+            found = os.lstat(self._real(path))
+        except OSError:
+            return None
+        folder = stat.S_ISDIR(found.st_mode)
+        return (stat.S_IMODE(found.st_mode), found.st_uid, folder) if folder or stat.S_ISREG(found.st_mode) else None
+
+    def restrict(self, path: str, mode: int) -> None:
+        """Give a file or a folder to root, with a mode; no link is followed. Raises WriteFailed."""
+        with writing(path):
+            handle = os.open(self._real(path), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+            try:
+                os.fchown(handle, 0, 0)
+                os.fchmod(handle, mode)
+            finally:
+                os.close(handle)
+
     def remove(self, path: str) -> None:
         """Remove a file, which may be gone already. Raises WriteFailed."""
         with writing(path), contextlib.suppress(FileNotFoundError):
@@ -195,6 +214,7 @@ class Draft(Host):
         super().__init__(host.root)
         self._host = host
         self._files: dict[str, str | None] = {}
+        self._modes: dict[str, int] = {}
 
     def run(self, argv: Sequence[str], stdin: str | None = None, ok: Sequence[int] = (0,), timeout: float = 60) -> Result:
         """Run a command on the machine."""
@@ -224,6 +244,17 @@ class Draft(Host):
     def write(self, path: str, text: str, mode: int | None = 0o600) -> None:
         """Draft a file."""
         self._files[path] = text
+
+    def access(self, path: str) -> tuple[int, int, bool] | None:
+        """Return mode and owner as drafted, or else as they are; what is written anew is taken to be as it was, or root's."""
+        if path in self._files and self._files[path] is None:
+            return None
+        found = self._host.access(path)
+        return (self._modes[path], 0, found[2]) if found and path in self._modes else found
+
+    def restrict(self, path: str, mode: int) -> None:
+        """Draft a mode, and root as owner."""
+        self._modes[path] = mode
 
     def remove(self, path: str) -> None:
         """Count a file as removed."""

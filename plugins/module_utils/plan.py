@@ -48,6 +48,14 @@ class Write:
 
 
 @dataclass(frozen=True)
+class Restrict:
+    """Give a file or a folder to root, with a mode."""
+
+    path: str
+    mode: int
+
+
+@dataclass(frozen=True)
 class Remove:
     """Remove a file. tree: a folder with all that is in it, too."""
 
@@ -63,7 +71,7 @@ class Ask:
     then: Callable[[str], Iterable[Run]] = field(compare=False, repr=False)
 
 
-Step = Union[Run, Ask, Write, Remove]
+Step = Union[Run, Ask, Write, Restrict, Remove]
 
 
 @dataclass
@@ -129,6 +137,8 @@ def apply(host: Host, plan: Plan) -> None:
                 _run(host, run)
         elif isinstance(step, Write):
             host.write(step.path, step.text, step.mode)
+        elif isinstance(step, Restrict):
+            host.restrict(step.path, step.mode)
         elif step.tree:
             host.remove_foreign(step.path)
         else:
@@ -147,6 +157,8 @@ def write_files(draft: Host, plan: Plan) -> None:
     for step in plan.steps:
         if isinstance(step, Write):
             draft.write(step.path, step.text, step.mode)
+        elif isinstance(step, Restrict):
+            draft.restrict(step.path, step.mode)
         elif isinstance(step, Remove):
             draft.remove(step.path)
 

@@ -18,6 +18,7 @@ from functools import cached_property
 from typing import Any
 
 from . import (
+    access,
     adoption,
     advice,
     conntrack,
@@ -182,6 +183,7 @@ class Cell:
         plan.extend(self._plan_identity(identity))
         plan.extend(self._plan_closing_in(peers))
         plan.extend(self._plan_devices(identity, {str(item["name"]): item.get("preshared_key") or None for item in peers}))
+        plan.extend(access.plan_access(self.host, self.store.path, name))
         self._strike_out(plan, devices=[])
         facts = {
             "public_key": identity.public,

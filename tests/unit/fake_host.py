@@ -159,6 +159,8 @@ class FakeHost(Host):
         super().__init__(str(root))
         self.files: dict[str, tuple[int, str]] = {"/run/systemd/system/x": (0o644, "")} if systemd else {}
         self.files["/proc/sys/net/ipv6/conf/default/disable_ipv6"] = (0o644, "0\n")  # the kernel has IPv6
+        self.owners: dict[str, int] = {}  # of files and folders that are not root's
+        self.folders: dict[str, int] = {}  # modes of those that are for more than root
         self.journal: dict[str, str] = {}  # what units have said
         self.without: set[str] = set()  # tables of iptables that the kernel does not have, with their family
         self.name, self.default = name, "-legacy" if legacy else "-nft"
@@ -309,6 +311,25 @@ class FakeHost(Host):
         """Write a file; without a mode it keeps that of the one that is there."""
         kept = self.files.get(path, (0o600, ""))[0] if mode is None else mode
         self._file_step("write", path, lambda: self.files.update({path: (kept, text)}))
+
+    def access(self, path: str) -> tuple[int, int, bool] | None:
+        """Return mode and owner of a file or a folder."""
+        if path in self.files:
+            return self.files[path][0], self.owners.get(path, 0), False
+        return (self.folders.get(path, 0o700), self.owners.get(path, 0), True) if self.exists(path) else None
+
+    def restrict(self, path: str, mode: int) -> None:
+        """Give a file or a folder to root, with a mode."""
+        assert self.exists(path), path
+
+        def change() -> None:
+            if path in self.files:
+                self.files[path] = mode, self.files[path][1]
+            else:
+                self.folders[path] = mode
+            self.owners.pop(path, None)
+
+        self._file_step("restrict", path, change)
 
     def remove(self, path: str) -> None:
         """Remove a file."""
