@@ -694,10 +694,15 @@ class Cell:
         """Plan the routes to the networks behind devices. up: whether the devices' interface has been up, so that those that it had are still there."""
         plan, wanted, before = Plan(), exits.device_routes(self.wanted), exits.device_routes(self.before)
         for family in self.observed.families:
-            present = self.observed.routing[family].routes if up else ()
-            stale = [route for route in present if route in before and route not in wanted]
-            missing = [route for route in wanted if route.family == family and route not in present]
-            plan.extend(batch(family, [*(("del", route) for route in stale), *(("replace", route) for route in missing)]))
+            routing = self.observed.routing[family]
+            present = routing.routes if up else ()
+            # wg-quick makes them too when it starts the interface.
+            theirs = {network for device, network in routing.host_networks if device == self.wanted.cell.interface} if up else set()
+            there = [route for route in (*before, *wanted) if route.family == family and (route in present or route.destination in theirs)]
+            stale = [route for route in there if route in before and route not in wanted]
+            missing = [route for route in wanted if route.family == family and route not in there]
+            taken = [("replace", route) for route in stale if route not in present]  # only what is ours is deleted
+            plan.extend(batch(family, [*taken, *(("del", route) for route in stale), *(("replace", route) for route in missing)]))
             plan.describe((route.words() for route in stale), (route.words() for route in missing))
         return plan
 

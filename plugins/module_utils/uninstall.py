@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from . import adoption, iptables, units, wgconfig, wireguard
+from . import adoption, exits, iptables, units, wgconfig, wireguard
 from .command import Host
 from .errors import BadInput, StoreError
 from .exchange import SPOOL
 from .plan import Plan, Remove, Run, Write
 from .reconcile import NETWORKD, Cell
-from .routing import KEPT, batch
+from .routing import KEPT, Change, batch
 from .view import FOLDER
 from .wireguard import Interface, Peer
 
@@ -138,11 +138,17 @@ def _plan_kernel(cell: Cell, found: adoption.Found) -> Plan:
     """Plan the end of our routes, policy rules and rules. Routes go with their interface; who is closed in stays so until nothing lets them in."""
     plan, seen = Plan(), cell.observed
     stays = found.name if not (found.text or "").startswith(_OURS) else None
+    kept = {network for peer in adoption.look_kept(cell.host, cell.store.path, found.name).peers for network in peer.allowed_ips}
+    behind = [route for route in exits.device_routes(cell.stored) if route.device == stays and route.destination not in kept]
     for family in seen.families:
         routing = seen.routing[family]
         routes = [route for route in routing.routes if route.device in (None, stays)]
         rules = sorted(routing.rules, key=lambda rule: -rule.priority)
-        plan.extend(batch(family, [*(("del", rule) for rule in rules), *(("del", route) for route in routes)]))
+        # wg-quick has made some of them, for peers that are ours; only what is ours is deleted.
+        taken = [route for route in behind if (route.device, route.destination) in routing.host_networks and route.family == family and route not in routes]
+        routes += taken
+        changes: list[Change] = [*(("del", rule) for rule in rules), *(("replace", route) for route in taken), *(("del", route) for route in routes)]
+        plan.extend(batch(family, changes))
         plan.describe([*(rule.render() for rule in rules), *(route.words() for route in routes)], [])
     for family in seen.families:
         used, other = seen.backends[family]

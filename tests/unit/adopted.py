@@ -23,7 +23,7 @@ Address = fd00:a::1/64, fe80::1/64
 DNS = 10.0.0.1
 FwMark = 0x1234
 PreUp = logger up # that much
-PostUp = iptables -t nat -A POSTROUTING -s 10.0.0.0/24 -j MASQUERADE; logger 'a # b'
+PostUp = iptables -t nat -A POSTROUTING -s 10.0.0.0/24 -j MASQUERADE; logger 'a b' # twice
 PostDown = iptables -t nat -D POSTROUTING -s 10.0.0.0/24 -j MASQUERADE
 
 # alice, who is often away

@@ -630,6 +630,11 @@ class FakeHost(Host):
             self.links[name].mtu = int(interface.get("mtu", ["1420"])[0])
             default = any(network.endswith("/0") for peer in self.wg[name].peers.values() for network in peer.allowed)
             assert not default or interface.get("table") == ["off"], "a default route without Table = off"
+            for network in [] if interface.get("table") == ["off"] else [n for peer in self.wg[name].peers.values() for n in peer.allowed]:
+                family = 6 if ":" in network else 4
+                address = network.partition("/")[0]
+                if not any(route.dev == name and route.family == family and _covers(route.dst, address) for route in self.routes):
+                    self._change_route(family, "add", [network, "dev", name])
             for command in interface.get("postup", ()):
                 if command.startswith("ip -"):  # the hooks of others do nothing that the engine looks at
                     self._ip(command.split()[1:], "")

@@ -386,6 +386,8 @@ def test_a_network_behind_a_device_is_kept_and_can_be_stated(host: FakeHost, tex
     assert text_of(host) == text
     assert set(host.wg["wg0"].peers[ALICE].allowed) == {"10.0.0.2/32", LAN, "fd00:a::2/128"}
     assert [route.dev for route in host.routes if route.dst == LAN] == ["wg0"]
+    host.by_hand("systemctl restart wg-quick@wg0")
+    assert call("wg_cell", host, {})["changed"] is False
     make(host, {"name": "alice"})
     assert text_of(host) == text
     make(host, {"name": "alice", "networks": ["192.168.9.0/24"]})
@@ -394,6 +396,10 @@ def test_a_network_behind_a_device_is_kept_and_can_be_stated(host: FakeHost, tex
     make(host, {"name": "alice", "networks": []})
     assert (host.wg["wg0"].peers[ALICE].allowed, [r for r in host.routes if r.dst.startswith("192.168.")]) == (["10.0.0.2/32", "fd00:a::2/128"], [])
     make(host, {"name": "alice", "networks": [LAN]})
+    host.by_hand("systemctl restart wg-quick@wg0")  # which makes the route itself
+    make(host, {"name": "alice"})
+    host.reset()
+    assert (call("wg_cell", host, {})["changed"], host.steps) == (False, [])
     make(host, {**ALICES, **GONE})
     assert [route for route in host.routes if route.dst == LAN] == []
 
