@@ -102,7 +102,7 @@ def is_steered(host: FakeHost, address: str) -> bool:
 def is_walled(host: FakeHost, address: str) -> bool:
     """Tell whether the firewall keeps an address from the uplink, whatever the routing says."""
     family, network = (6, f"{address}/128") if ":" in address else (4, f"{address}/32")
-    way = {"FORWARD": "-j PIC-FWD", "PIC-FWD": "-i wg0 -j PIC-PATH", "PIC-PATH": "-i wg0 ! -o pic-+ -j PIC-ROUTED", "PIC-ROUTED": f"-s {network} -j PIC-HOME"}
+    way = {"FORWARD": "-j PIC-FWD", "PIC-FWD": "-i wg0 -g PIC-PATH", "PIC-PATH": "-i wg0 ! -o pic-+ -j PIC-ROUTED", "PIC-ROUTED": f"-s {network} -j PIC-HOME"}
     return all(rule in host.chain(family, chain) for chain, rule in way.items()) and host.chain(family, "PIC-HOME")[-1] == "-j DROP"
 
 

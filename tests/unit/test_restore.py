@@ -151,6 +151,7 @@ def test_many_rules_of_one_chain_are_one_line(cell: FakeHost) -> None:
     cell.tables[cell.default, 4]["filter"].rules["PIC-S-cellb"].clear()
     assert program(cell, "restore")[1].splitlines() == [
         "missing: IPv4 filter: PIC-HOME (6 rules)",
+        "missing: IPv4 filter: PIC-S-cellb -j DROP",
         "missing: IPv4 filter: PIC-S-cellb -p tcp -m conntrack --ctorigdst 10.0.0.1 --ctorigdstport 443 -j ACCEPT",
         "missing: IPv4 filter: PIC-S-cellb -p udp -m conntrack --ctorigdst 10.0.0.3 --ctorigdstport 5060 -j ACCEPT",
     ]
