@@ -26,12 +26,12 @@ def revoked(before: State, after: State) -> list[str]:
             for network in of_family(family, link.networks):
                 if now is None or not now.ruled:
                     if link.ruled:
-                        found += [_match(family, "-s", network), _match(family, "-d", network)]
+                        found += [flows_of(family, "-s", network), flows_of(family, "-d", network)]
                     continue
-                for protocol, address, port in _share_keys(before, name, family) - _share_keys(after, name, family):
-                    found.append(_match(family, "-p", protocol, "-s", network, "--orig-dst", address, "--orig-port-dst", str(port)))
+                for protocol, address, port in share_keys(before, name, family) - share_keys(after, name, family):
+                    found.append(flows_of(family, "-p", protocol, "-s", network, "--orig-dst", address, "--orig-port-dst", str(port)))
                 if link.relays and not now.relays:
-                    found.append(_match(family, "-s", network, "-n"))
+                    found.append(flows_of(family, "-s", network, "-n"))
     return sorted(found)
 
 
@@ -44,12 +44,12 @@ def end_begun_by(addresses: Sequence[str]) -> list[Step]:
         beginners = {match[1] for match in re.finditer(r"^.*?\bsrc=(\S+)", listed, re.MULTILINE)}
         return [end(of_address(address)) for address in addresses if address in beginners]
 
-    return [Ask(("conntrack", "-L", "-f", _FAMILY_NAME[_family(addresses[0])]), then)]
+    return [Ask(listing(_family(addresses[0])), then)]
 
 
 def of_address(address: str) -> str:
     """Return all flows that a peer began, as conntrack finds them."""
-    return _match(_family(address), "--orig-src", address)
+    return flows_of(_family(address), "--orig-src", address)
 
 
 def end(flows: str) -> Run:
@@ -57,14 +57,21 @@ def end(flows: str) -> Run:
     return Run(("conntrack", "-D", *flows.split()), ok=_NONE_MATCHED)
 
 
-def _share_keys(state: State, name: str, family: int) -> set[tuple[str, str, int]]:
+def listing(family: int) -> tuple[str, ...]:
+    """Return the command that prints all flows of a family."""
+    return ("conntrack", "-L", "-f", _FAMILY_NAME[family])
+
+
+def flows_of(family: int, *words: str) -> str:
+    """Return flows of a family as conntrack finds them."""
+    return " ".join(("-f", _FAMILY_NAME[family], *words))
+
+
+def share_keys(state: State, name: str, family: int) -> set[tuple[str, str, int]]:
+    """Return protocol, address and port of whatever is shared with a cell."""
     services = (state.cell.services[share] for share in state.links[name].shares if share in state.cell.services)
     return {(service.protocol, address, service.port) for service in services for address in of_family(family, service.addresses)}
 
 
 def _family(address: str) -> int:
     return 6 if ":" in address else 4
-
-
-def _match(family: int, *words: str) -> str:
-    return " ".join(("-f", _FAMILY_NAME[family], *words))

@@ -52,7 +52,7 @@ class Surroundings:
 
 def build(state: State, family: int, around: Surroundings) -> Ruleset:
     """Return all chains and jumps that a cell's records call for in one family."""
-    links = _ruled(state)
+    links = ruled(state)
     filters: Chains = {
         "PIC-FWD": _forward_scope(state.cell),
         "PIC-PATH": _path(state.cell, links, family, around),
@@ -76,6 +76,16 @@ def build(state: State, family: int, around: Surroundings) -> Ruleset:
         **({"nat": Table({"PIC-POST": _postrouting(state.cell, links, family, around)}, {"POSTROUTING": "PIC-POST"})} if state.cell.has_family(family) else {}),
         "mangle": Table(_mangle(filters, _mss(state.cell, links, family)), {"FORWARD": "PIC-FWD", "INPUT": "PIC-IN"}),
     }
+
+
+def deny(rules: Ruleset) -> Ruleset:
+    """Return of all rules those that refuse."""
+    apart = ("PIC-GUARD", "PIC-OUT", "PIC-MSS")
+    chosen = {}
+    for name in ("filter", "mangle"):
+        chains = {chain: held for chain, held in rules[name].chains.items() if chain not in apart}
+        chosen[name] = Table(chains, {chain: target for chain, target in rules[name].jumps.items() if target not in apart})
+    return chosen
 
 
 def layer(state: State, family: int) -> Ruleset:
@@ -107,7 +117,7 @@ def answer_chains(state: State, family: int) -> Chains:
 
     While the registry of devices cannot be read, every device could be one.
     """
-    used = [link for link in _ruled(state) if link.exit_relay_active or any(peer.route_via == link.name for peer in state.peers.values())]
+    used = [link for link in ruled(state) if link.exit_relay_active or any(peer.route_via == link.name for peer in state.peers.values())]
     devices: dict[str, list[Link]] = {}
     for link in used:
         if state.peers_lost:
@@ -160,7 +170,7 @@ def _path(cell: Cell, links: list[Link], family: int, around: Surroundings) -> l
     for link in links:
         tag = names.tag(link.name)
         for address in of_family(family, link.address):
-            rules.append(Rule(f"-i {devices} -o {link.interface} -d {address} -p tcp --dport {_api_port(cell, link)} -j DROP", tag))
+            rules.append(Rule(f"-i {devices} -o {link.interface} -d {address} -p tcp --dport {api_port(cell, link)} -j DROP", tag))
     own = cell.own_networks(family)
     for match, tag in _towards(cell, links, family):
         rules += [Rule(f"-i {devices} {match} -s {network} -j ACCEPT", tag) for network in own]
@@ -318,7 +328,8 @@ def _arriving(link: Link, family: int) -> list[str]:
     return [f"-i {link.interface} -s {network}" for network in of_family(family, link.networks)]
 
 
-def _ruled(state: State) -> list[Link]:
+def ruled(state: State) -> list[Link]:
+    """Return the links that have rules, by name."""
     return [state.links[name] for name in sorted(state.links) if state.links[name].ruled and state.links[name].interface and not state.links[name].pending]
 
 
@@ -326,7 +337,7 @@ def _on_devices_interface(cell: Cell, links: list[Link]) -> list[Link]:
     return [link for link in links if link.interface == cell.interface]
 
 
-def _api_port(cell: Cell, link: Link) -> int:
+def api_port(cell: Cell, link: Link) -> int:
     """Return the port of the other cell's peer-sync API: that of its URL, else our own default."""
     _scheme, _sep, port = (link.remote_api_url or "").rpartition(":")
     return int(port.split("/")[0]) if port.split("/")[0].isdigit() else cell.sync_port

@@ -253,6 +253,18 @@ def plan_rules(wanted: Ruleset, saved: SavedRuleset, ours: Collection[str], back
     return plan
 
 
+def stands(wanted: Ruleset, saved: SavedRuleset, ours: Collection[str]) -> bool:
+    """Tell whether all that is wanted is there, each jump before every foreign rule that could decide our packets. Other rules of ours do not matter."""
+    for name, table in wanted.items():
+        found = saved.get(name, Saved())
+        if _plan_table(table, found, tuple(ours), set(table.chains)).commands:
+            return False
+        lines = _Lines()
+        if any(_plan_shared_chain(chain, target, found, tuple(ours), lines) for chain, target in table.jumps.items()):
+            return False
+    return True
+
+
 def restored(saved: SavedRuleset, lines: Iterable[str]) -> SavedRuleset:
     """Return what iptables-restore makes of the rules when it is given lines as plan_rules writes them."""
     result = copy.deepcopy(saved)

@@ -124,6 +124,10 @@ class Observed:
                 found.setdefault(f"interface {name} of this host", []).append(f"{address['local']}/{address['prefixlen']}")
         return {who: sorted(set(networks)) for who, networks in found.items()}
 
+    def addresses(self) -> frozenset[str]:
+        """Return the host's own addresses."""
+        return frozenset(str(address["local"]) for item in self.links.values() for address in _addresses(item))
+
     def take_up(self, interface: Interface) -> None:
         """Count a WireGuard interface as there, with its routes; those of other tables come only when it is started."""
         before = self.wireguard.get(interface.name)

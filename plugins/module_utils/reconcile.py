@@ -25,6 +25,7 @@ from . import (
     exits,
     firewall,
     fitness,
+    gaps,
     iptables,
     mtu,
     overlay,
@@ -45,7 +46,7 @@ from .names import check_name
 from .networks import EVERYWHERE, FAMILIES, host_networks, host_port
 from .observed import Observed
 from .packages import lacking
-from .plan import Plan, Run, Write, imagine, write_files
+from .plan import Plan, Run, Step, Write, imagine, write_files
 from .records import DIRECT, Leaving, Link, Peer, State, sorted_networks
 from .routing import MAIN, batch, setting, unforwarded
 from .store import Store
@@ -266,13 +267,16 @@ class Cell:
                 gone.permissions = {"inbound": {}, "outbound": gone.permissions["outbound"]}
         self._allocate_ports(self.wanted)
         plan = self._plan_records(records.RIGHTS_PART)
-        state = self._with_closed_in()
+        state, looked_for = self._with_closed_in(self.wanted), list[Step]()
         if not partly:
             self._check_shown()
         for family in self.observed.families:
             wanted = firewall.build(state, family, self.observed.surroundings(self.wanted, family))
-            plan.extend(self._plan_iptables(family, wanted))
+            changes = self._plan_iptables(family, wanted)
+            plan.extend(changes)
             plan.extend(self._plan_other_iptables(family))
+            looked_for += self._look_for_gap(state, family) if changes else []
+        plan.steps += looked_for
         if self.leaving.flows and not plan:
             plan.describe(["flows of what is no longer allowed: alive"], [])
         plan.steps += [conntrack.end(flows) for flows in self.leaving.flows]
@@ -710,7 +714,7 @@ class Cell:
         """Plan what keeps a device that is routed, or is going to be, from going direct when WireGuard lets it in with a new address."""
         devices = self.observed.wireguard.get(self.wanted.cell.interface, wireguard.Interface(""))
         let_in = {network for peer in devices.peers.values() for network in peer.allowed_ips}
-        state = self._with_closed_in()
+        state = self._with_closed_in(self.wanted)
         for item in items:
             peer, via = state.peers.get(item["name"]), item.get("route_via")
             # One that goes direct now keeps its way until the plan of the routes has the new one.
@@ -721,9 +725,9 @@ class Cell:
             plan.extend(self._plan_layer(state, family))
         return plan
 
-    def _with_closed_in(self) -> State:
-        """Return what is wanted, where a device counts as routed while the kernel closes it in: only the plan of the routes lets it out."""
-        state = self.wanted.copy()
+    def _with_closed_in(self, state: State) -> State:
+        """Return a state in which a device counts as routed while the kernel closes it in: only the plan of the routes lets it out."""
+        state = state.copy()
         closed = {rule.source for seen in self.observed.routing.values() for rule in seen.rules if rule.table is None}
         for peer in state.peers.values():
             if not peer.route_via and closed.intersection(peer.addresses):
@@ -853,6 +857,16 @@ class Cell:
     def _plan_iptables(self, family: int, wanted: Ruleset, only: Collection[str] | None = None) -> Plan:
         ours = firewall.own_interfaces(self.wanted.cell)
         return iptables.plan_rules(wanted, self.observed.iptables[family], ours, self.observed.backends[family][0], only)
+
+    def _look_for_gap(self, state: State, family: int) -> list[Step]:
+        """Return the end of what was opened while rules that the records have called for were not there, or not first."""
+        around, stored = self.observed.surroundings(self.stored, family), self._with_closed_in(self.stored)
+        called_for = firewall.deny(firewall.build(stored, family, around))
+        if not self.host.has("conntrack") or iptables.stands(called_for, self.observed.iptables[family], firewall.own_interfaces(stored.cell)):
+            return []
+        look = gaps.Allowed(state, family, self.observed.surroundings(self.wanted, family), self.observed.addresses()).lookup()
+        # Nothing has gone through a link that is new.
+        return [look] if look and (firewall.ruled(stored) or stored.routed_addresses(family)) else []
 
     def _plan_other_iptables(self, family: int) -> Plan:
         """Plan the end of our rules in the iptables variant that the host no longer uses: they would go on deciding."""

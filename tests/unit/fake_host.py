@@ -149,7 +149,7 @@ class FakeHost(Host):
     log: every command. steps: everything that wrote, in order, as far as it is atomic. missing: tools that are not installed.
     dns: what names resolve to. deaf: no resolver answers. ended: the deletions asked of conntrack. answers: canned results by argv. secrets: must not be in
     an argv.
-    flows: addresses that have begun some. files: mode and text by path.
+    flows: addresses that have begun some. entries: lines of conntrack beside theirs. files: mode and text by path.
     fail_at: this step (1 is the next one after reset) fails, or with kill is the end; fails: how many do;
     late: after they took effect. watch: called before each step. now: the time.
     """
@@ -172,6 +172,7 @@ class FakeHost(Host):
         self.watch: Callable[[str], None] | None = None
         self.made = 0
         self.flows: set[str] = set()
+        self.entries: list[str] = []
         self.now = 1_800_000_000.0
         self.reset()
         self.boot()
@@ -793,16 +794,22 @@ class FakeHost(Host):
     def _conntrack(self, words: list[str], stdin: str) -> str:
         if words[:2] == ["-L", "-f"] and len(words) == 3:
             mine = sorted(address for address in self.flows if (":" in address) == (words[2] == "ipv6"))
-            return "".join(
-                f"udp      17 29 src={address} dst=192.0.2.80 sport=9 dport=9 src=192.0.2.80 dst={address} sport=9 dport=9 mark=0 use=1\n" for address in mine
-            )
+            lines = [
+                f"udp      17 29 src={address} dst=192.0.2.80 sport=9 dport=9 src=192.0.2.80 dst={address} sport=9 dport=9 mark=0 use=1" for address in mine
+            ]
+            lines += [line for line in self.entries if ("src=" in line and ":" in line.partition("src=")[2].split()[0]) == (words[2] == "ipv6")]
+            return "".join(f"{line}\n" for line in lines)
         given = _pairs(words[1:], "-f", "-p", "-s", "-d", "--orig-src", "--orig-dst", "--orig-port-dst", flags=("-n",))
         assert words[0] == "-D" and ("-p" in given or "--orig-port-dst" not in given), words
         for option in ("-s", "-d", "--orig-src", "--orig-dst"):
             if option in given and (":" in given[option]) != (given["-f"] == "ipv6"):
                 raise Refused(2, "conntrack: mismatched address family")
-        self._step(f"conntrack {' '.join(words)}", lambda: self.ended.append(words))
+        self._step(f"conntrack {' '.join(words)}", lambda: self._end_flows(words, given))
         raise Refused(1, "conntrack v1.4.7 (conntrack-tools): 0 flow entries have been deleted.")
+
+    def _end_flows(self, words: list[str], given: dict[str, str]) -> None:
+        self.ended.append(words)
+        self.entries = [line for line in self.entries if not _is_found(line, given)]
 
     def _getent(self, words: list[str], stdin: str) -> str:
         if self.deaf:
@@ -853,6 +860,23 @@ def _pairs(words: list[str], *names: str, flags: tuple[str, ...] = ()) -> dict[s
         assert word in names or word in flags, f"the fake host does not know: {word} in {words}"
         given[word] = "" if word in flags else left.pop(0)
     return given
+
+
+def _is_found(entry: str, given: dict[str, str]) -> bool:
+    """Tell whether conntrack -D finds an entry, by the direction in which it began."""
+    values: dict[str, list[str]] = {}
+    protocol = entry.partition(" ")[0]
+    for key, value in re.findall(r"(\w+)=(\S+)", entry):
+        values.setdefault(key, []).append(value)
+    source, to, port = given.get("--orig-src", given.get("-s")), given.get("--orig-dst", given.get("-d")), given.get("--orig-port-dst")
+    return (
+        (":" in values["src"][0]) == (given["-f"] == "ipv6")
+        and given.get("-p", protocol) == protocol
+        and (source is None or _covers(source, values["src"][0]))
+        and (to is None or _covers(to, values["dst"][0]))
+        and (port is None or values.get("dport", [""])[0] == port)
+        and ("-n" not in given or values["dst"][1] != values["src"][0])
+    )
 
 
 def _network(family: int, text: str) -> str:
