@@ -71,6 +71,27 @@ def test_a_service_that_docker_publishes_is_shared_by_its_public_port_alone_and_
     assert reaches("lan-a", "192.168.77.1", PUBLISHED), "docker's own way is not ours to close"
 
 
+def test_a_foreign_accept_before_our_jump_opens_nothing():
+    """As docker's stand for a while when a network of it is made."""
+    assert play("share", cell="cella", remote_cell="cellb", services="files,web").rc == 0
+    with by_hand("cella", "iptables -I FORWARD -o docker0 -j ACCEPT", "iptables -D FORWARD -o docker0 -j ACCEPT"):
+        assert reaches("phone-b1", "10.0.0.1", PUBLISHED)
+        assert not reaches("phone-b1", "10.0.0.1", UNSHARED)
+    assert play("share", cell="cella", remote_cell="cellb", services="files").rc == 0
+
+
+def test_what_was_opened_while_our_rules_were_away_ends_with_the_repair_and_a_share_goes_on():
+    begin = "iptables -I FORWARD -i pic-cellb -j ACCEPT; iptables -t mangle -F FORWARD"
+    with by_hand("cella", begin, "iptables -D FORWARD -i pic-cellb -j ACCEPT"):
+        with Stream("phone-b1", "10.0.0.1", UNSHARED) as opened, Stream("phone-b1", "10.0.0.1", 8443) as kept:
+            assert "CHANGED" in call("cella", "pic_cell_rules", "").stdout
+            ended = time.monotonic()
+            time.sleep(2)
+            assert opened.last < ended + 1
+            assert kept.undisturbed()
+        assert not reaches("phone-b1", "10.0.0.1", UNSHARED)
+
+
 @pytest.mark.parametrize(("own", "server"), [("10.0.1.2", "10.0.0.1:8443"), ("fd00:b::2", "[fd00:a::1]:8443")])
 def test_a_foreign_masquerade_does_not_change_a_phones_address_on_a_link(own, server):
     assert address_seen_by(server, "phone-b1") == own

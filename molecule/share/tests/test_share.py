@@ -52,6 +52,24 @@ def test_what_is_shared_with_one_cell_is_not_shared_with_another(family):
     assert not reaches("cellc", CELL_A[family], FILES)
 
 
+@pytest.mark.parametrize("family", [4, 6])
+def test_what_is_not_shared_stays_shut_while_somebodys_rule_stands_first_and_while_filter_is_flushed(family):
+    tool = "iptables" if family == 4 else "ip6tables"
+    first = "; ".join(f"{tool} {{0}} {chain} -j ACCEPT" for chain in ("FORWARD", "INPUT"))
+    flush = f"{tool}-save -t filter >/run/pic-lab-filter; {tool} -P INPUT ACCEPT; {tool} -P FORWARD ACCEPT; {tool} -F"
+    before = snapshot("cella")
+    for begin, end in ((first.format("-I"), first.format("-D")), (flush, f"{tool}-restore -T filter </run/pic-lab-filter")):
+        inside("cella", "sh", "-ec", begin)
+        try:
+            assert reaches("phone-b1", CELL_A[family], FILES), begin
+            assert not reaches("phone-b1", CELL_A[family], 8444), begin
+            assert not reaches("phone-b1", PHONE_A[family], 22), begin
+            assert not reaches("phone-b1", LAN_A[family], 80), begin
+        finally:
+            inside("cella", "sh", "-ec", end)
+    assert snapshot("cella") == before
+
+
 def test_a_revoked_service_is_refused_and_its_live_flows_are_cut_while_the_others_go_on():
     share("files,voice,camera,intercom")
     with ExitStack() as stack:
