@@ -238,6 +238,7 @@ class Cell:
         plan.steps += [step for step in tunnels.steps if isinstance(step, Write)]
         tunnels.steps = [step for step in tunnels.steps if not isinstance(step, Write)]
         plan.extend(room)
+        plan.extend(self._plan_walls(self.wanted.links[name] for name in pending))
         plan.extend(tunnels)
         # Those of a link that stays end when its rules have changed.
         networks = {network for link in self.wanted.links.values() for network in link.networks}
@@ -562,16 +563,12 @@ class Cell:
         up = {name for name, interface in self.observed.wireguard.items() if interface.up}
         return self._settle_ways(up)
 
-    def _plan_walls(self) -> Plan:
-        """Plan the routes that keep traffic to linked cells from the uplink while their tunnels are not there."""
+    def _plan_walls(self, links: Iterable[Link] | None = None) -> Plan:
+        """Plan the routes that keep traffic to linked cells from the uplink while their tunnels are not there. links: None for all that are recorded."""
+        links = list(self.stored.links.values() if links is None else links)
         plan = Plan()
         for family in self.observed.families:
-            walls = [
-                route
-                for link in self.stored.links.values()
-                for route in exits.link_routes(self.stored.cell, link)
-                if not route.device and route.family == family
-            ]
+            walls = [route for link in links for route in exits.link_routes(self.stored.cell, link) if not route.device and route.family == family]
             missing = [route for route in walls if route not in self.observed.routing[family].routes]
             plan.extend(batch(family, (("replace", route) for route in missing)))
             plan.describe((), (route.words() for route in missing))

@@ -1405,3 +1405,17 @@ def test_no_secret_reaches_an_argument_a_result_or_a_file_that_others_can_read(w
     # The folder of the records is root's alone; the receiver's unit has the view bound into its own file system.
     assert {mode for path, mode in files if path != "/var/lib/pic/view/links.json"} == {"0600"}
     assert PSK not in (world["cella"].read("/var/lib/pic/view/links.json") or PSK)
+
+
+def test_site_check_and_restore_agree_on_a_link_that_waits(world: World) -> None:
+    world.dead = {"cellb"}
+    world.site()
+    host = world["cella"]
+    # Its networks are known: until there is a tunnel nothing that goes there leaves by the uplink.
+    assert {route.dst for route in host.routes if route.dev is None and route.table == 254} >= {"10.0.1.0/24", "fd00:b::/64"}
+    world.reset()
+    assert (world.site().changed, program(host, "check"), program(host, "restore"), host.steps) == ([], (0, "", ""), (0, "", ""), [])
+    world.dead = set()
+    world.site()
+    world.reset()
+    assert (world.site().changed, program(host, "check")[0]) == ([], 0)
