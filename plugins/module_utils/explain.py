@@ -129,6 +129,8 @@ def _out_of_the_cell(cell: Cell, peer: Peer, family: int, to: str, way: Way) -> 
         return f"stays in this cell's own networks, by {way.by}{others}"
     if peer.route_via is None:
         return f"leaves by {way.by}, directly{others}"
+    if walls and any(rule.source == way.address and rule.table not in (None, MAIN) for rule in cell.observed.routing[family].rules):
+        return f"dropped: a route of this host sends {to} out by {way.by}, past the exit; the firewall does not let it. Nothing of pic.cells is missing"
     if walls:
         return f"dropped: the routing would let it out by {way.by}, the firewall does not; 'pic-cell restore' mends the routing"
     return f"leaves by {way.by}, DIRECTLY, although it is routed via {peer.route_via}: rules are missing; 'pic-cell restore' puts them back"

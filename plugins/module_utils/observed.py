@@ -13,7 +13,7 @@ from .command import Host
 from .firewall import Surroundings
 from .iptables import Backend, SavedRuleset
 from .names import is_interface
-from .networks import EVERYWHERE, FAMILIES, address_of, of_family
+from .networks import EVERYWHERE, FAMILIES, address_of, network_of, of_family
 from .records import Cell, State, sorted_networks
 from .texts import printable
 from .wireguard import Interface, loses_ipv4
@@ -86,7 +86,7 @@ class Observed:
     def surroundings(self, state: State, family: int) -> Surroundings:
         """Return what the firewall has to know of the host."""
         seen, cell = self.routing[family], state.cell
-        connected = {network for device, network in seen.connected if not is_ours(device, cell)}
+        connected = {network for device, network in seen.connected if not is_ours(device, cell) and self._is_in(device, network)}
         devices = self.wireguard.get(cell.interface, Interface(cell.interface))
         links = {link.public_key for link in state.links.values()} | {entry.split()[1] for entry in state.leaving.links}
         senders = {network for key, peer in devices.peers.items() if key not in links for network in peer.allowed_ips}
@@ -109,6 +109,11 @@ class Observed:
     def _warn(self, warning: str) -> None:
         if warning not in self.warnings:
             self.warnings.append(warning)
+
+    def _is_in(self, device: str, network: str) -> bool:
+        """Tell whether the host has an address, or its counterpart, in a network; else it is a route of another VPN, or a pinned one."""
+        known = (str(address[end]) for address in _addresses(self.links.get(device, {})) for end in ("local", "address") if address.get(end))
+        return any(address_of(address) in network_of(network) for address in known)
 
     def host_networks(self, state: State) -> dict[str, list[str]]:
         """Return the networks that the host is in or has a route to, by device, without those of the cell and its links."""

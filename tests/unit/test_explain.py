@@ -138,6 +138,15 @@ def test_the_table_that_our_chains_are_missing_in_is_named(cell: FakeHost) -> No
     assert "firewall: the device is kept from the uplink" in out
 
 
+def test_a_route_of_the_host_that_comes_before_the_exit_is_no_fault_that_restore_mends(cell: FakeHost) -> None:
+    cell.routes.append(Route(4, "192.0.2.0/24", "eth0"))
+    assert (
+        verdict(cell)
+        == "dropped: a route of this host sends 192.0.2.1 out by eth0, past the exit; the firewall does not let it. Nothing of pic.cells is missing"
+    )
+    assert program(cell, "check")[0] == 0
+
+
 def test_a_device_that_goes_direct(cell: FakeHost) -> None:
     assert verdict(cell, "laptop", "10.0.0.4") == "leaves by eth0, directly"
     cell.routes = [route for route in cell.routes if route.dst != "0.0.0.0/0" or route.table != 254]

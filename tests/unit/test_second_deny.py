@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import pytest
 
-from ansible_collections.pic.cells.tests.unit.fake_host import FakeHost, made_key
+from ansible_collections.pic.cells.tests.unit.fake_host import FakeHost, Route, made_key
 from ansible_collections.pic.cells.tests.unit.netfilter import Packet, verdict
 from ansible_collections.pic.cells.tests.unit.world import World, call, program
 
@@ -69,6 +69,16 @@ def test_an_exit_still_refuses_its_private_networks_without_the_filters_rules(li
         assert verdict(host, replace(packet, to="192.168.78.10")) == "DROP"
         assert verdict(host, replace(packet, to="203.0.113.77")) == "DROP"
         assert verdict(host, replace(packet, leaves_by="eth1")) == "DROP"
+
+
+def test_an_exit_refuses_its_own_lan_and_no_route_of_another_vpn_or_to_one_host(linked: World) -> None:
+    host = linked["cellb"]
+    host.add_link("eth1", "198.51.100.1/24")
+    host.routes += [Route(4, "11.0.0.0/8", "eth0"), Route(4, "32.0.0.0/3", "eth0"), Route(4, "192.0.2.80/32", "eth0")]
+    call("pic_cell_rules", host, {})
+    for to, passes in (("11.0.0.7", True), ("33.0.0.7", True), ("192.0.2.80", True), ("203.0.113.77", False), ("198.51.100.7", False), ("10.99.0.7", False)):
+        packet = Packet("10.0.0.2", to, "pic-cella", "eth0", port=443)
+        assert [verdict(host, packet, table) for table in ("mangle", "filter")] == ["ACCEPT" if passes else "DROP"] * 2, to
 
 
 def test_nobody_else_gets_into_a_link_without_the_filters_rules(linked: World) -> None:
