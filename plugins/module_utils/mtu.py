@@ -5,11 +5,10 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterable
 
 from . import lookups, wgconfig
-from .networks import FAMILIES
+from .networks import FAMILIES, address_of, network_of
 from .observed import Observed
 
 OVERHEAD = 80  # bytes: IPv6, UDP and WireGuard (wg-quick takes as much)
@@ -39,12 +38,12 @@ def _way(seen: Observed, endpoint: str | None) -> int | None:
     """Return the MTU of the interface by which WireGuard's own packets leave."""
     host = (endpoint or "").rpartition(":")[0].strip("[]")
     try:
-        address = ipaddress.ip_address(host)
+        address = address_of(host)
     except ValueError:
         ways = [_out(seen, family) for family in FAMILIES]
         return next((mtu for mtu in ways if mtu), None)
     family = address.version
-    near = [(ipaddress.ip_network(network).prefixlen, device) for device, network in seen.routing[family].connected if address in ipaddress.ip_network(network)]
+    near = [(network_of(network).prefixlen, device) for device, network in seen.routing[family].connected if address in network_of(network)]
     return _of(seen, max(near)[1]) if near else _out(seen, family)
 
 

@@ -14,12 +14,16 @@ from typing import Any
 from .errors import BadInput
 from .names import check_name
 from .records import Link, State
+from .texts import printable
 
 OK, FORBIDDEN, CONFLICT = 200, 403, 409
 PATH = "/api/cells/peer-sync/permissions"
 SIGNATURE = "X-Pic-Cells-Signature"
 BODY_LIMIT = 64 * 1024  # bytes
 MOST_SERVICES = 256  # that one cell shares with another: each is a line of the journal and of a report, and all of them fit into BODY_LIMIT
+# No cell comes to as many changes, and each reader of JSON has them exactly. A count that is there, or beyond, is forged or broken: it begins anew.
+LAST = 2**53
+AHEAD = 2**32  # generations that a push may be ahead of what is known: one a second, unheard for 136 years
 HMAC, ADDRESS = "hmac", "address"  # what a link's sync_auth can be
 _FIELDS = {"from_cell": str, "from_public_key": str, "generation": int, "permissions": dict, "exit_offered": bool, "use_as_exit_relay": bool}
 
@@ -80,6 +84,18 @@ def digest(message: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
+def check_answer(answer: object) -> dict[str, Any] | None:
+    """Return what an answer to a push says as far as it is one, whoever carried it; None for whatever is none."""
+    if not isinstance(answer, dict):
+        return None
+    status, generation, reason = (answer.get(key) for key in ("status", "generation", "reason"))
+    if not isinstance(status, int) or isinstance(status, bool) or not 100 <= status < 600:
+        return None
+    counted = isinstance(generation, int) and not isinstance(generation, bool) and 0 <= generation <= LAST
+    found = {"status": status, "generation": generation if counted else 0, "reason": printable(reason)[:200] if isinstance(reason, str) else f"status {status}"}
+    return {**found, **{key: True for key in ("ignored", "overtaken") if answer.get(key) is True}}
+
+
 def check_payload(message: object) -> dict[str, Any]:
     """Return a payload of the right shape; raise BadInput for missing, unknown or ill-typed fields."""
     if not isinstance(message, dict) or set(message) != set(_FIELDS):
@@ -95,8 +111,8 @@ def check_payload(message: object) -> dict[str, Any]:
     for service in outbound:
         check_name("Service", service)
     check_name("Cell", message["from_cell"])
-    if not 0 < message["generation"] < 2**63:
-        raise BadInput("The peer-sync field generation is a positive number. Send a payload built by pic_peer_sync.")
+    if not 0 < message["generation"] <= LAST:
+        raise BadInput(f"The peer-sync field generation is a number from 1 to {LAST}. Send a payload built by pic_peer_sync.")
     return message
 
 
@@ -111,11 +127,19 @@ def judge(link: Link | None, message: Mapping[str, Any], evidence: Evidence) -> 
         and evidence.source in link.address
     ):
         return Verdict(FORBIDDEN, "the sender is not the linked cell that it says it is")
-    if message["generation"] <= link.remote_generation:
+    if message["generation"] <= known(link):
         return Verdict(OK, "not newer than what is known")
+    if message["generation"] - known(link) > AHEAD:
+        # Taken over, it would make all that this cell says later count as old. The sender goes on from what it is told is known.
+        return Verdict(OK, "too far ahead of what is known")
     if message["use_as_exit_relay"] and not link.exit_offered:
         return Verdict(CONFLICT, "no exit is offered to this cell; all else is taken over", accepted=True)
     return Verdict(OK, "taken over", accepted=True, relay=message["use_as_exit_relay"])
+
+
+def known(link: Link) -> int:
+    """Return the generation of the other cell's that counts as known here."""
+    return link.remote_generation if link.remote_generation < LAST else 0
 
 
 def take_over(link: Link, message: Mapping[str, Any], verdict: Verdict, now: str) -> None:
@@ -132,8 +156,9 @@ def take_over(link: Link, message: Mapping[str, Any], verdict: Verdict, now: str
 def mint(link: Link, message: dict[str, Any]) -> None:
     """Give a payload its generation: the current one, or a new one where its content is new."""
     content = digest(message)
-    if link.minted != content:
-        link.generation += 1
+    if link.minted != content or link.generation >= LAST:
+        # Anew from where nobody has begun: the first ones can be known over there, as something else.
+        link.generation = link.generation + 1 if link.generation < LAST else 1 + int(content[:7], 16)
         link.minted = content
         link.pending_push = True
     message["generation"] = link.generation
@@ -157,7 +182,12 @@ def acknowledge(link: Link, answer: Mapping[str, Any] | None, now: str) -> None:
         link.pending_push, link.minted, error = True, None, "the other cell knows this generation already"
     if answer is not None and status == OK and answer["generation"] > link.generation:
         # The other side knows a later one of ours (this cell was reinstalled): continue from there.
-        link.generation, link.minted, error = answer["generation"], None, "the other cell knows a later generation"
+        if answer["generation"] < LAST:
+            link.generation, link.minted, error = answer["generation"], None, "the other cell knows a later generation"
+        else:
+            error = "the other cell knows a generation that no cell reaches"
+    if answer is not None and status == OK and link.generation - answer["generation"] > AHEAD:
+        link.generation, link.minted, error = answer["generation"], None, "the other cell knows far earlier generations only"
     if status == CONFLICT and answer is not None and answer.get("overtaken"):
         link.minted = None  # what it offers now is in the record, and the wish that it has refused is said anew
     elif status == CONFLICT:

@@ -24,7 +24,7 @@ from . import spool
 from .command import Host
 from .errors import BadInput, WriteFailed
 from .networks import address_of
-from .peer_sync import BODY_LIMIT, CONFLICT, FORBIDDEN, PATH, SIGNATURE, Evidence, judge, parse_push
+from .peer_sync import BODY_LIMIT, FORBIDDEN, PATH, SIGNATURE, Evidence, judge, known, parse_push
 from .signing import check_push, sign_answer
 from .view import Delivery, View, parse_view, render_delivery
 
@@ -111,9 +111,8 @@ def receive(view: View, delivery: Delivery) -> tuple[str, int, dict[str, Any]]:
     verdict = judge(link, message, Evidence("tunnel", delivery.interface, delivery.source, mac_ok))
     if link is None or verdict.status == FORBIDDEN:
         raise Refused(FORBIDDEN)
-    generation = max(link.remote_generation, message["generation"])
-    reason = verdict.reason if verdict.status == CONFLICT or verdict.accepted else "not newer than what is known"
-    return name, verdict.status, {"applied": verdict.accepted, "generation": generation, "reason": reason}
+    generation = max(known(link), message["generation"]) if verdict.accepted else known(link)
+    return name, verdict.status, {"applied": verdict.accepted, "generation": generation, "reason": verdict.reason}
 
 
 @dataclass

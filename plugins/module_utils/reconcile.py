@@ -335,7 +335,15 @@ class Cell:
         """Plan to take over what other cells say. Returns plan and the answers to them."""
         self._know(cell)
         asked = self._asked(items)
-        return self._plan_received(asked, ((peer_sync.check_payload(dict(message)), peer_sync.Evidence("delegate")) for message in received))
+        heard, warnings = [], []
+        for message in received:
+            try:
+                heard.append((peer_sync.check_payload(dict(message)), peer_sync.Evidence("delegate")))
+            except BadInput as error:  # what one cell says is no reason not to hear the others
+                warnings.append(f"What cell {str(message.get('from_cell'))[:32]!r} says is not taken over. {error}")
+        plan, facts = self._plan_received(asked, heard)
+        plan.warnings += warnings
+        return plan, facts
 
     def plan_deliveries(self, deliveries: Iterable[view.Delivery]) -> tuple[Plan, dict[str, Any]]:
         """Plan to take over what the receiver has handed over, judged anew. Returns plan and the answers."""
@@ -363,7 +371,7 @@ class Cell:
                 before = _view_words(record)
                 peer_sync.take_over(record, message, verdict, self._timestamp())
                 plan.describe(before, _view_words(record))
-            generation = self.wanted.links[name].remote_generation if name in self.wanted.links else 0
+            generation = peer_sync.known(self.wanted.links[name]) if name in self.wanted.links else 0
             answers[name] = {"status": verdict.status, "applied": verdict.accepted, "generation": generation, "reason": verdict.reason}
             if verdict.status != peer_sync.OK:
                 plan.warnings.append(f"A push of cell {name!r} was answered {verdict.status}: {verdict.reason}.")
@@ -378,7 +386,7 @@ class Cell:
             if name in self.wanted.links:
                 link = self.wanted.links[name]
                 before = _push_words(link)
-                peer_sync.acknowledge(link, answer or None, self._timestamp())
+                peer_sync.acknowledge(link, peer_sync.check_answer(answer), self._timestamp())
                 plan.describe(before, _push_words(link))
         plan.extend(self._plan_records(records.SYNC_PART))
         return plan, {}

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from . import names, wireguard
 from .errors import BadInput
 from .networks import address_of, check_api_url, host_port, interface_of, network_of
+from .peer_sync import LAST
 from .records import Cell, Leaving, Link, Peer, load_cell, load_leaving, load_links, load_peers
 
 Loaded = TypeVar("Loaded")
@@ -25,7 +26,6 @@ LARGEST = 16 * 1024 * 1024  # characters; 10,000 devices take 2 million
 _WORDS = re.compile(r"[A-Za-z0-9:./ -]+")
 _PORTS = range(1, 65536)
 _TABLES = range(1, 2**32)
-_COUNTS = range(2**63)
 
 
 def read(text: str, load: Callable[[Any], Loaded]) -> Loaded:
@@ -81,7 +81,10 @@ def links(data: Any) -> dict[str, Link]:
         _within(_PORTS, *(port for port in (link.listen_port,) if port is not None))
         _within(range(65536), *(value for value in (link.keepalive, link.mtu) if value is not None))
         _within(_TABLES, *(table for table in (link.exit_table,) if table is not None))
-        _within(_COUNTS, link.generation, link.remote_generation)
+        if link.generation < 0 or link.remote_generation < 0:
+            raise ValueError("a generation below 0")
+        # Whoever let it come beyond must not end the link for ever: from there it is counted anew.
+        link.generation, link.remote_generation = min(link.generation, LAST), min(link.remote_generation, LAST)
         for service in (name for side in link.permissions.values() for name in side):
             names.check_name("Service", service)
         try:

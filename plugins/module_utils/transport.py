@@ -17,7 +17,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from .networks import address_of, host_port
-from .peer_sync import CONFLICT, OK, PATH, SIGNATURE
+from .peer_sync import CONFLICT, LAST, OK, PATH, SIGNATURE
 from .signing import check_answer
 
 CONNECT, TOTAL = 2.0, 4.0  # seconds
@@ -113,7 +113,7 @@ def _read(answer: bytes, push: Push) -> dict[str, Any] | None:
         return result if code != 200 else {**result, "status": 502, "reason": "the answer is none of a cell"}
     if isinstance(body, dict):
         generation, reason = body.get("generation"), body.get("reason")
-        if isinstance(generation, int) and not isinstance(generation, bool) and 0 <= generation < 2**63:
+        if isinstance(generation, int) and not isinstance(generation, bool) and 0 <= generation <= LAST:
             result["generation"] = generation
         if body.get("applied") is False:
             result["ignored"] = True

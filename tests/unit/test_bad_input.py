@@ -226,7 +226,6 @@ def test_what_cannot_be_of_a_cell_is_refused(linked: World, args: dict[str, Any]
         ("pic_cell_rules", {"name": "cellb", "exit_relay": True, "offer_exit": False}, ("exit_relay", "'cellb'")),
         ("pic_policy_route", {"peer": "nobody", "via_cell": "cellb"}, ("'nobody'", "laptop, phone, tablet")),
         ("pic_policy_route", {"peer": "laptop", "via_cell": "cellz"}, ("'laptop'", "'cellz'", "no link")),
-        ("pic_peer_sync", {"received": [{"from_cell": "cellb"}]}, ("exactly the fields",)),
     ],
 )
 def test_what_cannot_be_allowed_routed_or_received_is_refused(linked: World, module: str, args: dict[str, Any], words: tuple[str, ...]) -> None:

@@ -104,7 +104,7 @@ def test_what_cannot_be_read_counts_as_nothing_and_is_set_aside_when_it_is_writt
                 *({"networks": [text]} for text in ("fd00::1%1 -j ACCEPT\n-I FORWARD -j ACCEPT", "home", "10.0.0.0/33", "")),
                 *({"address": ["fd00::1%eth0"]}, {"public_key": "KEY"}, {"endpoint": "x\nPostUp = reboot:5"}, {"interface": "pic-a b"}),
                 *({"name": "a b"}, {"name": "direct"}, {"name": "\x1b[2J"}, {"listen_port": 0}, {"mtu": 10**9}, {"exit_table": -1}),
-                *({"generation": -1}, {"remote_generation": 2**63}, {"permissions": {"inbound": {"a b": True}}}, {"permissions": 5}),
+                *({"generation": -1}, {"remote_generation": -5}, {"permissions": {"inbound": {"a b": True}}}, {"permissions": 5}),
                 *({"permissions": {"inbound": {"files": {"files": True}}, "outbound": [5]}}, {"endpoint": ["a"]}, {"networks": {"a": "b"}}),
             )
         ),
