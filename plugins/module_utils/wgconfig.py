@@ -9,7 +9,7 @@ Other tools find their own peers again by the comments around them, and delete f
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from . import texts
@@ -83,20 +83,17 @@ class Config:
         if values:
             texts.setting(f"{key} = {', '.join(values)}")
         for section in sections:
-            for number, line in enumerate(list(section.lines)):
+            lines: list[str] = []
+            for line in section.lines:
                 name, found = setting(line)
-                if name != key.lower():
-                    continue
                 parts = found.split(",")  # with their blanks
-                kept = []
-                for part in parts:
-                    meant = normal(part.strip())
-                    if meant is None or meant in values:
-                        kept.append(part)
-                        missing = [value for value in missing if value != meant]
-                if kept != parts:
-                    section.lines[number] = _with_value(line, ",".join(kept).strip()) if any(map(str.strip, kept)) else _GONE + _comment(line)
-            section.lines = _without_gone(section.lines)
+                kept = [part for part in parts if normal(part.strip()) in (None, *values)] if name == key.lower() else parts
+                missing = [value for value in missing if name != key.lower() or value not in map(normal, map(str.strip, kept))]
+                if kept == parts:
+                    lines.append(line)
+                else:
+                    lines += [_with_value(line, ",".join(kept).strip())] if any(map(str.strip, kept)) else _comment(line)
+            section.lines = lines
         if missing:
             self._extend(sections, key, missing)
 
@@ -111,7 +108,7 @@ class Config:
 
     def drop(self, section: Section, key: str) -> None:
         """Let a setting go, not the comment behind it."""
-        section.lines = _without_gone([_GONE + _comment(line) if setting(line)[0] == key.lower() else line for line in section.lines])
+        section.lines = [left for line in section.lines for left in (_comment(line) if setting(line)[0] == key.lower() else [line])]
 
     def add_peer(self, lines: Iterable[str], label: str) -> None:
         """Add a peer at the end, behind a blank line: some tools take a peer to end there."""
@@ -125,8 +122,8 @@ class Config:
     def remove(self, section: Section) -> None:
         """Remove a peer and what we have put before it; comments and blank lines of others stay."""
         at = self.sections.index(section)
-        left = _without_gone([line if not (setting(line)[0] or _header(line)) else _GONE + _comment(line) for line in section.lines])
-        self.sections[at - 1].lines += left
+        for line in section.lines:
+            self.sections[at - 1].lines += _comment(line) if setting(line)[0] or _header(line) else [line]
         del self.sections[at]
 
     def render(self) -> str:
@@ -204,16 +201,14 @@ def networks_of(section: Section) -> list[str]:
     return list(dict.fromkeys(network for network in map(plain_network, listed(section.all("allowedips"))) if network))
 
 
-_GONE = "\0"  # marks a setting's line that goes; behind it stands the comment that it had
-
-
 def _header(line: str) -> str | None:
     text = line.split("#", 1)[0].strip()
     return text.strip("[]").strip().lower() if text.startswith("[") else None
 
 
-def _comment(line: str) -> str:
-    return line[line.index("#") :] if "#" in line else ""
+def _comment(line: str) -> list[str]:
+    """Return what is left of a setting's line that goes: the comment behind it, if it has one."""
+    return [line[line.index("#") :]] if "#" in line else []
 
 
 def _with_value(line: str, value: str) -> str:
@@ -224,7 +219,3 @@ def _with_value(line: str, value: str) -> str:
     blank = lead[0] if lead and code.strip() else " "
     behind = code[len(code.rstrip()) :] if code.strip() else (" " if hash_sign else "\r" if code.endswith("\r") else "")
     return f"{before}={blank}{value}{behind}{hash_sign}{comment}"
-
-
-def _without_gone(lines: Collection[str]) -> list[str]:
-    return [line.removeprefix(_GONE) for line in lines if line != _GONE]

@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import pytest
 
+from ansible_collections.pic.cells.plugins.module_utils import wgconfig
 from ansible_collections.pic.cells.tests.unit.adopted import ALICE, BOB, FILES, OWN, PORT, SECRET
 from ansible_collections.pic.cells.tests.unit.fake_host import FakeHost, clamped, made_key
 from ansible_collections.pic.cells.tests.unit.world import Refusal, World, call, device_key, program
@@ -465,3 +467,35 @@ def test_a_link_that_stands_comes_back_though_somebody_has_taken_its_network_sin
     rc, _out, err = program(host, "restore")
     assert (rc, err, "pic-cellb" in host.wg) == (0, "", True)
     assert "10.0.1.0/24" in host.wg["wg0"].peers[BOB].allowed
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_any_text_is_read_and_given_back_as_it_is(seed: int) -> None:
+    dice = random.Random(seed)
+    parts = [
+        "\n",
+        "\r\n",
+        "\0",
+        "\x0c",
+        "\u2028",
+        "\udcff",
+        "#",
+        "=",
+        ",",
+        " ",
+        "[Peer]",
+        "[Interface]",
+        "# pic.cells: device a",
+        "PublicKey",
+        "AllowedIPs = 10.0.0.2/32",
+        "x",
+    ]
+    for _number in range(200):
+        text = "".join(dice.choice(parts) for _part in range(dice.randint(0, 40)))
+        assert wgconfig.parse(text).render() == text
+        config = wgconfig.parse(text + "\n[Interface]\nAddress = 10.0.0.1/24")
+        config.add_peer(["PublicKey = y", "AllowedIPs = 10.0.0.3/32"], "device b")
+        added = wgconfig.parse(config.render())
+        (ours,) = [section for section in added.of("peer") if section.get("publickey") == "y"]
+        added.remove(ours)
+        assert added.render() == text + "\n[Interface]\nAddress = 10.0.0.1/24"
