@@ -65,6 +65,8 @@ def _hidden_chains(situation: Situation) -> Iterable[str]:
 def _uplinks(situation: Situation) -> Iterable[str]:
     """Say which uplink is stated and not there, and which exit has no way to the internet."""
     cell, name = situation.state.cell, situation.state.cell.uplink
+    if not situation.survey.host.has("ip"):
+        return  # nothing could be read yet
     if name and name not in situation.seen.links:
         there = ", ".join(sorted(set(situation.seen.links) - {"lo", cell.interface})) or "none"
         yield (

@@ -63,6 +63,14 @@ def test_an_uplink_that_is_not_there(linked: World) -> None:
     assert (told(linked["cellb"]), said_in_a_run(linked, "cellb")) == ([], [])
 
 
+def test_a_host_without_the_packages_gets_no_advice_about_what_could_not_be_read(world: World) -> None:
+    host = world["cella"]
+    host.missing |= {"ip", "iptables", "ip6tables", "nft", "wg"}
+    world.inventory["cella"].update(cell_uplink="eth0")
+    run = world.site("cella", check=True)
+    assert run.of("cella", "pic_cell_info")[0]["advice"] == []
+
+
 def test_an_exit_without_a_way_to_the_internet(linked: World) -> None:
     host = linked["cellb"]
     host.routes = [route for route in host.routes if route.dst not in ("0.0.0.0/0", "::/0") or route.table != 254]
