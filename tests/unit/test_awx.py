@@ -31,14 +31,13 @@ WORKFLOW = DATA["__pic_cells_awx_workflow"]
 SURVEYS = {name: template["survey"] for name, template in TEMPLATES.items() if "survey" in template}
 # linted and run by people, not by AWX
 NOT_IN_AWX = {"awx"}
-# what is no task's argument: the link's module is given it by the lookup
-READ_BY_LOOKUP = {"link": {"preshared_key"}}
 
 
 def extra_vars(playbook: str) -> set[str]:
-    """Return the extra vars that a playbook takes: each has the empty text as default."""
-    text = (ROOT / "playbooks" / f"{playbook}.yml").read_text()
-    return set(re.findall(r"\b(\w+) \| default\(''\)", text)) | READ_BY_LOOKUP.get(playbook, set())
+    """Return the extra vars that a playbook takes, as its head says."""
+    (head,) = re.findall(r"^# (.+)$", (ROOT / "playbooks" / f"{playbook}.yml").read_text(), re.MULTILINE)[1:2]
+    said = re.sub(r"\([^)]*\)", "", head.partition("Extra var")[2])
+    return set(re.findall(r"\w+", said)) & {*statement.INPUTS, "preshared_key"}
 
 
 def test_every_playbook_has_a_template():
