@@ -21,7 +21,8 @@ options:
         a step of the role (V(identity), V(keys), V(tell), V(hear), V(hand), V(note), V(rules), V(links), V(routes), V(agent), V(push)) for those of them that
         have something to do in it, V(advertised) for [host, device] of uplinks known by router
         advertisements, V(unforwarded) for [host, kernel setting] of forwarding that is off, V(refusals) for what forbids the run, V(invited) for
-        [host, cell, port] of cells of other owners that get an invitation, V(summary) for what this run has changed, what is pending, and what to do next.
+        [host, cell, port] of cells of other owners that get an invitation, V(summary) for what this run has changed, what is pending, and what to do next,
+        V(left out) for a sentence where parts of the role were not taken, V(ending) for that or else the summary.
     required: true
   job:
     description: The day-2 change as M(pic.cells.pic_cells_check) returned it; empty for the whole site.
@@ -51,7 +52,7 @@ from ansible.plugins.lookup import LookupBase
 from ansible_collections.pic.cells.plugins.plugin_utils import outside
 from ansible_collections.pic.cells.plugins.plugin_utils.endpoints import port_of
 from ansible_collections.pic.cells.plugins.plugin_utils.mesh import STEPS, Mesh
-from ansible_collections.pic.cells.plugins.plugin_utils.summary import invitations, summary
+from ansible_collections.pic.cells.plugins.plugin_utils.summary import invitations, left_out, summary
 
 
 class LookupModule(LookupBase):
@@ -76,6 +77,8 @@ class LookupModule(LookupBase):
             "invited": lambda: [[own, name, port_of(mesh, own, name)] for name in mesh.invited()],
             "refusals": mesh.refusals,
             "invitations": lambda: invitations(mesh, own),
+            "left out": lambda: left_out(mesh, own),
+            "ending": lambda: left_out(mesh, own) or summary(mesh, own, bool(variables.get("ansible_check_mode"))),
             "summary": lambda: summary(mesh, own, bool(variables.get("ansible_check_mode"))),
         }
         words.update({step: functools.partial(mesh.taking, own, step) for step in STEPS})

@@ -120,6 +120,10 @@ class Mesh:
 
     # What this run has read
 
+    def fact(self, host: str, name: str) -> Any:
+        """Return what this run has noted or registered of a host, None where it has not."""
+        return self._hostvars[host].get(name)
+
     def results(self, register: str, host: str) -> dict[str, Any]:
         """Return what a registered, delegated task said first for a host, whichever host of the play asked; empty where nothing did."""
         return next(self.reported(register, host), {})

@@ -33,6 +33,8 @@ _STEPS = {
     "__cell_invited": "invitations",
     "__cell_restored": "what was missing",
 }
+# What each host has a result of where the steps were taken, also one that had nothing to do in them.
+_TAKEN = ("__cell_identity", "__cell_built", "__cell_taken", "__cell_handed", "__cell_noted", "__cell_rules", "__cell_links", "__cell_routes", "__cell_agent")
 # The lines of a difference that speak of cells and devices; those of what the kernel and the disk get for it are counted.
 _WORDS = re.compile(r"(?P<what>(?:cell|link|peer|service) [a-z0-9-]+|identity|admin network [^ ]+)(?:: | is to be told: )")
 # What is true of each new link until the next step, and what "told" says anew.
@@ -61,6 +63,16 @@ def summary(mesh: Mesh, own: str, check: bool = False) -> list[str]:
     remedies += [f"give the invitation above to the owner of {name}, unless they have linked this cell already" for name in complete]
     remedies += mesh.job.get("contradicts", ())
     return [*lines, *(f"next: {remedy}" for remedy in dict.fromkeys(filter(None, remedies)) or ["nothing is left to do"])]
+
+
+def left_out(mesh: Mesh, own: str) -> list[str]:
+    """Return a sentence where a host's run did not look at its cell, or did not take its steps: then nothing can be said of either."""
+    due = mesh.fact(own, "__cell_due")
+    steps = any(mesh.fact(host, "__cell_due") for host in mesh.play_hosts)
+    if mesh.read(own) and due is not None and not (steps and any(not mesh.fact(own, register) for register in _TAKEN)):
+        return []
+    sentence = f"Nothing can be said of {mesh.name(own)}: parts of this run were left out (--start-at-task, --step, --tags or --skip-tags)."
+    return [f"{sentence} Run it whole; --limit, the day-2 playbooks and --check are the ways to do less."]
 
 
 def invitations(mesh: Mesh, own: str) -> list[str]:

@@ -135,3 +135,29 @@ def test_what_yaml_reads_as_something_else_is_no_other_name(controller: Controll
     file.write_text("cell: !unsafe ''\n")
     assert controller.play("status", "-e", f"@{file}").rc == 0, "a question without an answer is for all cells"
     assert [len(controller.asked(cell)) for cell in ("cella", "cellb", "cellc")] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("task", ["Steps", "Summary | Say what has changed, what is pending, and what to do next"])
+def test_a_run_that_was_cut_gives_no_all_clear(controller: Controller, task: str) -> None:
+    done = controller.play("site", "--start-at-task", f"pic.cells.cell : {task}")
+    assert done.rc != 0 and "nothing is left to do" not in done.text
+    assert done.text.count("parts of this run were left out (--start-at-task") >= 3
+
+
+def test_tags_of_ones_own_playbook_hold_for_the_whole_run(controller: Controller, tmp_path: Path) -> None:
+    """The playbooks have none of their own: a run is whole, or is not taken."""
+    file = tmp_path / "mine.yml"
+    file.write_text(json.dumps([{"import_playbook": "pic.cells.site", "tags": ["cells"]}]))
+    controller.of("cella")["cell_links"] = [{"name": "cellb", "share": [], "offer_exit": True}, {"name": "cellc", "share": ["files"]}]
+    done = controller.play(str(file), "--tags", "cells", "--check")
+    assert done.rc == 0 and "would change on cella: link cellb: shares nothing, offers an exit" in done.said["cella"]
+    done = controller.play(str(file), "--tags", "others")
+    assert done.rc == 0 and not done.said
+
+
+def test_another_strategy_of_the_configuration_does_not_cut_a_run(controller: Controller) -> None:
+    controller.settings["strategy"] = "free"
+    controller.of("cella")["cell_links"] = [{"name": "cellb", "share": [], "offer_exit": True}, {"name": "cellc", "share": ["files"]}]
+    done = controller.play("site")
+    assert done.rc == 0 and "changed on cella: link cellb: shares nothing, offers an exit" in done.said["cella"], done.text
+    assert any(line.startswith("changed on cellb") for line in done.said["cellb"])

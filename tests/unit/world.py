@@ -32,7 +32,7 @@ from ansible_collections.pic.cells.plugins.module_utils.transport import Push
 from ansible_collections.pic.cells.plugins.module_utils.view import FILE, FOLDER, Delivery, parse_view, render_delivery
 from ansible_collections.pic.cells.plugins.plugin_utils import endpoints, statement
 from ansible_collections.pic.cells.plugins.plugin_utils.mesh import STEPS, Mesh
-from ansible_collections.pic.cells.plugins.plugin_utils.summary import summary
+from ansible_collections.pic.cells.plugins.plugin_utils.summary import left_out, summary
 from ansible_collections.pic.cells.tests.unit.fake_host import FakeHost, made_key, public_key
 
 ROLE = Path(__file__).parents[2] / "roles" / "cell"
@@ -279,7 +279,9 @@ class World:
                 continue
             heard: dict[str, Any] = {}
             if task.included and run.due is None:
-                run.due = [step for host in hosts for step in mesh(host).due(host)]
+                for host in hosts:
+                    run.registered[host]["__cell_due"] = mesh(host).due(host)
+                run.due = [step for host in hosts for step in run.registered[host]["__cell_due"]]
             for host in hosts:
                 items = self._loop(mesh(host), host, task)
                 assert run.due or not task.included or not items, f"the preflight has found nothing to do, and {task.module} is for {items}"
@@ -292,6 +294,7 @@ class World:
                 if run.due or not task.included:
                     run.registered[host][task.register or ""] = results
             hosts = [host for host in hosts if host not in self.dead]
+        assert not [sentence for host in hosts if host not in self.dead for sentence in left_out(mesh(host), host)], "a whole run is taken for one that was cut"
         run.said = {host: summary(mesh(host), host, check) for host in hosts if host not in self.dead}
         return run
 
