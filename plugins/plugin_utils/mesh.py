@@ -31,6 +31,8 @@ LINK = "link"
 AUTO, TUNNEL = "auto", "tunnel"
 # The steps of the role that are taken by those who have something to do in them, in its order; and what its other tasks do, as the preflight reads it.
 STEPS = ("identity", "keys", "tell", "hear", "hand", "note", "rules", "links", "routes", "agent", "push")
+# What the lookup pic.cells.side is asked for besides hosts, so no host can be called so.
+WORDS = (*STEPS, "sides", "others", "due", "advertised", "unforwarded", "invited", "refusals", "invitations", "left out", "ending", "summary")
 BASE = ("missing", "advertised", "unforwarded")
 
 _Method = TypeVar("_Method", bound=Callable[..., Any])

@@ -19,7 +19,7 @@ from ansible_collections.pic.cells.plugins.module_utils.status import CONDITIONS
 from ansible_collections.pic.cells.plugins.module_utils.wireguard import check_endpoint, check_preshared_key, check_public_key
 from ansible_collections.pic.cells.plugins.plugin_utils import endpoints, schema
 from ansible_collections.pic.cells.plugins.plugin_utils.invitation import read_invitation
-from ansible_collections.pic.cells.plugins.plugin_utils.mesh import LINK, SITE, Mesh
+from ansible_collections.pic.cells.plugins.plugin_utils.mesh import LINK, SITE, WORDS, Mesh
 from ansible_collections.pic.cells.plugins.plugin_utils.outside import is_misread, plain, shown
 
 try:
@@ -239,6 +239,8 @@ def _check_names(mesh: Mesh) -> None:
     for host in mesh.hosts:
         if mesh.var(host, "cell_name") is None and netaddr.valid_ipv4(host, netaddr.INET_PTON) | netaddr.valid_ipv6(host):
             raise BadInput(f"Host {host!r} is called by its address, which is no name for a cell. Give it one with cell_name.")
+        if host in WORDS:
+            raise BadInput(f"Host {host!r} is called by a word that the role keeps for itself. Give it another name in the inventory; cell_name may stay.")
         name = _check_name(f"cell_name of host {host!r}:", mesh.name(host))
         if name in seen:
             raise BadInput(f"Hosts {seen[name]!r} and {host!r} both have the cell name {name!r}. Set cell_name of one of them to another name.")

@@ -87,3 +87,9 @@ def test_what_is_filled_in_is_found(line: str) -> None:
 def test_what_ansible_is_asked_about_an_answer_is_no_text_of_it() -> None:
     fine = "- m: {msg: \"{{ lookup('pic.cells.side', 'summary', job=__cell_job) }}\", state_dir: '{{ cell_state_dir }}'}\n  when: __cell_read is not skipped"
     assert passed_on(fine, {*INPUTS, "__cell_read", "__cell_job"}) == []
+
+
+def test_every_play_says_its_strategy() -> None:
+    """What one cell answers is used by the others, so none may run ahead, whatever ansible.cfg says."""
+    plays = [(file.name, play) for file in (PROJECT / "playbooks").glob("*.yml") for play in yaml.safe_load(file.read_text()) if "hosts" in play]
+    assert plays and [name for name, play in plays if play.get("strategy") != "linear"] == []

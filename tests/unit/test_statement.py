@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import datetime
+import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,11 +17,12 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
 from ansible_collections.pic.cells.plugins.module_utils.errors import BadInput
 from ansible_collections.pic.cells.plugins.plugin_utils import schema
-from ansible_collections.pic.cells.plugins.plugin_utils.mesh import Mesh
+from ansible_collections.pic.cells.plugins.plugin_utils.mesh import STEPS, WORDS, Mesh
 from ansible_collections.pic.cells.plugins.plugin_utils.statement import check_inventory, parse_services, read_job
 from ansible_collections.pic.cells.tests.unit.fake_host import made_key
 from ansible_collections.pic.cells.tests.unit.world import device_key, three_cells
 
+PROJECT = Path(__file__).parents[2]
 FAR = {"name": "far", "public_key": made_key("far"), "networks": ["10.9.0.0/24"]}
 
 
@@ -410,3 +413,14 @@ def test_a_name_that_is_no_text_is_quoted_with_host_and_item(value: object) -> N
 def test_a_url_of_the_inventory_is_judged_on_the_controller(url: str) -> None:
     with pytest.raises(BadInput, match="api_url of link 'far' of host 'cella'"):
         check_inventory(mesh({"cella": {"cell_links": [{**FAR, "api_url": url}]}}))
+
+
+@pytest.mark.parametrize("host", WORDS)
+def test_a_host_called_by_a_word_of_the_role_is_refused(host: str) -> None:
+    with pytest.raises(BadInput, match=f"Host '{host}' is called by a word"):
+        check_inventory(mesh({host: {"cell_name": "celld", "cell_networks": ["10.0.3.1/24"]}}))
+
+
+def test_the_lookup_knows_no_other_word() -> None:
+    text = (PROJECT / "plugins" / "lookup" / "side.py").read_text()
+    assert {*re.findall(r'^            "([a-z ]+)": ', text, re.MULTILINE), *STEPS} == set(WORDS)
