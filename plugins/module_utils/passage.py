@@ -96,5 +96,6 @@ def _sentence(base: Base, words: Mapping[str, bool], rules: Iterable[str]) -> st
     if base.table == "firewalld":
         remedy = "Let it pass with firewall-cmd (--permanent --add-port for UDP, --permanent --zone=trusted --add-interface for the interfaces), then --reload"
     else:
-        remedy = f"Add to it: {'; '.join(f'nft insert rule {base.where} {rule}' for rule in rules)}; and the same to the file that it is loaded from"
+        lines = [f"nft 'insert rule {base.where} {rule}'" for rule in rules]
+        remedy = f"Add to it: {'; '.join(lines)}; and the same to the file that it is loaded from"
     return f"Chain {base.name!r} of table '{base.family} {base.table}' (nftables) {' and '.join(said)}. {remedy}."
