@@ -10,7 +10,7 @@ from ansible.plugins.action import ActionBase
 
 from ansible_collections.pic.cells.plugins.module_utils.errors import BadInput
 from ansible_collections.pic.cells.plugins.module_utils.wireguard import check_preshared_key
-from ansible_collections.pic.cells.plugins.plugin_utils import outside, statement
+from ansible_collections.pic.cells.plugins.plugin_utils import known, outside, statement
 from ansible_collections.pic.cells.plugins.plugin_utils.mesh import HAS_NETADDR, LINK, Mesh
 
 _LONGEST = 4000  # characters of what a refusal says
@@ -34,8 +34,12 @@ class ActionModule(ActionBase):
                 **{name: {"type": "raw"} for name in statement.INPUTS},
             }
         )
-        mesh = Mesh(task_vars or {}, self._templar.template)
+        variables, template = known.of_task(task_vars or {}, self._task)
         try:
+            if given["job"] == statement.BEGIN:
+                # It holds preshared keys.
+                return {**result, "changed": False, "stated": known.stated(variables, template), "_ansible_no_log": True}
+            mesh = Mesh(variables, template)
             found = statement.check_inventory(mesh) if given["job"] not in statement.ON_THE_CELLS else []
             job, warnings = statement.read_job(mesh, {**given, **(self._asked(given["job"]) if given["extra_vars"] else {})})
         except BadInput as error:

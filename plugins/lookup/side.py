@@ -17,17 +17,19 @@ author:
 options:
   _terms:
     description:
-      - The host whose cell is meant, or V(sides) for the hosts that this host works on, V(others) for linked hosts outside this batch of the play,
+      - The host whose cell is meant, or V(job) for the day-2 change, V(state_dir) for the folder of this host's records, V(own) for this host where the run
+        is about it, V(sides) for the hosts that this host works on, V(others) for linked hosts outside this batch of the play,
         a step of the role (V(identity), V(keys), V(tell), V(hear), V(hand), V(note), V(rules), V(links), V(routes), V(agent), V(push)) for those of them that
-        have something to do in it, V(advertised) for [host, device] of uplinks known by router
-        advertisements, V(unforwarded) for [host, kernel setting] of forwarding that is off, V(refusals) for what forbids the run, V(invited) for
+        have something to do in it, V(missing) for [host, packages, whether lists are to
+        be fetched] of what is to be installed, V(advertised) for [host, device] of uplinks known by router
+        advertisements, V(unforwarded) for [host, kernel setting] of forwarding that is off, V(refusals) for what forbids the run of
+        this host, V(alone) for whether it goes on where another of its run fails, V(invited) for
         [host, cell, port] of cells of other owners that get an invitation, V(summary) for what this run has changed, what is pending, and what to do next,
         V(left out) for a sentence where parts of the role were not taken, V(ending) for that or else the summary.
     required: true
   job:
-    description: The day-2 change as M(pic.cells.pic_cells_check) returned it; empty for the whole site.
+    description: The day-2 change as M(pic.cells.pic_cells_check) returned it; empty for the whole site. Left out, that of the playbook that runs.
     type: dict
-    default: {}
 """
 
 EXAMPLES = r"""
@@ -47,10 +49,13 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+from ansible.errors import AnsibleError
 from ansible.plugins.lookup import LookupBase
 
+from ansible_collections.pic.cells.plugins.module_utils.errors import BadInput
 from ansible_collections.pic.cells.plugins.plugin_utils import outside
 from ansible_collections.pic.cells.plugins.plugin_utils.endpoints import port_of
+from ansible_collections.pic.cells.plugins.plugin_utils.known import without_facts
 from ansible_collections.pic.cells.plugins.plugin_utils.mesh import STEPS, Mesh
 from ansible_collections.pic.cells.plugins.plugin_utils.summary import invitations, left_out, summary
 
@@ -62,19 +67,31 @@ class LookupModule(LookupBase):
         """Return one answer for each term."""
         self.set_options(var_options=variables, direct=kwargs)
         variables = variables or {}
-        mesh = Mesh(variables, self._templar.template, self.get_option("job"), lambda: outside.asked(self._loader, {}, [outside.SECRET]).get(outside.SECRET))
+        mesh = Mesh(
+            without_facts(variables),
+            self._templar.template,
+            self.get_option("job"),
+            lambda: outside.asked(self._loader, {}, [outside.SECRET]).get(outside.SECRET),
+        )
+        if self.get_option("job") is None:
+            mesh.job = mesh.checked
         own = variables["inventory_hostname"]
 
         def found(key: str) -> list[list[str]]:
             return [[host, name] for host in mesh.sides(own) for name in mesh.read(host).get(key, ())]
 
-        words: dict[str, Callable[[], list[Any]]] = {
+        words: dict[str, Callable[[], Any]] = {
+            "job": lambda: mesh.job,
+            "state_dir": lambda: mesh.state_dir(own),
+            "own": lambda: mesh.concerned(own),
             "sides": lambda: mesh.sides(own),
             "others": lambda: mesh.others(own),
             "due": lambda: mesh.due(own),
+            "missing": lambda: mesh.installing(own),
             "advertised": lambda: found("advertised"),
             "unforwarded": lambda: found("unforwarded"),
             "invited": lambda: [[own, name, port_of(mesh, own, name)] for name in mesh.invited()],
+            "alone": lambda: mesh.alone(own),
             "refusals": mesh.refusals,
             "invitations": lambda: invitations(mesh, own),
             "left out": lambda: left_out(mesh, own),
@@ -82,4 +99,7 @@ class LookupModule(LookupBase):
             "summary": lambda: summary(mesh, own, bool(variables.get("ansible_check_mode"))),
         }
         words.update({step: functools.partial(mesh.taking, own, step) for step in STEPS})
-        return [words[term]() if term in words else mesh.side(term) for term in terms]
+        try:
+            return [words[term]() if term in words else mesh.side(term) for term in terms]
+        except BadInput as error:
+            raise AnsibleError(str(error)) from None

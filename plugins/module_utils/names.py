@@ -17,6 +17,7 @@ GENERAL_TAG = "pic-cells"
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
 _INTERFACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,14}")
 _HASHED = "_"  # no name has it, so that no name is another one's hash
+_FOLDER = re.compile(r"(/[A-Za-z0-9_.+-]+){1,16}", re.ASCII)
 _INTERFACE_LENGTH = 15  # IFNAMSIZ less the terminating NUL
 _CHAIN_LENGTH = 28  # XT_EXTENSION_MAXNAMELEN less the terminating NUL
 
@@ -38,6 +39,16 @@ def check_interface(value: object) -> str:
 def is_interface(value: str) -> bool:
     """Tell whether a name of an interface, which others have given, can stand in a rule as it is; "eth+" would be all that begin so."""
     return _INTERFACE.fullmatch(value) is not None
+
+
+def check_state_dir(value: object) -> str:
+    """Return value if it may be the folder of the records; raise BadInput otherwise: it stands in unit files, where many characters mean something."""
+    if isinstance(value, str) and _FOLDER.fullmatch(value) and not {".", ".."} & set(value.split("/")):
+        return value
+    raise BadInput(
+        f"The folder of the records (cell_state_dir) {value!r} cannot be used: it begins with '/', and has only letters, digits, '_', '-', '.' and '+'. "
+        "Choose another folder."
+    )
 
 
 def link_interface(cell: str) -> str:

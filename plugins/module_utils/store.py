@@ -17,6 +17,7 @@ from typing import Any
 from . import soundness
 from .command import Host, writing
 from .errors import StoreError
+from .names import check_state_dir
 from .records import State, dump_cell, dump_links, dump_peers
 from .texts import printable
 
@@ -38,7 +39,7 @@ class Store:
     def __init__(self, host: Host, path: str = STATE_DIR) -> None:
         """path: the folder (0700, made on the first write)."""
         self.host = host
-        self.path = path
+        self.path = check_state_dir(path)
         self.warnings: list[str] = []
 
     @contextlib.contextmanager

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from . import texts
+from .names import check_state_dir
 from .sandbox import of_receiver, of_root
 
 SYSTEM = "/etc/systemd/system"
@@ -34,7 +35,7 @@ def files(program: str, state_dir: str, view: str, spool: str, port: int, socket
     program: the path of pic-cell. state_dir: the folder of the records. view: the folder that the receiver may read. spool: the one that it may write.
     port: the one that the receiver listens on. sockets: how many it may have open.
     """
-    program, state_dir, view, spool = (texts.path(path) for path in (program, state_dir, view, spool))
+    program, state_dir, view, spool = (texts.path(path) for path in (program, check_state_dir(state_dir), view, spool))
     root, receiver = of_root(state_dir), of_receiver(spool.rpartition("/")[2], port, sockets)
     after = " ".join(RIVALS)
     wanted_by = " ".join(("multi-user.target", *RIVALS))

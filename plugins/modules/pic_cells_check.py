@@ -15,15 +15,18 @@ description:
   - Reads what a day-2 playbook is asked for (texts, as a survey gives them; an empty text means "not given") and finds the host that it is for.
   - What is read from extra vars is data. A template in it is not filled in, and what YAML takes for a number, a date, a boolean or null is no name.
   - Fails with one sentence that names the item, the value and the remedy.
+  - Facts of hosts, gathered or from a cache, are not looked at; they are what a host says of itself.
 version_added: 0.1.0
 author:
   - pic.cells contributors (@pic-cells)
 options:
   job:
-    description: The playbook that asks.
+    description:
+      - The playbook that asks.
+      - With V(begin) nothing is judged; the role C(pic.cells.cell) has it fix what is stated of its host before it connects to any.
     type: str
     required: true
-    choices: [site, link, unlink, share, offer_exit, route_peer, rekey, uninstall, replay, restore, status]
+    choices: [site, link, unlink, share, offer_exit, route_peer, rekey, uninstall, replay, restore, status, begin]
   extra_vars:
     description:
       - Read the options below from the extra vars of the run, of the same names; answers of a survey in AWX are extra vars. Where an extra var is absent, a
@@ -104,4 +107,8 @@ job:
   returned: success
   type: dict
   sample: {"job": "share", "host": "oslo", "cell": "oslo", "remote_cell": "bergen", "change": {"share": ["files", "voice"]}}
+stated:
+  description: The variables of the host that begin with C(cell_), filled in, with those of play and role; not shown, since preshared keys are among them.
+  returned: with O(job=begin)
+  type: dict
 """

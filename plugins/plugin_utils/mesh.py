@@ -13,10 +13,12 @@ import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar, cast
 
-from ansible_collections.pic.cells.plugins.module_utils import packages
+from ansible_collections.pic.cells.plugins.module_utils import peer_sync
+from ansible_collections.pic.cells.plugins.module_utils.names import check_state_dir
 from ansible_collections.pic.cells.plugins.module_utils.networks import host_port
 from ansible_collections.pic.cells.plugins.module_utils.records import DIRECT
-from ansible_collections.pic.cells.plugins.plugin_utils import endpoints, schema
+from ansible_collections.pic.cells.plugins.module_utils.store import STATE_DIR
+from ansible_collections.pic.cells.plugins.plugin_utils import endpoints, schema, standing
 
 try:
     import netaddr
@@ -29,11 +31,14 @@ GROUP = "cells"
 SITE = "site"
 LINK = "link"
 AUTO, TUNNEL = "auto", "tunnel"
+FIXED, CHECKED = "__cell_stated", "__cell_checked"  # registers
 # The steps of the role that are taken by those who have something to do in them, in its order; and what its other tasks do, as the preflight reads it.
 STEPS = ("identity", "keys", "tell", "hear", "hand", "note", "rules", "links", "routes", "agent", "push")
 # What the lookup pic.cells.side is asked for besides hosts, so no host can be called so.
 WORDS = (*STEPS, "sides", "others", "due", "advertised", "unforwarded", "invited", "refusals", "invitations", "left out", "ending", "summary")
 BASE = ("missing", "advertised", "unforwarded")
+
+_ANSWERED = ("status", "generation", "reason")
 
 _Method = TypeVar("_Method", bound=Callable[..., Any])
 
@@ -61,19 +66,23 @@ class Mesh:
         job: Mapping[str, Any] | None = None,
         preshared_key: Callable[[], str | None] = lambda: None,
     ) -> None:
-        """variables: the task's, with hostvars, groups and the play's hosts. template: what fills them in. job: the day-2 change, none for the whole site.
+        """variables: as known.py returns them. template: what fills them in. job: the day-2 change, none for the whole site.
 
         preshared_key: what the extra var of that name says, asked for late, since it is a secret.
         """
         self._template, self._preshared_key = template, preshared_key
         self._variables = variables
         self._hostvars = _Once(variables["hostvars"])
+        # Names of our own are never taken from an inventory: a register is one, an extra var another.
+        self._registers: Mapping[str | None, Any] = variables.get("registers", variables["hostvars"])
+        self._extra: Mapping[str, Any] = variables.get("extra", variables)
         self.own = variables.get("inventory_hostname")
         self.found: dict[tuple[str, ...], Any] = {}
         self.job = job or {}
         self.play_hosts: list[str] = list(variables.get("ansible_play_batch", ()))
         # A run is about one group, so its name is none of one host: an extra var, for the playbooks, or any variable where the role is used without them.
-        self.group = str(template(variables[schema.GROUP_VARIABLE]) or GROUP) if variables.get(schema.GROUP_VARIABLE) else GROUP
+        fixed = self._fixed(self.own) if self.own else None
+        self.group = str((fixed or {}).get(schema.GROUP_VARIABLE) or template({**self._extra, **variables}.get(schema.GROUP_VARIABLE)) or GROUP)
         self.hosts: list[str] = [host for host in variables.get("groups", {}).get(self.group, ()) if host in self._hostvars]
         self.host_of = {self.name(host): host for host in reversed(self.hosts)}
 
@@ -85,12 +94,24 @@ class Mesh:
         return schema.normal(key, self.stated(host, key))
 
     def stated(self, host: str, key: str) -> Any:
-        """Return a variable of a host as it is written; a role's own variables, which are in no hostvars, count for its host."""
+        """Return a variable of a host as it is written; those of a role and its play, which are in no hostvars, as they were when the role began there."""
+        fixed = self._fixed(host)
+        if fixed is not None:
+            return fixed.get(key)
         return self._template(self._variables[key]) if host == self.own and key in self._variables else self._hostvars[host].get(key)
 
     def variables(self, host: str) -> list[str]:
         """Return the names of all variables of a host."""
-        return sorted({*self._hostvars[host], *(self._variables if host == self.own else ())})
+        return sorted({*self._hostvars[host], *(self._fixed(host) or ()), *(self._variables if host == self.own else ())})
+
+    @_kept
+    def _fixed(self, host: str) -> Mapping[str, Any] | None:
+        """Return what was stated of a host of this batch when the role began there, before any connection; None where it has not."""
+        found = self._register(host, FIXED) if host in self.batch else {}
+        return cast(Mapping[str, Any], found["stated"]) if found.get("stated") is not None else None
+
+    def _register(self, host: str | None, name: str) -> Any:
+        return (self._registers.get(host) or {}).get(name) or {}
 
     @_kept
     def name(self, host: str) -> str:
@@ -120,11 +141,20 @@ class Mesh:
         """Return the own addresses of a host's cell."""
         return [str(netaddr.IPNetwork(n).ip) for n in self.var(host, "cell_networks") or ()]
 
+    def state_dir(self, host: str) -> str:
+        """Return the folder of the records on a host."""
+        return check_state_dir(self.var(host, "cell_state_dir") or STATE_DIR)
+
     # What this run has read
 
     def fact(self, host: str, name: str) -> Any:
         """Return what this run has noted or registered of a host, None where it has not."""
-        return self._hostvars[host].get(name)
+        return (self._registers.get(host) or {}).get(name)
+
+    @property
+    def checked(self) -> dict[str, Any]:
+        """Return the day-2 change that the playbook has checked, empty for the whole site."""
+        return dict(self._register(self.own, CHECKED).get("job") or {})
 
     def results(self, register: str, host: str) -> dict[str, Any]:
         """Return what a registered, delegated task said first for a host, whichever host of the play asked; empty where nothing did."""
@@ -132,39 +162,48 @@ class Mesh:
 
     def reported(self, register: str, host: str) -> Iterator[dict[str, Any]]:
         """Yield all that a registered, delegated task said for a host; an item of its loop is the host, or begins with it."""
-        for result in self._registered(register):
+        for result in self.registered(register):
             item = result.get("item")
             if host == (item[0] if isinstance(item, list) else item) and not any(result.get(k) for k in ("unreachable", "failed", "skipped")):
                 yield dict(result)
 
     @_kept
     def unreachable(self) -> set[str]:
-        """Return the hosts that this run has found unreachable, in an earlier batch too."""
-        askers = dict.fromkeys((*self._batch, *self._variables.get("ansible_play_hosts_all", ())))
-        results = [result for register in ("__cell_read", "__cell_others") for result in self._said_to(askers, register)]
-        return {result["item"] for result in results if result.get("unreachable") and not self.read(result["item"])}
+        """Return the hosts that this run has found unreachable, in an earlier batch too, or whose answers count for nothing."""
+        askers = dict.fromkeys((*self.batch, *self._variables.get("ansible_play_hosts_all", ())))
+        results = [result for register in standing.READS for result in self._said_to(askers, register)]
+        away = {result["item"] for result in results if result.get("unreachable") and not self.read(result["item"])}
+        return away | set(self.silenced)
 
     @_kept
-    def _registered(self, register: str) -> list[dict[str, Any]]:
-        return self._said_to(self._batch, register)
+    def registered(self, register: str) -> list[dict[str, Any]]:
+        """Return all results of a registered task, of all hosts of this batch."""
+        return self._said_to(self.batch, register)
 
     def _said_to(self, askers: Iterable[str], register: str) -> list[dict[str, Any]]:
-        return [result for asker in askers for result in (self._hostvars[asker].get(register) or {}).get("results", ())]
+        return [result for asker in askers for result in self._register(asker, register).get("results", ())]
 
-    @property
-    def _batch(self) -> list[str]:
+    @functools.cached_property
+    def batch(self) -> list[str]:
+        """Return the hosts of this batch of the play, with those that have died."""
         # As it began: who has died since has said something too. Hosts outside of it may have older registers, of another play.
-        return list(self._variables.get("__cell_batch") or self.play_hosts)
+        return list(self._register(self.own, "__cell_batch") or self.play_hosts)
+
+    @_kept
+    def answered(self, host: str) -> dict[str, Any]:
+        """Return what a host has answered to the preflight."""
+        return self.results("__cell_read", host) or self.results("__cell_others", host)
 
     @_kept
     def read(self, host: str) -> dict[str, Any]:
-        """Return what the preflight has read on a host."""
-        return self.results("__cell_read", host) or self.results("__cell_others", host)
+        """Return what the preflight has read on a host, as far as it counts."""
+        return {} if host in self.silenced else self.answered(host)
 
     @_kept
     def said(self, host: str) -> dict[str, Any]:
         """Return what a cell has said of itself in this run: its identity phase, or else what was read."""
-        return self.results("__cell_identity", host) or self.read(host)
+        found = self.results("__cell_identity", host) or self.read(host)
+        return {} if standing.false_owner(self, host, found.get("public_key")) else found
 
     # Who takes part
 
@@ -177,7 +216,7 @@ class Mesh:
             peers = self.results("__cell_read", host).get("peers", {})
             before = peers.get(self.job.get("peer"), {}).get("route_via")
             wanted |= {self.host_of[before]} if before in self.host_of else set()
-        if self.transport(host) == TUNNEL:
+        if self.transport(host) == TUNNEL or not self.concerned(host):
             return []
         return sorted(wanted - set(self.play_hosts) - self.unreachable() - {host})
 
@@ -188,7 +227,11 @@ class Mesh:
 
     def sides(self, host: str) -> list[str]:
         """Return the hosts that a host of the play works on: in a day-2 job the other cells too, exits first."""
-        return [*self.others(host), host] if self.job else [host]
+        return [*(self.others(host) if self.job else ()), *self.concerned(host)]
+
+    def concerned(self, host: str) -> list[str]:
+        """Return a host of the play where the run is about it: an inventory can have a group of the name that the playbooks give to the one host of a job."""
+        return [host] if host == self.job.get("host", host) else []
 
     @functools.cached_property
     def _worked_on(self) -> set[str]:
@@ -205,7 +248,7 @@ class Mesh:
 
     def partners(self, host: str, states: tuple[str, ...] = ("present", "absent")) -> list[str]:
         """Return the visible hosts that a host's cell is linked with, as far as this run is about it."""
-        chosen = [self.host_of.get(str(item["name"])) for item in self._chosen_links(host) if (item.get("state") or "present") in states]
+        chosen = [self.host_of.get(str(item["name"])) for item in self.chosen_links(host) if (item.get("state") or "present") in states]
         return [other for other in chosen if other]
 
     def _partners(self) -> list[str]:
@@ -221,16 +264,21 @@ class Mesh:
 
     def lacking(self, host: str) -> list[str]:
         """Return the packages that the role installs on a host."""
-        return list(self.read(host).get("missing", ())) if self._manages_packages(host) else []
+        return list(self.read(host).get("missing", ())) if self.manages_packages(host) else []
 
-    def _manages_packages(self, host: str) -> bool:
+    def manages_packages(self, host: str) -> bool:
+        """Tell whether the role installs packages on a host."""
         return self.var(host, "cell_manage_packages") is not False
+
+    def installing(self, host: str) -> list[list[Any]]:
+        """Return what the role installs on the hosts that a host of the play works on: host, packages, and whether lists of packages are to be fetched."""
+        return [[side, self.lacking(side), bool(self.read(side).get("unlisted"))] for side in self.sides(host) if self.lacking(side)]
 
     def taking(self, host: str, step: str) -> list[str]:
         """Return the hosts, of those that a host of the play works on, that have something to do in a step."""
         if step == "hand":
-            return [other for other in self.told(host) if self._unheard(other)]
-        return [side for side in self.sides(host) if self._has_to(side, step)]
+            return [other for other in self.told(host) if other not in self.lost and self._unheard(other)]
+        return [side for side in self.sides(host) if side not in self.lost and self._has_to(side, step)]
 
     def _has_to(self, host: str, step: str) -> bool:
         """Tell whether a host's cell has something to do in a step, by what this run knows until then."""
@@ -241,21 +289,21 @@ class Mesh:
         if step in ("note", "push"):
             # A push too where the others have answered: since then the cell's own timer may have told them what was before.
             return bool(self._untold(host))
-        if self._variables.get("__cell_every_step"):
+        if self._extra.get("__cell_every_step"):
             return True
         # The preflight was given all that a cell does for itself, but not what others say in the run.
         due, heard = step in self.read(host).get("due", (step,)), self.results("__cell_taken", host)
         if step in ("identity", "agent"):
             return due
         if heard and step != "tell":
-            return step in heard["due"]
+            return step in heard.get("due", ())
         return due or not self._foreseen(host)
 
     @_kept
     def _foreseen(self, host: str) -> bool:
         """Tell whether the other cells of a host's links have said in this run what its record had of them when the preflight rehearsed the run."""
         records = self.read(host).get("links", {})
-        for item in self._chosen_links(host):
+        for item in self.chosen_links(host):
             link, other = self._link(host, item), self.host_of.get(str(item["name"]))
             if other is None or link["state"] == "absent":
                 continue
@@ -271,16 +319,14 @@ class Mesh:
 
     def side(self, host: str) -> dict[str, Any]:
         """Return the arguments of all modules for the cell on a host."""
-        links = [self._link(host, item) for item in self._chosen_links(host)]
+        links = [self._link(host, item) for item in self.chosen_links(host)]
         peers = [] if self.job else self.var(host, "cell_peers") or []
         devices = [_only(peer, "name", "public_key", "preshared_key", "addresses", "networks", "route_via", "state") for peer in peers]
-        routes, received, answers = self._routes(host), self._received(host), self._answers(host)
+        routes, received, answers = self.routes(host), self._received(host), self._answers(host)
         return {
-            "state_dir": self.var(host, "cell_state_dir") or "/var/lib/pic",
+            "state_dir": self.state_dir(host),
             "transport": self.transport(host),
             "keyless": self._keyless(host),
-            "missing": self.lacking(host),
-            "unlisted": bool(self.read(host).get("unlisted")),
             "cell": {
                 "name": self.name(host),
                 **{
@@ -369,25 +415,24 @@ class Mesh:
         }
 
     def refusals(self) -> list[str]:
-        """Return what the read-only preflight found on any cell of this run that forbids the whole run."""
-        found: list[str] = []
-        answered: dict[str, str] = {}
-        for host in dict.fromkeys(side for own in self.play_hosts for side in self.sides(own)):
-            key = self.read(host).get("public_key")
-            if key and answered.setdefault(key, host) != host:
-                found.append(
-                    f"Hosts {answered[key]!r} and {host!r} answered with the same key {key}, so they are one machine. Give each its own ansible_host, as a "
-                    "plain value: where it is made from inventory_hostname, a delegated task goes to the wrong host."
-                )
-            else:
-                by_hand = packages.refusal(self.read(host), self._manages_packages(host))
-                found += [f"{host}: {sentence}" for sentence in (*self.read(host).get("refusals", ()), *filter(None, [by_hand]))]
-        found += endpoints.refusals(self)
-        for host in self.play_hosts:
-            found += (self._unfit(host) if self.job else []) or self._unfit_routes(host)
-        return found
+        """Return what the read-only preflight found that forbids the run of this host."""
+        return standing.refusals(self)
 
-    def _unfit(self, host: str) -> list[str]:
+    @functools.cached_property
+    def silenced(self) -> dict[str, str]:
+        """Return the hosts whose answers count for nothing in this run, and why."""
+        return standing.silenced(self)
+
+    @functools.cached_property
+    def lost(self) -> dict[str, str]:
+        """Return the hosts on which a step of this run has failed, and why."""
+        return standing.lost(self)
+
+    def alone(self, host: str) -> bool:
+        """Tell whether a host goes on where another of its run fails: always for the whole site, else where it takes something away."""
+        return not self.job or standing.takes_away(self, host)
+
+    def unfit(self, host: str) -> list[str]:
         """Return why a day-2 change cannot be: it names what neither inventory nor records know."""
         read, own = self.results("__cell_read", host), self.name(host)
         items = self.link_items(host)
@@ -402,15 +447,15 @@ class Mesh:
             found.append(f"Cell {own!r} has no peer {peer!r}. Its peers: {', '.join(sorted(peers)) or 'none'}. Correct the name, or add it to cell_peers.")
         return found
 
-    def _unfit_routes(self, host: str) -> list[str]:
+    def unfit_routes(self, host: str) -> list[str]:
         """Return which ways of devices cannot be: new ones through a cell that is not linked, or that neither inventory nor records know to offer."""
         read, own, found = self.results("__cell_read", host), self.name(host), []
-        links = {item["name"]: self._link(host, item) for item in self._chosen_links(host)}
-        for route in self._routes(host) if read else ():
+        links = {item["name"]: self._link(host, item) for item in self.chosen_links(host)}
+        for route in self.routes(host) if read else ():
             peer, via = route["peer"], route["via_cell"]
-            if not via or via == DIRECT or read["peers"].get(peer, {}).get("route_via") == via:
+            if not via or via == DIRECT or read.get("peers", {}).get(peer, {}).get("route_via") == via:
                 continue
-            link = {**read["links"].get(via, {}), **links.get(via, {})}
+            link = {**read.get("links", {}).get(via, {}), **links.get(via, {})}
             begin = f"Peer {peer!r} cannot be routed via {via!r}: "
             if any(sentence.startswith(begin) for sentence in read.get("refusals", ())):
                 continue  # said already
@@ -421,7 +466,8 @@ class Mesh:
         return found
 
     @_kept
-    def _chosen_links(self, host: str) -> list[dict[str, Any]]:
+    def chosen_links(self, host: str) -> list[dict[str, Any]]:
+        """Return what is stated of a host's links, as far as this run is about them."""
         items = self.link_items(host)
         if not self.job:
             return list(items.values())
@@ -473,13 +519,13 @@ class Mesh:
 
     def _stated_offer(self, host: str, to: str) -> bool | None:
         """Return whether this run states that a host's cell offers another an exit, None where it states neither."""
-        return next((item.get("offer_exit") for item in self._chosen_links(host) if item.get("name") == self.name(to)), None)
+        return next((item.get("offer_exit") for item in self.chosen_links(host) if item.get("name") == self.name(to)), None)
 
     # Preshared keys between cells of the inventory: given out by one cell, installed on both in one run
 
     def _keyless(self, host: str) -> list[str]:
         """Return the links whose preshared key a host's cell gives out in this run: those whose ends do not have the same one."""
-        others = [(str(item["name"]), self.host_of.get(str(item["name"])), item) for item in self._chosen_links(host)]
+        others = [(str(item["name"]), self.host_of.get(str(item["name"])), item) for item in self.chosen_links(host)]
         return sorted(name for name, other, item in others if other and self._giver(host, other, item) == host)
 
     def _giver(self, host: str, other: str, item: Mapping[str, Any]) -> str | None:
@@ -505,7 +551,8 @@ class Mesh:
         key = self.results("__cell_keys", giver).get("preshared_keys", {}).get(self.name(other if giver == host else host))
         return None if key is None else str(key)
 
-    def _routes(self, host: str) -> list[dict[str, Any]]:
+    def routes(self, host: str) -> list[dict[str, Any]]:
+        """Return the ways of a host's devices, as far as this run is about them."""
         if not self.job:
             return [{"peer": peer["name"], "via_cell": peer.get("route_via")} for peer in self.var(host, "cell_peers") or () if peer.get("state") != "absent"]
         if self.job.get("peer") and self.name(host) == self.job["cell"]:
@@ -515,14 +562,27 @@ class Mesh:
     @_kept
     def _payloads(self, host: str) -> dict[str, dict[str, Any]]:
         """Return what a host's cell tells the others in this run, by their names: as it has built it, or as the preflight read it where that is the same."""
-        built: dict[str, dict[str, Any]] = self.results("__cell_built", host).get("payloads", {})
+        built = self.results("__cell_built", host).get("payloads", {})
         if not built and host in self._worked_on and not self._has_to(host, "tell"):
             built = self.read(host).get("payloads", {})
-        return built
+        return standing.messages(self, host, built)
+
+    @_kept
+    def forgotten(self, host: str) -> list[str]:
+        """Return the cells that a host's record has a link with, of which the inventory says nothing, and that have none with it any more."""
+        stated = {str(item["name"]) for item in self.chosen_links(host)}
+        others = {name: self.read(self.host_of[name]) for name in self.read(host).get("links", {}) if name in self.host_of and name not in stated}
+        return [name for name, read in others.items() if read and self.name(host) not in read.get("links", {})]
+
+    def garbled(self, host: str, to: str) -> bool:
+        """Tell whether a host's cell has something for another that is no message of it."""
+        name = self.name(to)
+        said = {**self.read(host).get("payloads", {}), **self.results("__cell_built", host).get("payloads", {})}
+        return name in said and name not in standing.messages(self, host, said)
 
     def _received(self, host: str) -> list[dict[str, Any]]:
         own = self.name(host)
-        others = [other for other in self.hosts if other != host and self.transport(other) != TUNNEL]
+        others = [other for other in self.hosts if other != host and self.transport(other) != TUNNEL and own not in self.forgotten(other)]
         messages = (self._payloads(other).get(own) for other in others)
         return [message for message in messages if message]
 
@@ -537,6 +597,8 @@ class Mesh:
     def _settled(self, host: str, told: str, payload: Mapping[str, Any]) -> bool:
         """Tell whether what a host's cell says to another one is known there already, by what the preflight has read on both, or on the one it has read."""
         link, other = self.read(host).get("links", {}).get(told, {}), self.host_of.get(told)
+        if told in self.forgotten(host):
+            return True  # there it would be refused in every run
         if link.get("pending_push") is not False or link.get("generation") != payload["generation"]:
             return False
         if other is None or self.transport(host) == TUNNEL or not self.read(other):
@@ -554,7 +616,7 @@ class Mesh:
             if other in partners and self.transport(host) != TUNNEL:
                 # A cell of an earlier batch answers each later one anew.
                 heard = [result.get("answers") or {} for register in ("__cell_taken", "__cell_handed") for result in self.reported(register, other)]
-                answers[name] = next((answer[own] for answer in heard if own in answer), {})
+                answers[name] = peer_sync.check_answer(next((_only(answer[own], *_ANSWERED) for answer in heard if own in answer), None)) or {}
         return answers
 
 

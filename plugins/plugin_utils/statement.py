@@ -42,7 +42,8 @@ NEEDED = {
 ON_THE_CELLS = ("replay", "restore", "status")
 # Playbooks that do something with one cell as a whole; it has to be named, so that none is meant by mistake.
 OF_ONE_CELL = ("rekey", "uninstall")
-JOBS = (SITE, *NEEDED, *ON_THE_CELLS)
+BEGIN = "begin"
+JOBS = (SITE, *NEEDED, *ON_THE_CELLS, BEGIN)
 _CELL_INPUTS = ("cell", "remote_cell", "via_cell")
 _SHOWN = 12
 
@@ -54,6 +55,8 @@ def check_inventory(mesh: Mesh) -> list[str]:
     """
     _check_group(mesh)
     _check_schema(mesh)
+    for host in mesh.hosts:
+        mesh.state_dir(host)
     for host in mesh.hosts:
         for variable in ("cell_services", "cell_peers", "cell_links"):
             _check_items(mesh, host, variable)

@@ -47,6 +47,8 @@ def summary(mesh: Mesh, own: str, check: bool = False) -> list[str]:
     """Return the lines for the cells that a host of the play has worked on, its own first."""
     verb = "would change" if check else "changed"
     sides = mesh.sides(own)[::-1]
+    if not sides:
+        return [f"this run is not about {mesh.name(own)}"]
     remedies: list[str] = []
     lines = [f"{verb} on {mesh.name(host)}: {line}" for host in (*sides, *mesh.told(own)) for line in _changes(mesh, host)]
     if not lines:
@@ -67,6 +69,8 @@ def summary(mesh: Mesh, own: str, check: bool = False) -> list[str]:
 
 def left_out(mesh: Mesh, own: str) -> list[str]:
     """Return a sentence where a host's run did not look at its cell, or did not take its steps: then nothing can be said of either."""
+    if not mesh.concerned(own):
+        return []
     due = mesh.fact(own, "__cell_due")
     steps = any(mesh.fact(host, "__cell_due") for host in mesh.play_hosts)
     if mesh.read(own) and due is not None and not (steps and any(not mesh.fact(own, register) for register in _TAKEN)):
@@ -134,12 +138,21 @@ def _pushed(mesh: Mesh, host: str) -> Iterator[tuple[str, dict[str, Any]]]:
 def _waiting(mesh: Mesh, host: str) -> Iterator[tuple[str, str]]:
     """Yield what waits for something, and what can be done for it; nothing where it goes by itself."""
     name = mesh.name(host)
-    for other in map(mesh.name, (partner for partner in mesh.partners(host) if partner in mesh.unreachable())):
-        yield f"{other} was not reached", f"run this again when {other} is back"
+    for partner in mesh.partners(host):
+        other = mesh.name(partner)
+        why = mesh.silenced.get(partner) or (partner != mesh.own and f"failed in this run ({mesh.lost[partner]})" if partner in mesh.lost else None)
+        if why:
+            yield f"{other} {why}", f"see to {other}, and run this again"
+        elif partner in mesh.unreachable():
+            yield f"{other} was not reached", f"run this again when {other} is back"
+        elif mesh.garbled(partner, host):
+            yield f"what {other} says is no message of it, and was left out", f"see to {other}, and run this again"
     outside = [partner for partner in mesh.partners(host, ("present",)) if partner not in (*mesh.play_hosts, *mesh.sides(host))]
     unmade = [mesh.name(partner) for partner in outside if name not in mesh.read(partner).get("links", (name,))]
     for other in unmade:
         yield f"{other} has not made this link yet", f"run pic.cells.site with {other} too"
+    for other in mesh.forgotten(host):
+        yield f"{other} has no link with {name}", f"link {name} and {other} again (pic.cells.link), or unlink them (pic.cells.unlink)"
     for other in mesh.results("__cell_links", host).get("pending", ()):
         if other not in unmade and mesh.host_of.get(other) not in mesh.unreachable():
             yield f"the link with {other} waits for its public key and its networks", _completing(mesh, other)

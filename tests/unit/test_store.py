@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.pic.cells.plugins.module_utils import units
 from ansible_collections.pic.cells.plugins.module_utils.command import Host
-from ansible_collections.pic.cells.plugins.module_utils.errors import StoreError
+from ansible_collections.pic.cells.plugins.module_utils.errors import BadInput, StoreError
 from ansible_collections.pic.cells.plugins.module_utils.records import State
 from ansible_collections.pic.cells.plugins.module_utils.soundness import LARGEST
 from ansible_collections.pic.cells.plugins.module_utils.store import Store
@@ -228,3 +229,13 @@ def test_a_prediction_makes_no_folder(host: FakeHost) -> None:
     args = {"cell": {"name": "cella", "networks": ["10.0.0.1/24"]}}
     assert call("wg_cell", host, args, check=True)["changed"]
     assert not host.exists("/var/lib/pic")
+
+
+@pytest.mark.parametrize(
+    "path", ['/var/lib/pic"', "/var/lib/pic\n[Service]", "/var/lib/%n", "/var/lib/a b", "var/lib/pic", "/", "/var/lib/../../etc", "/var/lib/$HOME", "/vär"]
+)
+def test_a_folder_that_means_more_in_a_unit_is_refused(host: FakeHost, path: str) -> None:
+    with pytest.raises(BadInput, match="cell_state_dir"):
+        Store(host, path)
+    with pytest.raises(BadInput, match="cell_state_dir"):
+        units.files("/usr/local/bin/pic-cell", path, "/view", "/var/lib/spool", 8088, 8)

@@ -108,6 +108,20 @@ def test_a_link_that_the_other_cell_has_not_made_yet_waits_for_that_cell(world: 
     assert said[-2:] == [f"next: run pic.cells.site with {other} too" for other in ("cellb", "cellc")]
 
 
+def test_a_link_that_the_other_cell_has_lost_is_named_and_changes_nothing(linked: World, tmp_path: Path) -> None:
+    linked.job("link", cell="cellb", remote_cell="cellc")
+    again = World(tmp_path / "again", {"cellc": linked.inventory["cellc"]})
+    linked.hosts["cellc"] = again["cellc"]
+    linked.site()
+    run = linked.site()
+    assert run.changed == []
+    assert "pending on cellb: cellc has no link with cellb" in run.said["cellb"]
+    assert run.said["cellb"][-1] == "next: link cellb and cellc again (pic.cells.link), or unlink them (pic.cells.unlink)"
+    assert run.said["cellc"] == ["nothing changed on cellc", DONE]
+    linked.job("unlink", cell="cellb", remote_cell="cellc")
+    assert linked.site().said["cellb"] == ["nothing changed on cellb", DONE]
+
+
 def test_a_device_whose_exit_offers_none_is_named_with_what_can_be_done(linked: World) -> None:
     linked.job("offer_exit", cell="cellb", remote_cell="cella", offered="false")
     said = linked.site("cella").said["cella"]

@@ -31,6 +31,7 @@ from ansible_collections.pic.cells.plugins.module_utils.receiver import Refused,
 from ansible_collections.pic.cells.plugins.module_utils.transport import Push
 from ansible_collections.pic.cells.plugins.module_utils.view import FILE, FOLDER, Delivery, parse_view, render_delivery
 from ansible_collections.pic.cells.plugins.plugin_utils import endpoints, statement
+from ansible_collections.pic.cells.plugins.plugin_utils.answers import judged
 from ansible_collections.pic.cells.plugins.plugin_utils.mesh import STEPS, Mesh
 from ansible_collections.pic.cells.plugins.plugin_utils.summary import left_out, summary
 from ansible_collections.pic.cells.tests.unit.fake_host import FakeHost, made_key, public_key
@@ -39,6 +40,7 @@ ROLE = Path(__file__).parents[2] / "roles" / "cell"
 
 REHEARSED = ("identity", "tell", "hear", "note", "rules", "links", "routes", "agent")  # steps that change only what check mode foresees
 
+ON_THE_CONTROLLER = ("pic.cells.pic_cells_check",)
 # where the steps are included, as site() works it out
 ANY_DUE = "ansible_play_batch | map('extract', hostvars) | map(attribute='__cell_due', default=[]) | flatten | length > 0"
 # what the system says of itself, and what the role does with ansible.posix.sysctl
@@ -48,6 +50,9 @@ FORWARDING = {
     "/proc/sys/net/ipv6/conf/all/forwarding": "1\n",
     "/etc/sysctl.d/90-pic-cells.conf": "net.ipv4.ip_forward=1\nnet.ipv6.conf.all.forwarding=1\n",
 }
+
+
+Answer = Callable[[str, dict[str, Any]], dict[str, Any]]
 
 
 def nobody(pushes: Mapping[str, Push]) -> dict[str, Any]:
@@ -77,6 +82,12 @@ def call(
         stack.enter_context(contextlib.suppress(SystemExit))
         module.main()
     return {**json.loads(out.getvalue()), "warnings": warnings}
+
+
+def ask(name: str, *given: Any, instead: Answer | None = None, **options: Any) -> dict[str, Any]:
+    """Run a module as call does, and return what Ansible is handed of its answer. instead: makes another one of it."""
+    answer = call(name, *given, **options)
+    return {"warnings": [], **judged(name, instead(name, answer) if instead else answer)}
 
 
 def program(host: FakeHost, *words: str, uid: int = 0, send: Callable[[Mapping[str, Push]], Any] = nobody) -> tuple[int, str, str]:
@@ -119,7 +130,7 @@ def role_tasks() -> tuple[Task, ...]:
     """Read the tasks that call our modules, in the role's order."""
     found = []
     for task, included in _tasks("main.yml"):
-        module = next((key for key in task if key.startswith("pic.cells.")), None)
+        module = next((key for key in task if key.startswith("pic.cells.") and key not in ON_THE_CONTROLLER), None)
         if module is None and "assert" not in "".join(task):
             continue
         args = {key: value.strip("{} ").partition("__cell_side.")[2] for key, value in task[module].items()} if module else {}
@@ -179,7 +190,8 @@ class Run:
 class World:
     """Cells on fake hosts, and an inventory that describes them.
 
-    dead: hosts that cannot be reached. ill: hosts that may fail; then they leave the run, and are dead.
+    dead: hosts that cannot be reached. ill: hosts that may fail; then they leave the run, and are dead. hostile: what a host's root makes of a module's
+    answer, by host.
     """
 
     def __init__(self, folder: Path, inventory: Mapping[str, dict[str, Any]]) -> None:
@@ -188,6 +200,7 @@ class World:
         self.hosts = {host: FakeHost(folder / host, host) for host in inventory}
         self.dead: set[str] = set()
         self.ill: set[str] = set()
+        self.hostile: dict[str, Answer] = {}
         self.extra: dict[str, str] = {}  # extra vars that a job does not hold
         self.every_step = False  # whether also steps are taken that have nothing to do
         self.before: Run | None = None  # a play before the next one, in the same call of ansible-playbook
@@ -202,7 +215,7 @@ class World:
         twin = copy.copy(self)
         twin.inventory = copy.deepcopy(self.inventory)
         twin.hosts = {name: host.fork() for name, host in self.hosts.items()}
-        twin.dead, twin.ill = set(self.dead), set(self.ill)
+        twin.dead, twin.ill, twin.hostile = set(self.dead), set(self.ill), dict(self.hostile)
         return twin
 
     def __getitem__(self, host: str) -> FakeHost:
@@ -274,8 +287,10 @@ class World:
             run.registered[host].update({**{key: {} for key in registers()}, "__cell_batch": list(hosts)})
         for number, task in enumerate(role_tasks()):
             if task.module == "refuse":
-                if mesh(hosts[0]).refusals():
-                    raise Refusal(" ".join(mesh(hosts[0]).refusals()))
+                refused = {host: mesh(host).refusals() for host in hosts}
+                if all(refused.values()):
+                    raise Refusal(" ".join(refused[hosts[0]]))
+                hosts = [host for host in hosts if not refused[host]]
                 continue
             heard: dict[str, Any] = {}
             if task.included and run.due is None:
@@ -312,7 +327,7 @@ class World:
     def _loop(self, mesh: Mesh, host: str, task: Task) -> list[str]:
         """Work out the loops that the role has; a new one has to be added here."""
         known = {
-            "[inventory_hostname]": lambda: [host],
+            "lookup('pic.cells.side', 'own', job=__cell_job)": lambda: mesh.concerned(host),
             "lookup('pic.cells.side', 'invited', job=__cell_job)": mesh.invited,
             "__cell_outside": lambda: mesh.others(host),
         }
@@ -321,7 +336,7 @@ class World:
     def _check_idle(self, run: Run, mesh: Mesh, task: Task, idle: Iterable[str]) -> None:
         """Check of hosts that do not take a step of the role that it would change nothing there, and say nothing new."""
         for host in idle:
-            if host not in self.dead:
+            if host not in self.dead and host not in self.hostile:
                 side = mesh.side(host)
                 args = {key: side[value] if key != "run" else {} for key, value in task.args.items()}  # what comes before is done
                 result = call(task.module, self[host], args, check=True)
@@ -332,13 +347,17 @@ class World:
     def _task(self, run: Run, mesh: Mesh, task: Task, item: str, check: bool) -> dict[str, Any]:
         if task.module == "pic_link_invitation":  # the one loop that is not over hosts
             own = str(mesh.own)
-            return {**call(task.module, self[own], {"name": item, "endpoint_port": endpoints.port_of(mesh, own, item)}, check), "item": own}
+            return {**ask(task.module, self[own], {"name": item, "endpoint_port": endpoints.port_of(mesh, own, item)}, check), "item": own}
         if item in self.dead:
             return {"item": item, "unreachable": True}
         side = mesh.side(item)
         run.calls.append((item, task.module, {key: side[value] for key, value in task.args.items()}))
-        result = call(task.module, self[item], run.calls[-1][2], check, send=functools.partial(self.carry, item))
-        if result.get("failed") and item in self.ill:
+        hostile = self.hostile.get(item)
+        result = ask(task.module, self[item], run.calls[-1][2], check, send=functools.partial(self.carry, item), instead=hostile)
+        if result.get("failed") and hostile and item != mesh.own:
+            assert mesh.alone(str(mesh.own)) or task.register == "__cell_others", f"{task.module} failed on {item}, and with it {mesh.own}"
+            return {**result, "item": item}
+        if result.get("failed") and (hostile or item in self.ill):
             self.dead.add(item)
         if item in self.dead:
             return {"item": item, "failed": True}
