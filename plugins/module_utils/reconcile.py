@@ -26,6 +26,7 @@ from . import (
     firewall,
     fitness,
     gaps,
+    invitations,
     iptables,
     mtu,
     overlay,
@@ -135,7 +136,12 @@ class Cell:
     @cached_property
     def _kept_identity(self) -> Identity | None:
         """Return the key pair that the cell has."""
-        private = (self.host.read(self._identity_path) or "").strip() or self._adopted_key()
+        private = (self.host.read(self._identity_path) or "").strip()
+        if private and not wireguard.is_key(private) and private != wireguard.GENERATED:
+            raise StoreError(f"{self._identity_path} holds no key. Put it back from a backup, or remove it and run pic.cells.site.")
+        private = private or self._adopted_key() or ""
+        if private and not wireguard.is_key(private) and private != wireguard.GENERATED:
+            raise BadInput(f"{wgconfig.config_path(self.wanted.cell.interface)}: its PrivateKey is no WireGuard key. Correct it.")
         return Identity(private, wireguard.public_key_of(self.host, private), False) if private else None
 
     def _know(self, cell: Args | None, links: Iterable[Args] = ()) -> None:
@@ -240,6 +246,8 @@ class Cell:
         plan.extend(room)
         plan.extend(self._plan_walls(self.wanted.links[name] for name in pending))
         plan.extend(tunnels)
+        gone = [str(item["name"]) for item in items if item.get("state") == "absent"]
+        plan.extend(invitations.plan_used(self.host, self.store.path, [*gone, *(link.name for on in by_interface.values() for link in on)]))
         # Those of a link that stays end when its rules have changed.
         networks = {network for link in self.wanted.links.values() for network in link.networks}
         over = [flows for flows in self.leaving.flows if networks.isdisjoint(flows.split())]
@@ -421,9 +429,8 @@ class Cell:
         check_name("Cell", name)
         cell, link, path = self.stored.cell, self.stored.links.get(name, Link(name)), self._invited_path(name)
         plan = Plan()
-        if not self.preshared_keys().get(name) and not self.host.exists(path):
-            plan.steps.append(Write(path, f"{self.made_keys([name])[name]}\n"))
-            plan.describe([], [f"{path}: the preshared key of link {name}"])
+        if not self.preshared_keys().get(name) and not invitations.waiting(self.host, self.store.path, name, self.now):
+            plan.extend(invitations.plan_new(self.store.path, name, self.made_keys([name])[name], self.now))
         port, host = endpoint_port or link.listen_port, cell.endpoint or ""
         address = cell.own_addresses()
         invitation = {
@@ -437,7 +444,7 @@ class Cell:
         return plan, {"invitation": invitation, "key_file": path if plan or self.host.exists(path) else ""}
 
     def _invited_path(self, name: str) -> str:
-        return f"{self.store.path}/invitations/{name}.psk"
+        return invitations.key_path(self.store.path, name)
 
     def made_keys(self, names: Iterable[str]) -> dict[str, str]:
         """Return the preshared key of each of these links: its own, or a new one that nobody has yet."""
@@ -539,6 +546,7 @@ class Cell:
             "links": self.repair_links,
             "ways": lambda: self.plan_routes(None, [], [])[0],
             "view": self.plan_view,
+            "invitations": lambda: invitations.plan_expired(self.host, self.store.path, self.now),
             "settings": lambda: sysctl.plan_settings(self.host),
             "all rules": self._check_shown,
         }
@@ -752,6 +760,8 @@ class Cell:
         """Plan one interface with the links on it, of which that of the devices can hold several. given, known: new and old preshared keys by name."""
         cell, observed = self.wanted.cell, self.observed.wireguard.get(interface)
         written = _preshared_keys(self.host, interface)
+        if interface != cell.interface:  # without its preshared key the link would be weaker, and not understood
+            wireguard.check_file_keys(wgconfig.config_path(interface), self.host.read(wgconfig.config_path(interface)) or "")
         wanted = wireguard.Interface(interface, identity.private, None, cell.listen_port, {}, self._device_addresses() if interface == cell.interface else [])
         removed = self._left_keys(interface)
         for link in links:
@@ -761,7 +771,10 @@ class Cell:
             keepalive = DEFAULT_KEEPALIVE if link.keepalive is None else link.keepalive
             before = self.stored.links.get(link.name, link)
             secret = given.get(link.name) or written.get(key) or (known.get(link.name) if before.public_key == link.public_key else None)
-            secret = secret or (self.host.read(self._invited_path(link.name)) or "").strip() or None
+            invited = None if secret else invitations.waiting(self.host, self.store.path, link.name, self.now)
+            if invited:
+                self._check_preshared_key(self._invited_path(link.name), invited)
+            secret = secret or invited
             wanted.peers[key] = wireguard.Peer(str(link.public_key), _allowed_ips(link), link.endpoint or "", keepalive, secret)
             wanted.routes += [route for route in exits.link_routes(cell, link) if route.family in self.observed.families]
             if interface != cell.interface:
@@ -1017,7 +1030,9 @@ def _allowed_ips(link: Link) -> list[str]:
 
 def _preshared_keys(host: Host, interface: str) -> dict[str, str | None]:
     """Read the preshared keys that an interface's file already holds, by public key: silence keeps them."""
-    return {peer.public_key: peer.preshared_key for peer in wireguard.config_peers(host.read(wgconfig.config_path(interface)) or "")}
+    peers = wireguard.config_peers(host.read(wgconfig.config_path(interface)) or "")
+    # One that is none would be no key to sign with, and is not written on.
+    return {peer.public_key: peer.preshared_key if peer.preshared_key and wireguard.is_key(peer.preshared_key) else None for peer in peers}
 
 
 def _counters(peer: wireguard.Peer | None) -> dict[str, int]:

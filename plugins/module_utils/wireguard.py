@@ -87,13 +87,26 @@ def check_public_key(what: str, value: object) -> str:
 
 def check_preshared_key(what: str, value: str) -> str:
     """Return a well-formed preshared key; raise BadInput, without the key in the text, otherwise."""
+    if not is_key(value) or value == _NO_KEY:
+        raise BadInput(f"{what}: the preshared key is not 32 bytes in base64 or is all zero. Make one with 'wg genpsk'.")
+    return value
+
+
+def is_key(value: str) -> bool:
+    """Tell whether a text is a key as wg takes it: a last character of another key can decode to the same bytes, and wg prints what it refuses."""
     try:
         raw = base64.b64decode(value, validate=True)
     except (binascii.Error, ValueError):
-        raw = b""
-    if len(raw) != 32 or value == _NO_KEY:
-        raise BadInput(f"{what}: the preshared key is not 32 bytes in base64 or is all zero. Make one with 'wg genpsk'.")
-    return value
+        return False
+    return len(raw) == 32 and base64.b64encode(raw).decode() == value
+
+
+def check_file_keys(path: str, text: str) -> None:
+    """Refuse a file with a key that is none before wg reads it, and prints it to the journal. Raises BadInput, without the key in the text."""
+    for section in parse(text).sections:
+        for name in ("PrivateKey", "PublicKey", "PresharedKey"):
+            if any(not is_key(value) and value not in (GENERATED, PRESHARED_LATER) for value in section.all(name)):
+                raise BadInput(f"{path}: a {name} in a section [{section.header}] is no WireGuard key (32 bytes in base64, 44 characters). Correct it.")
 
 
 def key_id(preshared_key: str | None) -> str | None:
@@ -256,6 +269,7 @@ def plan_interface(
     private_key = wanted.private_key and clamped(wanted.private_key)
     final = replace(wanted, private_key=private_key, peers=peers, addresses=[*wanted.addresses, *kept], mtu=wanted.mtu or start.mtu)
     if observed is None:
+        check_file_keys(path, new_text)
         # "start" would do nothing for a unit whose interface somebody has deleted.
         # The guard that the unit requires would wait for the lock, which this run holds; it has closed the ways itself.
         by_unit = ("systemctl", "--job-mode=ignore-dependencies", "restart", unit)
