@@ -35,7 +35,11 @@ FIXED, CHECKED = "__cell_stated", "__cell_checked"  # registers
 # The steps of the role that are taken by those who have something to do in them, in its order; and what its other tasks do, as the preflight reads it.
 STEPS = ("identity", "keys", "tell", "hear", "hand", "note", "rules", "links", "routes", "agent", "push")
 # What the lookup pic.cells.side is asked for besides hosts, so no host can be called so.
-WORDS = (*STEPS, "sides", "others", "due", "advertised", "unforwarded", "invited", "refusals", "invitations", "left out", "ending", "summary")
+WORDS = (
+    *STEPS,
+    *("job", "state_dir", "own", "sides", "others", "due", "missing", "advertised", "unforwarded", "invited", "alone", "refusals", "invitations"),
+    *("left out", "ending", "summary"),
+)
 BASE = ("missing", "advertised", "unforwarded")
 
 _ANSWERED = ("status", "generation", "reason")
