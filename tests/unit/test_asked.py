@@ -130,7 +130,7 @@ def test_what_yaml_reads_as_something_else_is_no_other_name(controller: Controll
     for answer in ANSWERS:
         file.write_text(f"cell: {answer}\n")
         done = controller.play("status", "-e", f"@{file}")
-        said = answer.split(" ")[-1].strip("'")
+        said = answer.rsplit(" ", maxsplit=1)[-1].strip("'")
         assert refused(done, f"cell={said}"), f"{answer}: {done.text}"
     file.write_text("cell: !unsafe ''\n")
     assert controller.play("status", "-e", f"@{file}").rc == 0, "a question without an answer is for all cells"
