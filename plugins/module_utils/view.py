@@ -66,7 +66,7 @@ def parse_view(text: str) -> View:
         links = {item["name"]: Link(**{name: item[name] for name in _FIELDS}) for item in data["links"]}
         keys = ({item["name"]: item[use] for item in data["links"]} for use in ("push_key", "answer_key"))
         return View(data["public_key"], int(data["port"]), list(data["addresses"]), links, *keys)
-    except (TypeError, KeyError) as error:
+    except (TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ValueError(f"no view of a cell: {error}") from None
 
 
