@@ -60,7 +60,7 @@ class Found:
         written = self.config.get("listenport") or ""
         return int(written) if written.isdigit() and 0 < int(written) < 65536 else (self.kernel.listen_port if self.kernel else None) or None
 
-    @property
+    @cached_property
     def peers(self) -> list[Peer]:
         """Its peers, of the file and of the kernel."""
         return [*config_peers(self.text or ""), *(self.kernel.peers.values() if self.kernel else ())]
@@ -70,9 +70,16 @@ class Found:
         """Its addresses, of the file and of the kernel."""
         return list(dict.fromkeys([*wgconfig.addresses_of(self.text), *(self.kernel.addresses if self.kernel else ())]))
 
+    @cached_property
+    def _behind(self) -> dict[str, list[str]]:
+        networks: dict[str, list[str]] = {}
+        for peer in self.peers:
+            networks.setdefault(peer.public_key, []).extend(peer.allowed_ips)
+        return networks
+
     def behind(self, key: str | None) -> list[str]:
         """Return the networks that it lets in from one peer."""
-        return sorted_networks(network for peer in self.peers if peer.public_key == key for network in peer.allowed_ips)
+        return sorted_networks(self._behind.get(key or "", ()))
 
 
 def look(host: Host, name: str, kernel: Interface | None) -> Found:
@@ -130,7 +137,8 @@ def check_others(state: State, before: State, found: Found) -> None:
     own = [*state.cell.own_networks(), *before.cell.own_networks()]
     addresses = [address for address in found.addresses if address not in (*state.cell.networks, *before.cell.networks)]
     taken = {f"interface {found.name} of this host": _outside(addresses, own)}
-    for peer in _foreign(state, before, found):
+    foreign = _foreign(state, before, found)
+    for peer in foreign:
         taken.setdefault(f"the peer {peer.public_key} of interface {found.name}", []).extend(_outside(peer.allowed_ips, own))
     # What stands already was there first, and restore has to bring it back.
     new = {name: link for name, link in sorted(state.links.items()) if name not in before.links or before.links[name].networks != link.networks}
@@ -139,7 +147,7 @@ def check_others(state: State, before: State, found: Found) -> None:
         raise BadInput("; ".join(f"The {sentence}" for sentence in sentences) + ". Nothing was changed. Give one of them another network.")
     for name, device in sorted(state.peers.items()):
         if device.public_key:
-            _check_device(name, [*device.addresses, *device.networks], found.behind(device.public_key), _foreign(state, before, found), found.name)
+            _check_device(name, [*device.addresses, *device.networks], found.behind(device.public_key), foreign, found.name)
 
 
 def _check_device(name: str, wanted: Iterable[str], has: Collection[str], foreign: Collection[Peer], interface: str) -> None:

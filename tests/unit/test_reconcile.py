@@ -691,7 +691,8 @@ def test_a_restore_that_fails_is_tried_again_within_bounds_and_then_shown(
 @pytest.mark.parametrize("module", ["pic_cell_rules", "pic_policy_route"])
 def test_rules_that_cannot_be_read_are_not_taken_for_none(linked: World, module: str) -> None:
     host = linked["cella"]
-    host.answers["iptables-save",] = Result(0, "", "# Table `filter' is incompatible, use 'nft' tool.\n")
+    hidden = "".join(f"# Table `{table}' is incompatible, use 'nft' tool.\n" for table in ("filter", "mangle"))
+    host.answers["iptables-save",] = Result(0, "", hidden)
     args = {"pic_cell_rules": {"name": "cellb", "share": []}, "pic_policy_route": {"peer": "laptop", "via_cell": "cellb"}}
     result = call(module, host, args[module])
     assert result["failed"]
@@ -1363,8 +1364,8 @@ def test_the_number_of_commands_does_not_grow_with_links_and_devices(tmp_path: P
         world = crowd(tmp_path / str(count), count)
         world.site()
         first.append(Counter(argv[0] for argv in world["me"].log if argv[0] != "systemctl"))
-        assert len([argv for argv in world["me"].log if argv[0] == "systemctl"]) == 2 * (count + 1) + 8, (
-            "enabling and starting a unit is done for each, and eight times for the agent"
+        assert len([argv for argv in world["me"].log if argv[0] == "systemctl"]) == 2 * (count + 1) + 10, (
+            "enabling and starting a unit is done for each, and ten times for the agent"
         )
         world.reset()
         world.every_step = True

@@ -54,7 +54,7 @@ def test_a_days_change_is_told_of_both_cells(linked: World) -> None:
     assert linked.job("share", cell="cella", remote_cell="cellb", services="files").said["cella"] == [
         "changed on cella: cell cellb: told",
         "changed on cella: link cellb: shares files, offers an exit",
-        "changed on cella: details (--diff shows them): rules 1",
+        "changed on cella: details (--diff shows them): rules 2",
         "changed on cellb: cell cella: shares files with this cell, offers an exit, uses this cell as exit",
         DONE,
     ]
