@@ -12,7 +12,7 @@ import socket
 import time
 from collections.abc import Callable
 
-from . import iptables, units
+from . import iptables, sysctl, units
 from .command import UNANSWERED, Host
 from .errors import CellError
 from .events import Heard, Interest, interest_of, judge, own_part
@@ -103,8 +103,8 @@ class Watcher:
             self.pace.heard(what, now)
             if what == Heard.INTERFACE:
                 self._interface_at = now
-            elif what == Heard.FORWARDING:
-                self._say_forwarding()
+            elif what == Heard.FORWARDING and self._forwards_no_more():
+                self.pace.heard(Heard.LOSS, now)
         if self._listener.hear_legacy():
             self._legacy_heard = heard = True
         return heard
@@ -170,11 +170,15 @@ class Watcher:
         except (CellError, OSError) as error:
             self._say_once(str(error))
 
-    def _say_forwarding(self) -> None:
+    def _forwards_no_more(self) -> bool:
+        """Tell whether restore can put forwarding back; say so where nothing of ours keeps it, which restore leaves alone."""
         off = [name for name in FORWARDING.values() if setting(self._host, name) == "0"]
-        if off and self._forwards:
-            self._say(f"This host does not forward any more: {', '.join(off)} is 0. No packet of a device gets through. Set it with: sysctl -w {off[0]}=1")
-        self._forwards = not off
+        kept = sysctl.kept(self._host)
+        left = [name for name in off if name not in kept]
+        if left and self._forwards:
+            self._say(f"This host does not forward any more: {', '.join(left)} is 0. No packet of a device gets through. Set it with: sysctl -w {left[0]}=1")
+        self._forwards = not left
+        return len(off) > len(left)
 
     def _say_once(self, line: str) -> None:
         if line not in self._said and len(self._said) < 100:

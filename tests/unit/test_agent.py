@@ -122,7 +122,7 @@ def test_a_host_without_systemd_gets_the_program_alone(tmp_path: Path) -> None:
 def test_another_folder_for_the_records(linked: World) -> None:
     linked.inventory["cella"]["cell_state_dir"] = "/srv/cells"
     linked.site()
-    assert "--state-dir /srv/cells \"$@\"" in linked["cella"].files[agent.LAUNCHER][1]
+    assert '--state-dir /srv/cells "$@"' in linked["cella"].files[agent.LAUNCHER][1]
 
 
 def test_what_is_missing_is_installed_again_and_no_more(linked: World) -> None:

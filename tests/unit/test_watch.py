@@ -400,8 +400,18 @@ def test_no_name_is_looked_up(watched: Watched) -> None:
     assert [argv for argv in watched.host.log if argv[0] == "getent"] == []
 
 
-def test_forwarding_that_is_turned_off_is_said_once(watched: Watched) -> None:
+@pytest.mark.parametrize("name", ["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"])
+def test_forwarding_that_is_turned_off_is_put_back_where_the_role_keeps_it(watched: Watched, name: str) -> None:
     host = watched.host
+    host.files[f"/proc/sys/{name}"] = (0o644, "0\n")
+    watched.after(1.0, "sysctl -qw net.ipv4.ip_forward=0")
+    assert (host.read(f"/proc/sys/{name}") or "").strip() == "1"
+    assert (watched.starts, watched.lines) == (1, [])
+
+
+def test_forwarding_that_nothing_of_ours_keeps_is_said_once(watched: Watched) -> None:
+    host = watched.host
+    del host.files["/etc/sysctl.d/90-pic-cells.conf"]
     host.files["/proc/sys/net/ipv4/ip_forward"] = (0o644, "0\n")
     for _time in range(3):
         watched.after(1.0, "sysctl -qw net.ipv4.ip_forward=0")
