@@ -23,11 +23,15 @@ from .wgconfig import config_path
 
 @dataclass(frozen=True)
 class Situation:
-    """What is judged. state: the records, or what they are going to be. seen: the kernel. survey: what else the host does."""
+    """What is judged.
+
+    state: the records, or what they are going to be. seen: the kernel. survey: what else the host does. run: whether a run of the role asks.
+    """
 
     state: State
     seen: Observed
     survey: Surveyed
+    run: bool = False
 
 
 _IPV4_SPARES = 20  # bytes that a tunnel over IPv4 has left
@@ -126,8 +130,8 @@ def _forwarding(situation: Situation) -> Iterable[str]:
         )
     for family in situation.seen.families:
         name = FORWARDING[family]
-        # What the role keeps is put back; here nobody does it.
-        if situation.state.cell.own_networks(family) and setting(host, name) == "0" and name not in sysctl.kept(host):
+        # What the role keeps is put back, and what it is about to set needs no word; else nobody does it.
+        if not situation.run and situation.state.cell.own_networks(family) and setting(host, name) == "0" and name not in sysctl.kept(host):
             yield f"This host forwards no IPv{family} packets ({name} is 0). Run pic.cells.site, which turns it on for good."
 
 

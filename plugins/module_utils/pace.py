@@ -10,7 +10,7 @@ from collections.abc import Collection
 from .events import Heard
 
 GAP = 1.0  # seconds between two looks at least
-SETTLE = 0.5  # seconds for whoever takes an interface of ours down and up again
+SETTLE = 1.0  # seconds for whoever takes an interface of ours down and up again
 SHARE = 0.01  # of a core, for looks that find nothing
 BURST = 1.0  # seconds of processor time that may be spent at once on them
 PATIENCE = 5  # times that the same is put back at once

@@ -515,12 +515,12 @@ class Cell:
             else:
                 facts["due"] = self._due(rehearsed)
                 facts["payloads"] = rehearsed["tell"][1]["payloads"]
-        facts["advice"] = self.advice()
+        facts["advice"] = self.advice(bool(run))
         return facts
 
-    def advice(self) -> list[str]:
-        """Say what on this host may keep the cell from working."""
-        return advice.advise(advice.Situation(self.stored, self.observed, Surveyed(self.host)))
+    def advice(self, run: bool = False) -> list[str]:
+        """Say what on this host may keep the cell from working. run: whether a run of the role asks, which sets what it finds missing."""
+        return advice.advise(advice.Situation(self.stored, self.observed, Surveyed(self.host), run))
 
     def repairs(self, guard: bool = False) -> dict[str, Callable[[], Plan]]:
         """Return the plans that bring the whole cell back from its records alone, in an order that leaks nothing; one is made when those before it are done.

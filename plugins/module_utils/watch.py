@@ -25,7 +25,7 @@ from .store import FILES
 
 GATHER = 0.05  # seconds in which what belongs together comes
 LEGACY_GAP = 2.0  # seconds between two looks at the rules of iptables-legacy
-HOLD, AT_MOST = 10.0, 20.0  # seconds after a change of the records in which a run may not be done yet; seconds that a look waits for it
+HOLD, AT_MOST = 10.0, 60.0  # seconds after a change of the records in which a run may not be done yet; seconds that a look waits for it
 BUSY, BUSY_AT_MOST = 0.25, 10.0  # seconds until wg-quick is looked for again; seconds that a look waits for it
 
 

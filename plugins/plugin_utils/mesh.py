@@ -215,7 +215,7 @@ class Mesh:
     def others(self, host: str) -> list[str]:
         """Return the hosts of linked cells that are visible and no host of this batch of the play: they are asked by delegation."""
         wanted = {self.host_of[name] for name in self.link_items(host) if name in self.host_of}
-        if self.job:
+        if self.changes_links:
             wanted = {self.host_of[name] for name in self._partners() if name in self.host_of}
             peers = self.results("__cell_read", host).get("peers", {})
             before = peers.get(self.job.get("peer"), {}).get("route_via")
@@ -231,7 +231,12 @@ class Mesh:
 
     def sides(self, host: str) -> list[str]:
         """Return the hosts that a host of the play works on: in a day-2 job the other cells too, exits first."""
-        return [*(self.others(host) if self.job else ()), *self.concerned(host)]
+        return [*(self.others(host) if self.changes_links else ()), *self.concerned(host)]
+
+    @property
+    def changes_links(self) -> bool:
+        """Tell whether the run is a day-2 change; one that only looks at one host (restore, replay) is for all that concerns it."""
+        return "job" in self.job
 
     def concerned(self, host: str) -> list[str]:
         """Return a host of the play where the run is about it: an inventory can have a group of the name that the playbooks give to the one host of a job."""
@@ -324,7 +329,7 @@ class Mesh:
     def side(self, host: str) -> dict[str, Any]:
         """Return the arguments of all modules for the cell on a host."""
         links = [self._link(host, item) for item in self.chosen_links(host)]
-        peers = [] if self.job else self.var(host, "cell_peers") or []
+        peers = [] if self.changes_links else self.var(host, "cell_peers") or []
         devices = [_only(peer, "name", "public_key", "preshared_key", "addresses", "networks", "route_via", "state") for peer in peers]
         routes, received, answers = self.routes(host), self._received(host), self._answers(host)
         return {
@@ -434,7 +439,7 @@ class Mesh:
 
     def alone(self, host: str) -> bool:
         """Tell whether a host goes on where another of its run fails: always for the whole site, else where it takes something away."""
-        return not self.job or standing.takes_away(self, host)
+        return not self.changes_links or standing.takes_away(self, host)
 
     def unfit(self, host: str) -> list[str]:
         """Return why a day-2 change cannot be: it names what neither inventory nor records know."""
@@ -473,7 +478,7 @@ class Mesh:
     def chosen_links(self, host: str) -> list[dict[str, Any]]:
         """Return what is stated of a host's links, as far as this run is about them."""
         items = self.link_items(host)
-        if not self.job:
+        if not self.changes_links:
             return list(items.values())
         own = self.name(host)
         wanted = [name for name in (self._partners() if own == self.job["cell"] else [self.job["cell"]]) if name != own]
@@ -517,7 +522,7 @@ class Mesh:
         stated = self._stated_offer(other, host)
         link["expected"] = stated is True
         # A cell that is not part of the run goes on offering what it does, whatever is stated: its record counts.
-        takes_part = bool(self.job) or (other in self.play_hosts and other not in self.unreachable())
+        takes_part = self.changes_links or (other in self.play_hosts and other not in self.unreachable())
         link["offered"] = stated if takes_part and stated is not None else told.get("exit_offered")
         return link
 
@@ -557,7 +562,7 @@ class Mesh:
 
     def routes(self, host: str) -> list[dict[str, Any]]:
         """Return the ways of a host's devices, as far as this run is about them."""
-        if not self.job:
+        if not self.changes_links:
             return [{"peer": peer["name"], "via_cell": peer.get("route_via")} for peer in self.var(host, "cell_peers") or () if peer.get("state") != "absent"]
         if self.job.get("peer") and self.name(host) == self.job["cell"]:
             return [{"peer": self.job["peer"], "via_cell": self.job["via_cell"]}]

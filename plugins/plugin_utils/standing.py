@@ -77,7 +77,7 @@ def takes_away(mesh: Mesh, host: str) -> bool:
     for route in mesh.routes(host):
         if route["via_cell"] == DIRECT and devices.get(route["peer"], {}).get("route_via"):
             return True
-    if mesh.job:
+    if mesh.changes_links:
         return False
     gone = {service["name"] for service in mesh.var(host, "cell_services") or () if service.get("state") == "absent"}
     return any(peer["name"] in devices for peer in mesh.var(host, "cell_peers") or () if peer.get("state") == "absent") or any(
@@ -116,7 +116,7 @@ def messages(mesh: Mesh, host: str, payloads: Any) -> dict[str, dict[str, Any]]:
 
 def _asked(mesh: Mesh) -> list[str]:
     """Return the hosts that this run changes: those of the play, and in a day-2 job the other cells of the change."""
-    others = [str(result["item"]) for result in mesh.registered("__cell_others")] if mesh.job else []
+    others = [str(result["item"]) for result in mesh.registered("__cell_others")] if mesh.changes_links else []
     return list(dict.fromkeys([*others, *mesh.batch]))
 
 
@@ -147,13 +147,13 @@ def _objections(mesh: Mesh) -> Iterator[tuple[str, str]]:
         by_hand = packages.refusal(mesh.answered(host), mesh.manages_packages(host))
         for sentence in (*mesh.answered(host).get("refusals", ()), *filter(None, [by_hand])):
             yield host, f"{host}: {sentence}"
-        if mesh.job and host in unanswered and not mesh.answered(host):
+        if mesh.changes_links and host in unanswered and not mesh.answered(host):
             yield host, f"{host}: {unanswered[host]}"
     # What follows from the answers of several is nobody's own.
     for sentence in endpoints.refusals(mesh):
         yield "", sentence
     for host in mesh.play_hosts:
-        unfit = mesh.unfit(host) if mesh.job else []
+        unfit = mesh.unfit(host) if mesh.changes_links else []
         for sentence in unfit:
             yield host, sentence
         for sentence in () if unfit else mesh.unfit_routes(host):

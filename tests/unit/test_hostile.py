@@ -48,6 +48,13 @@ def test_honest_cells_are_run_as_by_the_stand_in(controller: Controller) -> None
     assert [module for module, _arguments in controller.asked("cella")] == ["pic_cell_info"], "a run that changes nothing takes one execution"
 
 
+@pytest.mark.parametrize("playbook", ["restore", "replay", "status"])
+def test_one_cell_alone_is_looked_after(controller: Controller, playbook: str) -> None:
+    done = controller.play(playbook, cell="cella")
+    assert done.rc == 0, done.text
+    assert not [module for module, _arguments in controller.asked("cellb")]
+
+
 def test_no_fact_of_another_cell_reaches_a_decision(controller: Controller) -> None:
     """It is asked by delegation, so what it says is heard on behalf of cella; a module that is not ours has its part in the run."""
     other = controller["cellb"]
