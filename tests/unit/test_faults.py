@@ -226,6 +226,7 @@ def fill(folder: Path) -> None:
 @pytest.fixture
 def cell(world: World, disk: Path) -> OnDisk:
     """Return a cell that is set up, with its records on the small disk."""
+    (disk.parents[2] / "proc/sys/net/ipv6").mkdir(parents=True)
     world.hosts["cella"] = host = OnDisk(disk.parents[2], "cella", systemd=False)
     host.dns = world["cellb"].dns
     world.site()
