@@ -20,7 +20,7 @@ VIEW = "/run/pic-cell-view"  # where the receiver sees the folder that root keep
 PERIOD = 60  # seconds from the end of one restore to the next
 # Debian's wg-quick@ asks for a name for ever, and all that is ordered after it waits. A link without its endpoint is started by restore.
 ASKS_AGAIN, START_LIMIT = 2, 45  # times, seconds
-PAUSE = 3  # seconds after which root takes over again what linked cells tell: each time it looks at the whole cell
+PAUSE = 1  # seconds after which root takes over again what linked cells tell: each time it looks at the whole cell
 
 # What takes rules or routes away when it starts. A unit that is not there is no error in either list.
 RIVALS = ("docker.service", "firewalld.service", "netfilter-persistent.service", "nftables.service", "systemd-networkd.service", "ufw.service")

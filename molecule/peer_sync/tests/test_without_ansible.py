@@ -27,7 +27,7 @@ OWN = {"cella": "10.0.0.1", "cellb": "10.0.1.1", "cellc": "10.0.2.1"}
 EXIT_OF_B = "198.51.100.12"
 VOICE = 9002
 PERIOD = 60  # seconds: the timer of pic-cell-replay
-AT_ONCE = 2  # seconds
+AT_ONCE = 4  # seconds: root takes over what has come, and then pauses
 
 # Says on a host what it is told to, by a device and from an address of that host; prints what comes back.
 SAY = """
