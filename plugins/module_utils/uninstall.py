@@ -62,7 +62,8 @@ def plan_uninstall(cell: Cell, name: str, purge: bool = False) -> Plan:
 def _plan_units(host: Host, interfaces: Iterable[str]) -> Plan:
     """Plan the end of what would put the cell back. The guard ends when no interface requires it any more, or these would end along with it."""
     plan = Plan()
-    names = [name for name in host.list(units.SYSTEM) if name.startswith("pic-cell-")]
+    # A folder with settings of somebody's own for one of them (systemctl edit) is theirs.
+    names = [name for name in host.list(units.SYSTEM) if name.startswith("pic-cell-") and not name.endswith(".d")]
     paths = [f"{units.SYSTEM}/{name}" for name in names]
     enabled = [unit for unit in units.ENABLED if unit in names]
     others = [name for name in names if name not in (*units.ENABLED, units.GUARD)]

@@ -62,6 +62,15 @@ def test_what_the_cell_has_made_goes(world: World) -> None:
     assert program(host, "uninstall", "cella")[:2] == (0, "nothing is left of a cell\n")
 
 
+def test_settings_of_somebodys_own_for_our_units_stay(linked: World) -> None:
+    host = linked["cella"]
+    mine = "/etc/systemd/system/pic-cell-watch.service.d/override.conf"
+    host.files[mine] = (0o644, "[Service]\nNice=5\n")
+    uninstall(host)
+    assert host.read(mine) == "[Service]\nNice=5\n"
+    assert not [path for path in host.files if "pic-cell" in path and path.startswith("/etc") and path != mine]
+
+
 @pytest.mark.parametrize("restarted", [False, True])
 @pytest.mark.parametrize("text", FILES.values(), ids=FILES.keys())
 def test_an_older_interface_is_as_it_was_byte_for_byte(host: FakeHost, text: str, restarted: bool) -> None:
