@@ -66,7 +66,9 @@ def test_settings_of_somebodys_own_for_our_units_stay(linked: World) -> None:
     host = linked["cella"]
     mine = "/etc/systemd/system/pic-cell-watch.service.d/override.conf"
     host.files[mine] = (0o644, "[Service]\nNice=5\n")
-    uninstall(host)
+    host.reset()
+    assert call("pic_cell_uninstall", host, {"name": "cella"})["changed"]
+    assert not [argv for argv in host.log if "pic-cell-watch.service.d" in argv], "a folder is no unit, and systemctl would fail"
     assert host.read(mine) == "[Service]\nNice=5\n"
     assert not [path for path in host.files if "pic-cell" in path and path.startswith("/etc") and path != mine]
 
