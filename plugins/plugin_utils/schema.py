@@ -60,16 +60,16 @@ def likely(word: str, known: Iterable[str]) -> str:
     return next(iter(difflib.get_close_matches(word, sorted(known), 1)), "")
 
 
-def plain(value: Any) -> Any:
+def decrypted(value: Any) -> Any:
     """Return a value without what Ansible before 2.19 wraps around one from a vault, which is no text for anybody else."""
     return str(value) if getattr(value, "__ENCRYPTED__", False) else value
 
 
 def listed(value: Any) -> list[Any]:
     """Return the items of a list, or of a text with commas or line breaks; an empty text is no item."""
-    value = plain(value)
+    value = decrypted(value)
     items = re.split(r"[,\n]", value) if isinstance(value, str) else value if isinstance(value, (list, tuple, set)) else [value]
-    stripped = (item.strip() if isinstance(value, str) else plain(item) for item in items)
+    stripped = (item.strip() if isinstance(value, str) else decrypted(item) for item in items)
     return [item for item in stripped if not _empty(item)]
 
 
@@ -79,7 +79,7 @@ def _empty(value: Any) -> bool:
 
 def _read(value: Any, option: Option, where: str, found: list[str]) -> Any:
     """Read a value as its option says; what is wrong with it is added to found."""
-    value = plain(value)
+    value = decrypted(value)
     if _empty(value):
         return None
     kind = _kind(option)
@@ -114,7 +114,7 @@ def _read_item(item: Any, known: Mapping[str, Option], where: str, found: list[s
         return item
     variable, _of, host = where.partition(" of ")
     what = variable[len(PREFIX) : -1]
-    which = f"{what} {plain(item.get('name'))!r}{_of}{host}"
+    which = f"{what} {decrypted(item.get('name'))!r}{_of}{host}"
     for key in item:
         if key not in known:
             meant = likely(str(key), known)
