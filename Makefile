@@ -2,7 +2,7 @@
 # Everything that is made lies below .build; the lab's containers are podman's.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup shell lint sanity unit molecule matrix cores test static images benchmark build docs release demo demo-shell demo-down clean
+.PHONY: help setup shell lint sanity unit molecule matrix core cores test static images benchmark build docs reference release demo demo-needs demo-shell demo-down clean
 
 HOST ?= cella
 # for what is no Debian package: another Python brings another ansible-core
@@ -49,6 +49,9 @@ matrix: setup ## the scenarios at length, on both releases of Debian with both k
 		echo "--- $$release, iptables-$$backend"; \
 		PIC_LAB_ROUNDS=20 PIC_LAB_CELLS_RELEASE=$$release PIC_LAB_BACKEND=$$backend $(SCENARIOS); done; done
 
+core: setup ## unit tests with one version of ansible-core: CORE=2.18, or CORE=devel
+	PATH="$$(tests/tools/core.sh "$(PYTHON)" "$(CORE)")/bin:$$PATH" pytest -n auto
+
 cores: setup ## unit tests on each Python here from 3.9 on; sanity and exit_relay with the newest ansible-core (root; half an hour)
 	tests/tools/cores.sh
 
@@ -76,11 +79,17 @@ release: setup ## make this tree that of a release: VERSION=1.0.0 (CONTRIBUTING.
 docs: setup ## the documentation site, in .build/docs
 	tests/tools/docs.sh $(BUILD)/docs
 
-demo: setup ## bring up three cells and show who sees whom (root)
+reference: setup ## write docs/variables.md anew, from the argument specification and the surveys
+	python tests/tools/variables.py
+
+demo: demo-needs setup ## bring up three cells and show who sees whom (root)
 	python tests/lab/lab.py up
 	ansible-playbook -i molecule/inventory.yml pic.cells.site
 	python tests/lab/lab.py phones
 	python tests/lab/lab.py demo
+
+demo-needs:
+	@tests/tools/demo.sh
 
 demo-shell: setup ## a shell on a host of the lab: HOST=cella
 	python tests/lab/lab.py shell $(HOST)

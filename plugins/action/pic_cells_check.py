@@ -8,10 +8,13 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.pic.cells.plugins.module_utils.errors import BadInput
-from ansible_collections.pic.cells.plugins.module_utils.wireguard import check_preshared_key
-from ansible_collections.pic.cells.plugins.plugin_utils import known, outside, statement
-from ansible_collections.pic.cells.plugins.plugin_utils.mesh import HAS_NETADDR, LINK, Mesh
+from ansible_collections.pic.cells.plugins.module_utils.base.errors import BadInput
+from ansible_collections.pic.cells.plugins.module_utils.base.wgkeys import check_preshared_key
+from ansible_collections.pic.cells.plugins.plugin_utils import known, outside
+from ansible_collections.pic.cells.plugins.plugin_utils.checks import check_inventory
+from ansible_collections.pic.cells.plugins.plugin_utils.inventory import HAS_NETADDR, LINK
+from ansible_collections.pic.cells.plugins.plugin_utils.job import BEGIN, INPUTS, JOBS, ON_THE_CELLS, read_job
+from ansible_collections.pic.cells.plugins.plugin_utils.mesh import Mesh
 
 _LONGEST = 4000  # characters of what a refusal says
 
@@ -29,19 +32,19 @@ class ActionModule(ActionBase):
             return {**result, "failed": True, "msg": "The Python library 'netaddr' is not installed on the controller. Install it: pip install netaddr."}
         _validated, given = self.validate_argument_spec(
             argument_spec={
-                "job": {"type": "str", "required": True, "choices": list(statement.JOBS)},
+                "job": {"type": "str", "required": True, "choices": list(JOBS)},
                 "extra_vars": {"type": "bool", "default": False},
-                **{name: {"type": "raw"} for name in statement.INPUTS},
+                **{name: {"type": "raw"} for name in INPUTS},
             }
         )
         variables, template = known.of_task(task_vars or {}, self._task)
         try:
-            if given["job"] == statement.BEGIN:
+            if given["job"] == BEGIN:
                 # It holds preshared keys.
                 return {**result, "changed": False, "stated": known.stated(variables, template), "_ansible_no_log": True}
             mesh = Mesh(variables, template)
-            found = statement.check_inventory(mesh) if given["job"] not in statement.ON_THE_CELLS else []
-            job, warnings = statement.read_job(mesh, {**given, **(self._asked(given["job"]) if given["extra_vars"] else {})})
+            found = check_inventory(mesh) if given["job"] not in ON_THE_CELLS else []
+            job, warnings = read_job(mesh, {**given, **(self._asked(given["job"]) if given["extra_vars"] else {})})
         except BadInput as error:
             return {**result, "failed": True, "msg": outside.shown(error, _LONGEST)}
         return {**result, "changed": False, "job": job, "warnings": [*found, *warnings]}
@@ -50,8 +53,8 @@ class ActionModule(ActionBase):
         """Return what the run was asked for. A task's arguments would be filled in as templates, so they are not the way for it."""
         stated = self._stated()
         if "preshared_key" in stated:
-            raise BadInput("preshared_key has to be an extra var (-e @file), as the role reads it there, and no variable of import_playbook.")
-        asked = outside.asked(self._loader, stated, (*statement.INPUTS, outside.SECRET))
+            raise BadInput("Give preshared_key as an extra var (-e @file), not as a variable of import_playbook: the role reads extra vars only.")
+        asked = outside.asked(self._loader, stated, (*INPUTS, outside.SECRET))
         secret = asked.pop(outside.SECRET, None)
         if secret is not None and job == LINK:
             check_preshared_key(outside.SECRET, secret if isinstance(secret, str) else "")

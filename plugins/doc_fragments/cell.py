@@ -1,9 +1,31 @@
 # Copyright (c) the pic.cells contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the modules' documentation shares."""
+"""What the modules' documentation shares. Each option has its text in plugin_utils/documented.py."""
 
 from __future__ import annotations
+
+from ansible_collections.pic.cells.plugins.plugin_utils.documented import (
+    ADDRESSES,
+    DEVICE,
+    DEVICE_NAME,
+    DEVICE_STATE,
+    LINK,
+    NAME,
+    OF_A_TUNNEL,
+    OF_A_TUNNEL_IN_A_LIST,
+    OFFERED,
+    PERMISSIONS,
+    PERMISSIONS_STATE,
+    PORT,
+    RIGHTS,
+    ROUTE,
+    TUNNEL,
+    TUNNEL_STATE,
+    WHOLE_RUN,
+    fragment,
+    state,
+)
 
 
 class ModuleDocFragment:
@@ -18,35 +40,27 @@ options:
     type: dict
     suboptions:
       name:
-        description:
-          - The cell's name; 1 to 32 characters of C(a-z), C(0-9) and C(-), beginning and ending with a letter or digit,
-            not V(direct) or V(none).
+        description: The cell's name; 1 to 32 characters of C(a-z), C(0-9) and C(-), a letter or digit at both ends, not V(direct) or V(none).
         type: str
       networks:
         description:
-          - Own address and prefix of each network of the cell, for example V(10.0.0.1/24) and V(fd00:a::1/64).
-          - A network that overlaps a link's or one of the host's is refused before anything changes.
+          - Own address and prefix of each network, for example V(10.0.0.1/24). One that overlaps a link's or one of the host's is refused.
         type: list
         elements: str
       endpoint:
-        description:
-          - The name or address that other cells dial, without a port.
+        description: The name or address that other cells dial, without a port.
         type: str
       interface:
-        description:
-          - The devices' WireGuard interface. V(wg0) where neither the option nor the record says otherwise.
+        description: The devices' WireGuard interface. V(wg0) where neither the option nor the record says otherwise.
         type: str
       listen_port:
-        description:
-          - The UDP port of the devices' interface. Where neither the option nor the record says otherwise, the one that the interface has, or V(51820).
+        description: The UDP port of the devices' interface. Where neither the option nor the record says otherwise, the interface's own, or V(51820).
         type: int
       link_port_base:
-        description:
-          - The UDP port from which links get theirs. V(51821) where neither the option nor the record says otherwise.
+        description: The UDP port from which links get theirs. V(51821) where neither the option nor the record says otherwise.
         type: int
       services:
-        description:
-          - The services that can be shared. One that is not named stays as the record has it.
+        description: The services that can be shared. One that is not named stays as the record has it.
         type: list
         elements: dict
         suboptions:
@@ -71,23 +85,35 @@ options:
             choices: [present, absent]
             default: present
       uplink:
-        description:
-          - The interface by which internet traffic leaves. Derived from the routing table of each family where not given.
+        description: The interface by which internet traffic leaves. Derived from the routing table of each family where not given.
         type: str
       admin_networks:
-        description:
-          - Networks that may reach the cell itself over a link; an empty list lets none in any more.
+        description: Networks that may reach the cell itself over a link; an empty list lets none in any more.
         type: list
         elements: str
       sync_port:
-        description:
-          - The TCP port of the peer-sync API inside the tunnel. V(8088) where neither the option nor the record says otherwise.
+        description: The TCP port of the peer-sync API inside the tunnel. V(8088) where neither the option nor the record says otherwise.
         type: int
-  state_dir:
-    description:
-      - The folder of the cell's records (C(cell.json), C(cell_links.json), C(peer_registry.json), C(leaving.json)) and of its key.
-    type: path
-    default: /var/lib/pic
+      exit_failures:
+        description: Failures in a row, one a second, after which an exit counts as down, 1 to 60. The default is the record's, or V(3).
+        type: int
+      exit_hold:
+        description: Seconds that an exit has to work until it is used again, 1 to 86400. The default is the record's, or V(60).
+        type: int
+      exit_switches:
+        description: Times to go down in 10 minutes that double O(cell.exit_hold), 1 to 60. The default is the record's, or V(3).
+        type: int
+      exit_hold_limit:
+        description: Seconds up to which O(cell.exit_hold) is doubled, 1 to 86400. The default is the record's, or V(600).
+        type: int
+      exit_probes:
+        description: Targets that are asked through each exit, 8 at most, like V(tcp://192.0.2.1:443) or V(dns://192.0.2.1). An empty list asks none.
+        type: list
+        elements: str
+      exit_dns:
+        description: Resolvers that answer what routed devices ask private addresses, one public address of each family at most; V(own) alone for none.
+        type: list
+        elements: str
 requirements:
   - Python 3.9 or later, C(wg), C(wg-quick), C(ip), C(iptables), C(ip6tables) and C(conntrack) on the cell
 notes:
@@ -98,141 +124,39 @@ notes:
     STATE_DIR = r"""
 options:
   state_dir:
-    description: The folder of the cell's records.
+    description: The folder of the cell's records (C(cell.json), C(cell_links.json), C(peer_registry.json), C(leaving.json)) and of its key.
     type: path
     default: /var/lib/pic
 """
 
-    RUN = r"""
-options:
-  run:
-    description:
-      - What the modules of a run are given, in which this one has its place. Their order is M(pic.cells.wg_cell), M(pic.cells.pic_peer_sync) (which tells,
-        hears and notes), M(pic.cells.pic_cell_rules), M(pic.cells.wg_cell_peer), M(pic.cells.pic_policy_route).
-      - Check mode takes for done what the modules before this one do with it, since none of them has done it then, and so predicts what is left to be
-        done here. Outside of check mode only M(pic.cells.pic_cell_info) looks at it.
-      - The role C(pic.cells.cell) gives it to every module. Without it check mode predicts a module that runs alone.
-    type: dict
-    suboptions:
-      peers:
-        description: The devices, as O(pic.cells.wg_cell#module:peers).
-        type: list
-        elements: dict
-        default: []
-        suboptions:
-          name:
-            description: The device's name.
-            type: str
-            required: true
-          public_key:
-            description: The device's WireGuard public key.
-            type: str
-          preshared_key:
-            description: The device's preshared key.
-            type: str
-          addresses:
-            description: The device's own addresses.
-            type: list
-            elements: str
-          networks:
-            description: The networks behind the device.
-            type: list
-            elements: str
-          route_via:
-            description: The exit cell, or V(direct).
-            type: str
-          state:
-            description: Whether the device is there.
-            type: str
-            choices: [present, absent]
-            default: present
-      links:
-        description: All that is given of the links.
-        type: list
-        elements: dict
-        default: []
-        suboptions:
-          name:
-            description: The other cell's name.
-            type: str
-            required: true
-          public_key:
-            description: The other cell's WireGuard public key.
-            type: str
-          networks:
-            description: The other cell's networks.
-            type: list
-            elements: str
-          allow_public_networks:
-            description: Whether its networks may be others than private and unique local ones.
-            type: bool
-          address:
-            description: The other cell's own addresses inside the tunnel.
-            type: list
-            elements: str
-          interface:
-            description: The link's interface.
-            type: str
-          listen_port:
-            description: The link's UDP port.
-            type: int
-          endpoint:
-            description: C(host:port) that this cell dials.
-            type: str
-          keepalive:
-            description: Seconds between keepalives.
-            type: int
-          mtu:
-            description: The link's MTU in bytes.
-            type: int
-          preshared_key:
-            description: The preshared key of the link.
-            type: str
-          api_url:
-            description: URL of the other cell's peer-sync API.
-            type: str
-          sync_auth:
-            description: What tells the other cell's pushes from others'.
-            type: str
-            choices: [hmac, address]
-          share:
-            description: The services that the other cell's devices may reach.
-            type: list
-            elements: str
-          offer_exit:
-            description: Whether the other cell may use this one as its exit.
-            type: bool
-          offered:
-            description: Whether the other cell offers this one an exit.
-            type: bool
-          state:
-            description: Whether the link is there.
-            type: str
-            choices: [present, absent]
-            default: present
-      routes:
-        description: The devices' ways, as O(pic.cells.pic_policy_route#module:routes).
-        type: list
-        elements: dict
-        default: []
-        suboptions:
-          peer:
-            description: The device's name.
-            type: str
-            required: true
-          via_cell:
-            description: The exit cell, or V(direct).
-            type: str
-      received:
-        description: The payloads of other cells, as O(pic.cells.pic_peer_sync#module:received).
-        type: list
-        elements: dict
-        default: []
-      answers:
-        description: The answers to this cell's own payloads, as O(pic.cells.pic_peer_sync#module:answers).
-        type: dict
-        default: {}
-"""
+    # Each of these lists is described by its module, and has its suboptions here.
+    # The annotations are for ansible-test: its yamllint reads a plain assignment here as a literal text, and ends with a traceback where it is none.
+    DEVICES: str = fragment({"peers": {"suboptions": {**DEVICE, **state(DEVICE_STATE, default="present")}}})
+    PORTS: str = fragment({"links": {"suboptions": {**NAME, **PORT, **state("V(absent) gives this link no port.", default="present")}}})
+    TUNNELS: str = fragment(
+        {
+            "peers": {"suboptions": {**NAME, **TUNNEL, **OF_A_TUNNEL_IN_A_LIST, **state(TUNNEL_STATE, default="present")}},
+            **TUNNEL,
+            **OF_A_TUNNEL,
+            **state(TUNNEL_STATE),
+        }
+    )
+    RULES: str = fragment(
+        {
+            "cells": {"suboptions": {**NAME, **PERMISSIONS, **state(PERMISSIONS_STATE, default="present")}},
+            **PERMISSIONS,
+            **state(PERMISSIONS_STATE),
+        }
+    )
+    MESSAGES: str = fragment(
+        {
+            "cells": {"suboptions": {**NAME, **LINK, **RIGHTS, **OFFERED, **state("V(absent) tells that cell nothing.", default="present")}},
+            "routes": {"suboptions": {**DEVICE_NAME, **ROUTE}},
+        }
+    )
+    ROUTES: str = fragment({"routes": {"suboptions": {**DEVICE_NAME, **ADDRESSES, **ROUTE}}, **ADDRESSES, **ROUTE})
+
+    RUN: str = fragment({"run": WHOLE_RUN})
 
     ATTRIBUTES = r"""
 attributes:

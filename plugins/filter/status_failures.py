@@ -49,7 +49,7 @@ _value:
 from collections.abc import Callable
 from typing import Any
 
-from ansible_collections.pic.cells.plugins.module_utils.status import failures
+from ansible_collections.pic.cells.plugins.module_utils.program.status import failures
 from ansible_collections.pic.cells.plugins.plugin_utils.outside import plain, shown_lines
 
 

@@ -19,11 +19,10 @@ options:
     description:
       - The host whose cell is meant, or V(job) for the day-2 change, V(state_dir) for the folder of this host's records, V(own) for this host where the run
         is about it, V(sides) for the hosts that this host works on, V(others) for linked hosts outside this batch of the play,
-        a step of the role (V(identity), V(keys), V(tell), V(hear), V(hand), V(note), V(rules), V(links), V(routes), V(agent), V(push)) for those of them that
-        have something to do in it, V(missing) for [host, packages, whether lists are to
-        be fetched] of what is to be installed, V(advertised) for [host, device] of uplinks known by router
+        a step of the role (V(identity), V(keys), V(tell), V(hand), V(apply), V(push)) for those of them that have something to do in it,
+        V(missing) for [host, packages, whether lists are to be fetched] of what is to be installed, V(advertised) for [host, device] of uplinks known by router
         advertisements, V(unforwarded) for [host, kernel setting] of forwarding that is off, V(refusals) for what forbids the run of
-        this host, V(alone) for whether it goes on where another of its run fails, V(invited) for
+        this host, V(invited) for
         [host, cell, port] of cells of other owners that get an invitation, V(summary) for what this run has changed, what is pending, and what to do next,
         V(left out) for a sentence where parts of the role were not taken, V(ending) for that or else the summary.
     required: true
@@ -52,8 +51,8 @@ from typing import Any
 from ansible.errors import AnsibleError
 from ansible.plugins.lookup import LookupBase
 
-from ansible_collections.pic.cells.plugins.module_utils.errors import BadInput
-from ansible_collections.pic.cells.plugins.plugin_utils import outside
+from ansible_collections.pic.cells.plugins.module_utils.base.errors import BadInput
+from ansible_collections.pic.cells.plugins.plugin_utils import arguments, outside
 from ansible_collections.pic.cells.plugins.plugin_utils.endpoints import port_of
 from ansible_collections.pic.cells.plugins.plugin_utils.known import without_facts
 from ansible_collections.pic.cells.plugins.plugin_utils.mesh import STEPS, Mesh
@@ -71,7 +70,7 @@ class LookupModule(LookupBase):
             without_facts(variables),
             self._templar.template,
             self.get_option("job"),
-            lambda: outside.asked(self._loader, {}, [outside.SECRET]).get(outside.SECRET),
+            lambda: outside.secret(self._loader),
         )
         if self.get_option("job") is None:
             mesh.job = mesh.checked
@@ -91,7 +90,6 @@ class LookupModule(LookupBase):
             "advertised": lambda: found("advertised"),
             "unforwarded": lambda: found("unforwarded"),
             "invited": lambda: [[own, name, port_of(mesh, own, name)] for name in mesh.invited()],
-            "alone": lambda: mesh.alone(own),
             "refusals": mesh.refusals,
             "invitations": lambda: invitations(mesh, own),
             "left out": lambda: left_out(mesh, own),
@@ -100,6 +98,6 @@ class LookupModule(LookupBase):
         }
         words.update({step: functools.partial(mesh.taking, own, step) for step in STEPS})
         try:
-            return [words[term]() if term in words else mesh.side(term) for term in terms]
+            return [words[term]() if term in words else arguments.side(mesh, term) for term in terms]
         except BadInput as error:
             raise AnsibleError(str(error)) from None

@@ -1,120 +1,33 @@
 # Copyright (c) the pic.cells contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the modules share: the arguments that describe the cell, the way in, and the report."""
+"""What the modules share: the way in, the items of a call, and the report."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from . import texts
 from .alone import missing
-from .command import Draft, Host
-from .errors import CellError, CommandFailed
-from .plan import Plan, apply
-from .reconcile import Cell
-from .restore import drafted
-from .store import STATE_DIR, Store
-
-CELL_OPTIONS: dict[str, Any] = {
-    "state_dir": {"type": "path", "default": STATE_DIR},
-    "cell": {
-        "type": "dict",
-        "options": {
-            "name": {"type": "str"},
-            "networks": {"type": "list", "elements": "str"},
-            "endpoint": {"type": "str"},
-            "interface": {"type": "str"},
-            "listen_port": {"type": "int"},
-            "link_port_base": {"type": "int"},
-            "services": {
-                "type": "list",
-                "elements": "dict",
-                "options": {
-                    "name": {"type": "str", "required": True},
-                    "address": {"type": "list", "elements": "str"},
-                    "port": {"type": "int"},
-                    "protocol": {"type": "str", "choices": ["tcp", "udp"]},
-                    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-                },
-            },
-            "uplink": {"type": "str"},
-            "admin_networks": {"type": "list", "elements": "str"},
-            "sync_port": {"type": "int"},
-        },
-    },
-}
-
-LINK_OPTIONS: dict[str, Any] = {
-    "public_key": {"type": "str", "no_log": False},
-    "networks": {"type": "list", "elements": "str"},
-    "allow_public_networks": {"type": "bool"},
-    "address": {"type": "list", "elements": "str"},
-    "interface": {"type": "str"},
-    "listen_port": {"type": "int"},
-}
-
-TUNNEL_OPTIONS: dict[str, Any] = {
-    **LINK_OPTIONS,
-    "endpoint": {"type": "str"},
-    "keepalive": {"type": "int"},
-    "mtu": {"type": "int"},
-    "preshared_key": {"type": "str", "no_log": True},
-    "api_url": {"type": "str"},
-    "sync_auth": {"type": "str", "choices": ["hmac", "address"]},
-}
-
-STATE: dict[str, Any] = {"type": "str", "choices": ["present", "absent"], "default": "present"}
-ROUTE: dict[str, Any] = {"peer": {"type": "str", "required": True}, "via_cell": {"type": "str"}}
-
-RUN_OPTIONS: dict[str, Any] = {
-    "run": {
-        "type": "dict",
-        "options": {
-            "peers": {
-                "type": "list",
-                "elements": "dict",
-                "default": [],
-                "options": {
-                    "name": {"type": "str", "required": True},
-                    "public_key": {"type": "str", "no_log": False},
-                    "preshared_key": {"type": "str", "no_log": True},
-                    "addresses": {"type": "list", "elements": "str"},
-                    "networks": {"type": "list", "elements": "str"},
-                    "route_via": {"type": "str"},
-                    "state": STATE,
-                },
-            },
-            "links": {
-                "type": "list",
-                "elements": "dict",
-                "default": [],
-                "options": {
-                    "name": {"type": "str", "required": True},
-                    **TUNNEL_OPTIONS,
-                    "share": {"type": "list", "elements": "str"},
-                    "offer_exit": {"type": "bool"},
-                    "offered": {"type": "bool"},
-                    "state": STATE,
-                },
-            },
-            "routes": {"type": "list", "elements": "dict", "default": [], "options": ROUTE},
-            "received": {"type": "list", "elements": "dict", "default": []},
-            "answers": {"type": "dict", "default": {}},
-        },
-    },
-}
+from .base import texts
+from .base.command import Draft, Host
+from .base.errors import CellError, CommandFailed
+from .cell import ALONE, RUN, Steps, plan_step, rehearse
+from .kernel.plan import Plan, apply
+from .parts.inputs import Inputs
+from .parts.part import Context, Part, Planned
+from .program.restore import drafted
+from .records.store import Store
 
 _INPUT_SHOWN_FOR = ("iptables", "ip6tables", "ip")
 
 
 @contextlib.contextmanager
-def opened(module: AnsibleModule, step: str | None = None, create: bool = True) -> Iterator[Cell]:
+def opened(module: AnsibleModule, step: str | None = None, create: bool = True) -> Iterator[Context]:
     """Lend the cell of this host, locked; an error of the engine ends the module with its sentence.
 
     step: what the module does in a run; check mode lends the cell as the modules before it leave it. None for one that only reads.
@@ -125,17 +38,67 @@ def opened(module: AnsibleModule, step: str | None = None, create: bool = True) 
         host = Draft(root) if predict else root
         store = Store(host, module.params["state_dir"])
         with store.lock(create=create and not predict):
-            cell = Cell(host, store, predict)
-            if predict and step and module.params.get("run"):
-                cell.rehearse(module.params["cell"], module.params["run"], step)
-            yield cell
+            context = Context(host, store, predict)
+            run = run_inputs(module.params)
+            if predict and step and run is not None:
+                rehearse(context, run, until=step)
+            yield context
+
+
+def run_inputs(params: Mapping[str, Any]) -> Inputs | None:
+    """Return what the whole run is going to say of the cell; None where the module is called without a run of the role."""
+    run = params.get("run")
+    if not run:
+        return None
+    # What a run is going to use as an exit waits fail-closed until it is offered.
+    offers = [{"name": link["name"], "offered": link["offered"], "state": link["state"], "expected": True} for link in run["links"]]
+    return Inputs(params["cell"], run["peers"], run["links"], run["links"], offers, run["routes"], run["received"], answers=run["answers"])
+
+
+def run_step(module: AnsibleModule, step: str, inputs: Inputs, steps: Steps = RUN) -> None:
+    """Plan a step of a run, carry the plan out (in check mode take it for done), and end the module with its report."""
+    with opened(module, step) as context:
+        report(module, *carry_out(module, context, steps[step], inputs))
+
+
+def run_alone(module: AnsibleModule, step: str, inputs: Inputs) -> None:
+    """Do as run_step does, and outside of a run say what else has to be called for a cell that is filtered, closed and restored."""
+    alone = module.params["run"] is None
+    with opened(module, step) as context:
+        plan, facts = carry_out(module, context, (ALONE if alone else RUN)[step], inputs)
+        if alone:
+            plan.warnings += missing(context if module.check_mode else drafted(context.host, context.store.path))
+        report(module, plan, facts)
+
+
+def run_steps(module: AnsibleModule, steps: Steps, inputs: Inputs) -> None:
+    """Plan steps one after the other before anything has changed, carry them out, and end the module with a report of each."""
+    with opened(module, next(iter(steps))) as context:
+        planned = rehearse(context if module.check_mode else context.on(Draft(context.host)), inputs, steps)
+        whole = Plan()
+        for plan, _facts in planned.values():
+            whole.extend(plan)
+        if not module.check_mode:
+            apply(context.host, whole)
+        diff = [{**plan.diff(), "before_header": step, "after_header": step} for step, (plan, _facts) in planned.items() if plan]
+        parts = {step: {"changed": bool(plan), **facts} for step, (plan, facts) in planned.items()}
+        report(module, whole, {"diff": diff, "steps": parts})
+
+
+def carry_out(module: AnsibleModule, context: Context, parts: Sequence[Part], inputs: Inputs) -> Planned:
+    """Plan parts of the cell, and carry the whole plan out, or in check mode take it for done. Returns plan and facts."""
+    if module.check_mode:
+        return plan_step(context, parts, inputs, goes_on=True)
+    plan, facts = plan_step(context.on(Draft(context.host)), parts, inputs)
+    apply(context.host, plan)
+    return plan, facts
 
 
 @contextlib.contextmanager
 def root_host(module: AnsibleModule) -> Iterator[Host]:
     """Lend this host to root; an error of the engine ends the module with its sentence."""
     if os.geteuid() != 0:
-        module.fail_json(msg=f"This needs root on the cell, and runs as user id {os.geteuid()}. Run it with become: true (ansible_become in the inventory).")
+        module.fail_json(msg=f"This needs root on the cell, but runs as user id {os.geteuid()}. Run it with become: true (ansible_become in the inventory).")
     try:
         yield Host()
     except CommandFailed as error:
@@ -145,38 +108,22 @@ def root_host(module: AnsibleModule) -> Iterator[Host]:
         module.fail_json(msg=texts.printable(str(error)))
 
 
-def one_item(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options of an item for the top level, where none has a default: one that stands beside a list of items is seen to be given."""
-    return {name: {key: value for key, value in spec.items() if key != "default"} for name, spec in options.items()}
-
-
 def items(module: AnsibleModule, key: str, options: Collection[str], single: str = "name") -> list[dict[str, Any]]:
     """Return the items of a call: the list under key, or the one item at the top level. options: those of an item, which say nothing beside a list."""
     given = [name for name in options if module.params[name] is not None]
-    words = f"{', '.join(given)} {'stand' if len(given) > 1 else 'stands'}"
+    words = ", ".join(given)
     if module.params[key] is not None and given:
         module.fail_json(
-            msg=f"{words} beside {key}, where nobody can tell which item is meant. Give it in each item of {key}, or give {single} in place of {key}."
+            msg=f"{words} cannot stand beside {key}: it is not clear which item is meant. Give it in each item of {key}, or give {single} instead of {key}."
         )
     if module.params[key] is None and not module.params[single] and given:
-        module.fail_json(msg=f"{words} without {single}, so nobody can tell what is meant. Give {single}, or items in {key}.")
+        module.fail_json(msg=f"{words} needs {single}: it is not clear what is meant. Give {single}, or items in {key}.")
     if module.params[key] is not None:
         return list(module.params[key])
     return [module.params] if module.params[single] else []
 
 
-def finish(module: AnsibleModule, cell: Cell, plan: Plan) -> None:
-    """Carry out a plan, or in check mode take it for done; say what else has to be called where no role does that."""
-    cell.add_view(plan)
-    if module.check_mode:
-        cell.take_for_done(plan)
-    else:
-        apply(cell.host, plan)
-    if module.params["run"] is None:
-        plan.warnings += missing(cell if module.check_mode else drafted(cell.host, cell.store.path))
-
-
-def report(module: AnsibleModule, plan: Plan, **facts: Any) -> None:
+def report(module: AnsibleModule, plan: Plan, facts: Mapping[str, Any]) -> None:
     """End the module with what changed, or in check mode would change."""
     for warning in plan.warnings:
         module.warn(texts.printable(warning))

@@ -5,20 +5,20 @@
 
 from __future__ import annotations
 
-from . import wireguard
-from .errors import StoreError
-from .plan import Plan, Write
-from .reconcile import Cell
+from .base import wgkeys
+from .base.errors import StoreError
+from .kernel.plan import Plan, Write
+from .parts.part import Context
 
 
-def plan_rekey(cell: Cell) -> tuple[Plan, str]:
+def plan_rekey(context: Context) -> tuple[Plan, str]:
     """Plan a new private key; the interfaces get it with the next plan of the cell. Returns plan and the new public key."""
-    if not cell.stored.cell.name:
-        raise StoreError(f"This host is no cell: there is no record of it in {cell.store.path}. Run pic.cells.site first.")
-    plan, private, public = Plan(), wireguard.GENERATED, wireguard.GENERATED
-    if not cell.predict:
-        private = cell.host.run(["wg", "genkey"]).out.strip()
-        public = wireguard.public_key_of(cell.host, private)
-    plan.steps.append(Write(f"{cell.store.path}/identity.key", f"{private}\n"))
-    plan.describe([f"identity: public key {cell.identity.public}"], [f"identity: public key {wireguard.GENERATED}"])
+    if not context.stored.cell.name:
+        raise StoreError(f"This host is not a cell: there is no record of it in {context.store.path}. Run pic.cells.site first.")
+    plan, private, public = Plan(), wgkeys.GENERATED, wgkeys.GENERATED
+    if not context.predict:
+        private = context.host.run(["wg", "genkey"]).out.strip()
+        public = wgkeys.public_key_of(context.host, private)
+    plan.steps.append(Write(f"{context.store.path}/identity.key", f"{private}\n"))
+    plan.describe([f"identity: public key {context.identity.public}"], [f"identity: public key {wgkeys.GENERATED}"])
     return plan, public

@@ -20,6 +20,7 @@ author:
   - pic.cells contributors (@pic-cells)
 extends_documentation_fragment:
   - pic.cells.cell
+  - pic.cells.cell.state_dir
   - pic.cells.cell.run
   - pic.cells.cell.attributes
 seealso:
@@ -40,22 +41,17 @@ program:
   sample: /usr/local/bin/pic-cell
 """
 
-import sys
-
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.agent import LAUNCHER, build, plan_agent, sources
-from ..module_utils.module import CELL_OPTIONS, RUN_OPTIONS, opened, report
-from ..module_utils.plan import apply
+from ..module_utils.agent import WHOLE_RUN
+from ..module_utils.module import run_step
+from ..module_utils.options import CELL, RUN
+from ..module_utils.parts.inputs import Inputs
 
 
 def main() -> None:
-    module = AnsibleModule(argument_spec={**CELL_OPTIONS, **RUN_OPTIONS}, supports_check_mode=True)
-    with opened(module, "agent") as cell:
-        plan = plan_agent(cell, sys.executable, build(sources()))
-        if plan and not module.check_mode:
-            apply(cell.host, plan)
-        report(module, plan, program=LAUNCHER)
+    module = AnsibleModule(argument_spec={**CELL, **RUN}, supports_check_mode=True)
+    run_step(module, "agent", Inputs(), WHOLE_RUN)
 
 
 if __name__ == "__main__":

@@ -44,18 +44,19 @@ public_key:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.module import CELL_OPTIONS, opened, report
-from ..module_utils.plan import apply
+from ..module_utils.kernel.plan import apply
+from ..module_utils.module import opened, report
+from ..module_utils.options import STATE_DIR
 from ..module_utils.rekey import plan_rekey
 
 
 def main() -> None:
-    module = AnsibleModule(argument_spec={"state_dir": CELL_OPTIONS["state_dir"]}, supports_check_mode=True)
-    with opened(module, "rekey") as cell:
-        plan, public = plan_rekey(cell)
+    module = AnsibleModule(argument_spec=STATE_DIR, supports_check_mode=True)
+    with opened(module, "rekey") as context:
+        plan, public = plan_rekey(context)
         if not module.check_mode:
-            apply(cell.host, plan)
-        report(module, plan, public_key=public)
+            apply(context.host, plan)
+        report(module, plan, {"public_key": public})
 
 
 if __name__ == "__main__":

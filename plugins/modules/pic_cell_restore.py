@@ -36,23 +36,24 @@ repairs:
   returned: always
   type: list
   elements: str
-  sample: ["missing: ipv4 rule from 10.0.0.2 lookup 1001"]
+  sample: ["missing: 10.0.0.2: [4001] table 4200, [4002] unreachable", "surplus: 10.0.0.2: direct"]
 """
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.module import CELL_OPTIONS, report, root_host
-from ..module_utils.restore import restore
-from ..module_utils.texts import shown
+from ..module_utils.base.texts import shown
+from ..module_utils.module import report, root_host
+from ..module_utils.options import STATE_DIR
+from ..module_utils.program.restore import restore
 
 
 def main() -> None:
-    module = AnsibleModule(argument_spec={"state_dir": CELL_OPTIONS["state_dir"]}, supports_check_mode=True)
+    module = AnsibleModule(argument_spec=STATE_DIR, supports_check_mode=True)
     with root_host(module) as host:
         done = restore(host, module.params["state_dir"], predict=module.check_mode)
         if done.errors:
             module.fail_json(**shown({"msg": " ".join(done.errors), "changed": bool(done.plan), "diff": done.plan.diff(), "repairs": done.repairs}))
-        report(module, done.plan, repairs=done.repairs)
+        report(module, done.plan, {"repairs": done.repairs})
 
 
 if __name__ == "__main__":

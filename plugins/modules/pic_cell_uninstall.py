@@ -54,25 +54,26 @@ removed:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.module import CELL_OPTIONS, opened, report
-from ..module_utils.plan import apply
-from ..module_utils.uninstall import plan_uninstall
+from ..module_utils.kernel.plan import apply
+from ..module_utils.module import opened, report
+from ..module_utils.options import STATE_DIR
+from ..module_utils.program.uninstall import plan_uninstall
 
 
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            "state_dir": CELL_OPTIONS["state_dir"],
+            **STATE_DIR,
             "name": {"type": "str", "required": True},
             "purge": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
     )
-    with opened(module, "uninstall", create=False) as cell:
-        plan = plan_uninstall(cell, module.params["name"], module.params["purge"])
+    with opened(module, "uninstall", create=False) as context:
+        plan = plan_uninstall(context, module.params["name"], module.params["purge"])
         if plan and not module.check_mode:
-            apply(cell.host, plan)
-        report(module, plan, removed=plan.differences())
+            apply(context.host, plan)
+        report(module, plan, {"removed": plan.differences()})
 
 
 if __name__ == "__main__":

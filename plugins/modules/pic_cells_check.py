@@ -11,7 +11,7 @@ module: pic_cells_check
 short_description: Check what the inventory states and what a day-2 playbook is asked for
 description:
   - Judges on the controller, before any cell is connected to, the whole visible inventory; names, keys, overlapping networks, services, endpoints and exits.
-    Not for V(replay), V(restore) and V(status), which ask what is on the cells.
+    Not for V(replay), V(restore), V(status) and V(prove), which ask what is on the cells.
   - Reads what a day-2 playbook is asked for (texts, as a survey gives them; an empty text means "not given") and finds the host that it is for.
   - What is read from extra vars is data. A template in it is not filled in, and what YAML takes for a number, a date, a boolean or null is no name.
   - Fails with one sentence that names the item, the value and the remedy.
@@ -26,7 +26,7 @@ options:
       - With V(begin) nothing is judged; the role C(pic.cells.cell) has it fix what is stated of its host before it connects to any.
     type: str
     required: true
-    choices: [site, link, unlink, share, offer_exit, route_peer, rekey, uninstall, replay, restore, status, begin]
+    choices: [site, link, unlink, share, offer_exit, route_peer, rekey, uninstall, replay, restore, status, prove, begin]
   extra_vars:
     description:
       - Read the options below from the extra vars of the run, of the same names; answers of a survey in AWX are extra vars. Where an extra var is absent, a
@@ -35,7 +35,7 @@ options:
     type: bool
     default: false
   cell:
-    description: The cell that the job is for. Where it is left out, V(replay), V(restore) and V(status) are for all cells.
+    description: The cell that the job is for. Where it is left out, V(replay), V(restore), V(status) and V(prove) are for all cells.
     type: raw
   remote_cell:
     description: The other cell.
@@ -46,11 +46,20 @@ options:
   offered:
     description: Whether an exit is offered.
     type: raw
+  until:
+    description: The time at which the offer ends by itself, with its time zone, like V(2026-12-31T00:00:00Z). Where it is left out, the offer has no end.
+    type: raw
+  rate:
+    description: The most that the link sends, and receives, with the offer, like V(20mbit), V(256kbit) to V(10gbit). Where it is left out, there is no limit.
+    type: raw
   peer:
-    description: The device to route.
+    description: The device to route, or for V(prove) the one whose exits are asked; where it is left out, the exits of all devices are.
     type: raw
   via_cell:
-    description: The exit cell, or V(direct).
+    description: The exit cell, or several with commas, best first, or V(direct), which can also stand last.
+    type: raw
+  force:
+    description: Whether V(route_peer) is to route the device also where none of its exits carries traffic; it then has no internet until one of them does.
     type: raw
   invitation:
     description:
@@ -106,6 +115,39 @@ job:
   description: The change that the role is to carry out, or the one host that the playbook is for; empty where it is for all cells.
   returned: success
   type: dict
+  contains:
+    job:
+      description: The playbook that asks, where the role is to carry out a change.
+      type: str
+    host:
+      description: The host that it is for.
+      type: str
+    cell:
+      description: The name of that host's cell.
+      type: str
+    remote_cell:
+      description: The other cell.
+      type: str
+    peer:
+      description: The device to route, or whose exits are asked.
+      type: str
+    via_cell:
+      description: Its exits, best first, or V(direct).
+      type: list
+      elements: str
+    force:
+      description: Whether the device is to be routed also where none of its exits carries traffic.
+      type: bool
+    invitation:
+      description: Whether an invitation was given.
+      type: bool
+    change:
+      description: What is to be laid over the inventory for this run.
+      type: dict
+    fail_on:
+      description: What V(status) is to fail for.
+      type: list
+      elements: str
   sample: {"job": "share", "host": "oslo", "cell": "oslo", "remote_cell": "bergen", "change": {"share": ["files", "voice"]}}
 stated:
   description: The variables of the host that begin with C(cell_), filled in, with those of play and role; not shown, since preshared keys are among them.

@@ -44,6 +44,27 @@ invitation:
   description: What the other owner gives as the extra var C(invitation).
   returned: success
   type: dict
+  contains:
+    name:
+      description: The name of this cell.
+      type: str
+    public_key:
+      description: Its public key.
+      type: str
+    networks:
+      description: Its networks.
+      type: list
+      elements: str
+    address:
+      description: Its own addresses inside the tunnel.
+      type: list
+      elements: str
+    endpoint:
+      description: C(host:port) that the other cell dials, V(none) where this cell has none.
+      type: str
+    api_url:
+      description: Where it is told what the other cell shares, inside the tunnel.
+      type: str
   sample:
     name: oslo
     public_key: 5Hd4mOPLbmHPLRTIsiVNLYJ0d1+RkRlvrfrHSXXkrRo=
@@ -55,24 +76,27 @@ key_file:
   description: The file on the cell with the preshared key, the other owner's extra var C(preshared_key); empty where the link has got its key otherwise.
   returned: success
   type: str
+  sample: /var/lib/pic/invitations/tromso.psk
 """
 
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.module import CELL_OPTIONS, opened, report
-from ..module_utils.plan import apply
+from ..module_utils.kernel.plan import apply
+from ..module_utils.module import opened, report
+from ..module_utils.options import STATE_DIR
+from ..module_utils.parts.invitation import plan_invitation
 
 
 def main() -> None:
     own: dict[str, Any] = {"name": {"type": "str", "required": True}, "endpoint_port": {"type": "int"}}
-    module = AnsibleModule(argument_spec={"state_dir": CELL_OPTIONS["state_dir"], **own}, supports_check_mode=True)
-    with opened(module, "invite") as cell:
-        plan, facts = cell.plan_invitation(module.params["name"], module.params["endpoint_port"])
+    module = AnsibleModule(argument_spec={**STATE_DIR, **own}, supports_check_mode=True)
+    with opened(module, "invite") as context:
+        plan, facts = plan_invitation(context, module.params["name"], module.params["endpoint_port"])
         if plan and not module.check_mode:
-            apply(cell.host, plan)
-        report(module, plan, **facts)
+            apply(context.host, plan)
+        report(module, plan, facts)
 
 
 if __name__ == "__main__":

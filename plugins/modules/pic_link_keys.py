@@ -43,20 +43,26 @@ preshared_keys:
   description: The preshared key of each link, by the other cell's name; in check mode a text in place of one that a run would make.
   returned: success
   type: dict
+  contains:
+    other_cell:
+      description: The key is the other cell's name, the value is secret.
+      type: str
 """
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.module import CELL_OPTIONS, opened, report
-from ..module_utils.plan import Plan
+from ..module_utils.kernel.plan import Plan
+from ..module_utils.module import opened, report
+from ..module_utils.options import STATE_DIR
+from ..module_utils.parts.keys import new_preshared_key
 
 
 def main() -> None:
-    module = AnsibleModule(
-        argument_spec={"state_dir": CELL_OPTIONS["state_dir"], "links": {"type": "list", "elements": "str", "required": True}}, supports_check_mode=True
-    )
-    with opened(module, "keys") as cell:
-        report(module, Plan(), preshared_keys=cell.made_keys(module.params["links"]))
+    module = AnsibleModule(argument_spec={**STATE_DIR, "links": {"type": "list", "elements": "str", "required": True}}, supports_check_mode=True)
+    with opened(module, "keys") as context:
+        known = context.preshared_keys()
+        keys = {name: known.get(name) or new_preshared_key(context.host, context.predict) for name in module.params["links"]}
+        report(module, Plan(), {"preshared_keys": keys})
 
 
 if __name__ == "__main__":

@@ -12,15 +12,17 @@ short_description: Tell linked cells what this one shares, offers and asks for
 description:
   - Without O(received) and O(answers), builds the payload for each link. A payload is given a new generation only when its content is new.
   - With O(received), judges payloads of other cells and takes over what they may change, which is nothing but this cell's view of the sender.
-  - With O(transport), sends over the tunnel what did not reach its cell yet.
   - With O(answers), writes down how this cell's own pushes ended; what did not arrive stays pending.
+  - With O(transport), sends over the tunnel what did not reach its cell yet, after O(answers) where both are given.
   - A wish to use this cell as exit is refused (V(409)) while no exit is offered to the sender; the rest of that payload applies.
 version_added: 0.1.0
 author:
   - pic.cells contributors (@pic-cells)
 extends_documentation_fragment:
   - pic.cells.cell
+  - pic.cells.cell.state_dir
   - pic.cells.cell.run
+  - pic.cells.cell.messages
   - pic.cells.cell.attributes
 options:
   cells:
@@ -28,63 +30,11 @@ options:
     type: list
     elements: dict
     default: []
-    suboptions:
-      name:
-        description: The other cell's name.
-        type: str
-        required: true
-      public_key:
-        description: The other cell's WireGuard public key. Left out, the record's.
-        type: str
-      networks:
-        description: The other cell's networks. Left out, the record's.
-        type: list
-        elements: str
-      allow_public_networks:
-        description:
-          - Whether the other cell's networks may be others than private (RFC 1918, 100.64.0.0/10) and unique local ones (fc00::/7).
-          - All traffic to them goes into the tunnel, so none may be wider than /8 (IPv6 /32) in any case. Left out, the record's, or V(false).
-        type: bool
-      address:
-        description: The other cell's own addresses inside the tunnel. Left out, the record's.
-        type: list
-        elements: str
-      interface:
-        description:
-          - The link's interface, beginning with C(pic-). Left out, the record's, or C(pic-<name>), hashed past 15 characters.
-          - The devices' interface (O(cell.interface)) is possible for a remote that needs it; there only one link can be an exit.
-        type: str
-      listen_port:
-        description: The link's own UDP port. Left out, the record's, or the next free one from O(cell.link_port_base).
-        type: int
-      share:
-        description: The complete set of services shared with that cell. Left out, the record's.
-        type: list
-        elements: str
-      offer_exit:
-        description: Whether this cell offers that one an exit. Left out, the record's.
-        type: bool
-      offered:
-        description: Whether that cell offers this one an exit. Left out, the record's.
-        type: bool
-      state:
-        description: V(absent) tells that cell nothing.
-        type: str
-        choices: [present, absent]
-        default: present
   routes:
     description: The devices' ways that are wanted in this run, as in M(pic.cells.pic_policy_route).
     type: list
     elements: dict
     default: []
-    suboptions:
-      peer:
-        description: The device's name.
-        type: str
-        required: true
-      via_cell:
-        description: The exit cell, or V(direct).
-        type: str
   received:
     description: Payloads that other cells built for this one, carried by Ansible.
     type: list
@@ -123,9 +73,32 @@ EXAMPLES = r"""
 
 RETURN = r"""
 payloads:
-  description: The payload for each link, by the other cell's name.
+  description: What the linked cells are to be told, each under its name.
   returned: success
   type: dict
+  contains:
+    other_cell:
+      description: The payload for one cell; the key is that cell's name.
+      type: dict
+      contains:
+        from_cell:
+          description: The name of this cell.
+          type: str
+        from_public_key:
+          description: Its public key.
+          type: str
+        generation:
+          description: The number of this message. The other cell ignores one that is not newer than what it knows.
+          type: int
+        permissions:
+          description: Under C(outbound) the services that this cell shares with the other one, each V(true).
+          type: dict
+        exit_offered:
+          description: Whether this cell offers the other one an exit.
+          type: bool
+        use_as_exit_relay:
+          description: Whether this cell wants to use the other one as exit.
+          type: bool
   sample:
     bergen:
       from_cell: oslo
@@ -140,75 +113,92 @@ answers:
     - With O(transport), the answer to each push, by the cell that was told; empty for one that was not reached.
   returned: success
   type: dict
+  contains:
+    other_cell:
+      description: One answer; the key is that cell's name.
+      type: dict
+      contains:
+        status:
+          description: As in HTTP; 200 where it was taken over, or was known already.
+          type: int
+        applied:
+          description: Whether it was taken over.
+          type: bool
+        generation:
+          description: The number of the last message that the other cell knows.
+          type: int
+        reason:
+          description: The status in words.
+          type: str
   sample: {"bergen": {"status": 200, "applied": true, "generation": 3, "reason": "taken over"}}
-due:
-  description:
-    - With O(received), the steps of O(run) that would change something, or warn, after what was received, as
-      RV(pic.cells.pic_cell_info#module:due). Otherwise empty.
-  returned: success
-  type: list
-  elements: str
 """
+
+from collections.abc import Mapping
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.exchange import push
-from ..module_utils.module import CELL_OPTIONS, LINK_OPTIONS, ROUTE, RUN_OPTIONS, STATE, opened, report
-from ..module_utils.peer_sync import OK
-from ..module_utils.plan import Plan, apply
-
-CELL = {
-    "name": {"type": "str", "required": True},
-    **LINK_OPTIONS,
-    "share": {"type": "list", "elements": "str"},
-    "offer_exit": {"type": "bool"},
-    "offered": {"type": "bool"},
-    "state": STATE,
-}
+from ..module_utils import options
+from ..module_utils.cell import RUN, WITHDRAWN
+from ..module_utils.kernel.plan import Plan
+from ..module_utils.module import carry_out, opened, report
+from ..module_utils.options import LINK, NAME, OFFERED, RIGHTS, ROUTES, STATE, several
+from ..module_utils.parts.inputs import Inputs
+from ..module_utils.parts.part import Context, Part
+from ..module_utils.parts.peer_sync import CONFLICT, OK, check_answer
+from ..module_utils.program.exchange import push
 
 
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            **CELL_OPTIONS,
-            **RUN_OPTIONS,
-            "cells": {"type": "list", "elements": "dict", "options": CELL, "default": []},
-            "routes": {"type": "list", "elements": "dict", "options": ROUTE, "default": []},
+            **options.CELL,
+            **options.RUN,
+            "cells": several({**NAME, **LINK, **RIGHTS, **OFFERED, **STATE}, default=[]),
+            "routes": ROUTES,
             "received": {"type": "list", "elements": "dict"},
             "answers": {"type": "dict"},
             "transport": {"type": "str", "choices": ["tunnel", "delegate", "auto"]},
         },
-        mutually_exclusive=[("received", "answers", "transport")],
+        mutually_exclusive=[("received", "answers"), ("received", "transport")],
         supports_check_mode=True,
     )
     given = module.params
-    if given["transport"]:
-        _send(module)
-    with opened(module, "hear" if given["received"] is not None else "note" if given["answers"] is not None else "tell") as cell:
-        if given["received"] is not None:
-            plan, facts = cell.plan_receipt(given["cell"], given["cells"], given["received"])
-        elif given["answers"] is not None:
-            plan, facts = cell.plan_answers(given["cell"], given["answers"])
-        else:
-            plan, facts = cell.plan_messages(given["cell"], given["cells"], given["routes"])
-        cell.add_view(plan)
-        if plan and not module.check_mode:
-            apply(cell.host, plan)
-    if given["received"] is not None and given["run"]:
-        with opened(module) as cell:
-            facts["due"] = cell.due(given["cell"], given["run"])
-    report(module, plan, **{"payloads": {}, "answers": {}, "due": [], **facts})
+    step = "hear" if given["received"] is not None else "note" if given["answers"] is not None else None if given["transport"] else "tell"
+    with opened(module, step or "push") as context:
+        inputs = Inputs(
+            *(given["cell"], (), given["cells"], given["cells"], given["cells"], given["routes"]),
+            received=given["received"] or (),
+            answers=_news(context, given["answers"] or {}),
+        )
+        plan, facts = carry_out(module, context, _parts(step, inputs, given["run"] is not None), inputs) if step else (Plan(), {})
+        answers = _send(module, context.on(context.host), plan) if given["transport"] else facts.get("answers", {})
+        report(module, plan, {"payloads": facts.get("payloads", {}), "answers": answers})
 
 
-def _send(module: AnsibleModule) -> None:
-    """Tell the cells that are not told yet; how that ends is nobody's change, so check mode has nothing to predict."""
-    answers = {}
-    with opened(module, "send") as cell:
-        if not module.check_mode and module.params["transport"] != "delegate":
-            answers = push(cell.host, cell)
-        late = {name: "not reached" if answer is None else answer["reason"] for name, answer in answers.items() if answer is None or answer["status"] != OK}
-        plan = Plan(warnings=[f"Cell {name!r} is not told yet ({why}). It is told again by itself, or by pic.cells.replay." for name, why in late.items()])
-        report(module, plan, payloads={}, answers={name: answer or {} for name, answer in answers.items()})
+def _parts(step: str, inputs: Inputs, run: bool) -> tuple[Part, ...]:
+    """Return what a step is made of. run: whether the role has the other parts of the cell in its hands too."""
+    refused = any((check_answer(answer) or {}).get("status") == CONFLICT for answer in inputs.answers.values())
+    return (*RUN[step], *WITHDRAWN) if run and refused else RUN[step]
+
+
+def _news(context: Context, answers: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the answers that say more than that a cell is still not told: the tunnel says that in other words, so each run would write what it finds."""
+    links, statuses = context.stored.links, {name: (check_answer(answer) or {}).get("status") for name, answer in answers.items()}
+    known = {name for name, link in links.items() if link.pending_push and link.last_push_error and statuses.get(name) not in (OK, CONFLICT)}
+    return {name: answer for name, answer in answers.items() if name not in known}
+
+
+def _send(module: AnsibleModule, context: Context, plan: Plan) -> dict[str, Any]:
+    """Tell the cells that are not told yet, and return their answers; how that ends is nobody's change, so check mode has nothing to predict."""
+    sends = not module.check_mode and module.params["transport"] != "delegate"
+    answers = push(context.host, context) if sends else {}
+    late = {name: "not reached" if answer is None else answer["reason"] for name, answer in answers.items() if answer is None or answer["status"] != OK}
+    plan.warnings += [
+        f"Cell {name!r} has not been told the latest state yet ({why}). The cell tries again by itself; pic.cells.replay does it now."
+        for name, why in late.items()
+    ]
+    return {name: answer or {} for name, answer in answers.items()}
 
 
 if __name__ == "__main__":

@@ -10,8 +10,9 @@ DOCUMENTATION = r"""
 module: pic_policy_route
 short_description: Send devices of a cell to the internet through other cells
 description:
-  - Gives each routed device three policy rules per address and each exit cell a routing table of its own, in priorities 4000 to 4999 and tables 4200 to 5199,
-    clear of what other software uses.
+  - Gives each routed device two policy rules per address and each exit cell a routing table of its own, in priorities 4000 to 4999 and tables 4200 to 5199,
+    clear of what other software uses. A few rules in priorities 3990 to 3999 are shared by all routed devices; they let them reach private networks
+    and linked cells without the exit. Each exception is two rules in priorities 3732 to 3989.
   - It fails closed. While the exit is gone (link down, interface deleted, table flushed, offer withdrawn, cell removed) no packet of the device leaves
     by the cell's own uplink, IPv4 and IPv6.
   - A device's live flows are ended while it has no way out, so that none of them goes on un-NATed or hangs.
@@ -21,30 +22,21 @@ author:
   - pic.cells contributors (@pic-cells)
 extends_documentation_fragment:
   - pic.cells.cell
+  - pic.cells.cell.state_dir
   - pic.cells.cell.run
+  - pic.cells.cell.routes
   - pic.cells.cell.attributes
 options:
   routes:
-    description: The devices' ways, where one call is to serve several. A device that is not named keeps its way.
+    description:
+      - The ways of several devices in one call. Give either this list or O(peer) with the options of one device, not both; or neither, for the
+        ways that the records call for.
+      - A device that is not named keeps its way.
     type: list
     elements: dict
-    suboptions:
-      peer: &peer
-        description: The device's name.
-        type: str
-        required: true
-      addresses: &addresses
-        description: The device's addresses. Left out, the record's.
-        type: list
-        elements: str
-      via_cell: &via
-        description: The exit cell, or V(direct). Left out, the way stays as it is.
-        type: str
   peer:
-    description: The device's name, where one call is to serve one device.
+    description: The device's name. Give either this, for one device, or the list O(routes).
     type: str
-  addresses: *addresses
-  via_cell: *via
   cells:
     description: What is known of linked cells beyond their records.
     type: list
@@ -95,34 +87,29 @@ pending:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.module import CELL_OPTIONS, RUN_OPTIONS, finish, items, one_item, opened, report
+from ..module_utils.module import items, run_alone
+from ..module_utils.options import CELL, DEVICE_NAME, NAME, OFFERED, ROUTE, RUN, one_item, several
+from ..module_utils.parts.inputs import Inputs
 
-ROUTE = {"addresses": {"type": "list", "elements": "str"}, "via_cell": {"type": "str"}}
-CELL = {
-    "name": {"type": "str", "required": True},
-    "offered": {"type": "bool"},
-    "expected": {"type": "bool", "default": False},
-}
+DEVICE = {"addresses": {"type": "list", "elements": "str"}, **ROUTE}
+OFFER = {**NAME, **OFFERED, "expected": {"type": "bool", "default": False}}
 
 
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            **CELL_OPTIONS,
-            **RUN_OPTIONS,
-            "routes": {"type": "list", "elements": "dict", "options": {"peer": {"type": "str", "required": True}, **ROUTE}},
+            **CELL,
+            **RUN,
+            "routes": several({**DEVICE_NAME, **DEVICE}),
             "peer": {"type": "str"},
-            **one_item(ROUTE),
-            "cells": {"type": "list", "elements": "dict", "options": CELL, "default": []},
+            **one_item(DEVICE),
+            "cells": several(OFFER, default=[]),
         },
         mutually_exclusive=[("routes", "peer")],
         supports_check_mode=True,
     )
-    with opened(module, "routes") as cell:
-        given, ways = module.params, items(module, "routes", ROUTE, "peer")
-        plan, facts = cell.plan_routes(given["cell"], given["cells"], ways, remember=given["run"] is None)
-        finish(module, cell, plan)
-        report(module, plan, **facts)
+    given = module.params
+    run_alone(module, "routes", Inputs(given["cell"], offers=given["cells"], routes=items(module, "routes", DEVICE, "peer")))
 
 
 if __name__ == "__main__":

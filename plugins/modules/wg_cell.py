@@ -22,6 +22,9 @@ author:
   - pic.cells contributors (@pic-cells)
 extends_documentation_fragment:
   - pic.cells.cell
+  - pic.cells.cell.state_dir
+  - pic.cells.cell.devices
+  - pic.cells.cell.ports
   - pic.cells.cell.attributes
 options:
   peers:
@@ -29,60 +32,11 @@ options:
     type: list
     elements: dict
     default: []
-    suboptions:
-      name:
-        description: The device's name; the rule for cell names applies.
-        type: str
-        required: true
-      public_key:
-        description: The device's WireGuard public key.
-        type: str
-      preshared_key:
-        description: The preshared key with this device. Left out, the one in the interface's file stays.
-        type: str
-      addresses:
-        description: The device's own addresses, in the cell's networks.
-        type: list
-        elements: str
-      networks:
-        description:
-          - Networks behind the device, as of a router at another place. They are let in and routed to the device; shares, links and exits are not for them.
-          - What is behind a device that is routed through an exit reaches the internet in the device's name (masqueraded there), or not at all.
-          - Left out, the record's, or those that the devices' interface has for a device that is new to the record. An empty list takes them away.
-        type: list
-        elements: str
-      route_via:
-        description:
-          - The exit cell that M(pic.cells.pic_policy_route) is going to send the device through, or V(direct).
-          - That module makes and records the way.
-          - A device that WireGuard does not let in yet is closed in (it reaches no internet) before it does, so that it never goes direct in between.
-        type: str
-      state:
-        description: V(absent) removes the device from the interface and the record.
-        type: str
-        choices: [present, absent]
-        default: present
   links:
     description: The links that the cell is going to have. Each gets a UDP port and an interface name, kept in its record.
     type: list
     elements: dict
     default: []
-    suboptions:
-      name:
-        description: The other cell's name.
-        type: str
-        required: true
-      interface:
-        description: The link's interface. Left out, the record's, or C(pic-<name>), hashed past 15 characters.
-        type: str
-      listen_port:
-        description: The link's UDP port. Left out, the record's, or the next free one from O(cell.link_port_base).
-        type: int
-      state:
-        description: V(absent) gives this link no port.
-        type: str
-        choices: [present, absent]
-        default: present
 seealso:
   - module: pic.cells.wg_cell_peer
 """
@@ -116,49 +70,47 @@ generated:
   type: bool
   sample: false
 links:
-  description: What this cell's record says of each link, by the other cell's name.
+  description: What this cell's record says of the links, each under the other cell's name.
   returned: success
   type: dict
+  contains:
+    other_cell:
+      description: A link; the key is the other cell's name.
+      type: dict
+      contains:
+        interface:
+          description: The link's interface.
+          type: str
+        listen_port:
+          description: The link's own UDP port, which the other cell dials.
+          type: int
+        exit_offered:
+          description: Whether this cell offers the other one an exit.
+          type: bool
+        share:
+          description: The services that the other cell's devices may reach.
+          type: list
+          elements: str
   sample: {"bergen": {"interface": "pic-bergen", "listen_port": 51821, "exit_offered": false, "share": ["files"]}}
 """
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.module import CELL_OPTIONS, STATE, opened, report
-from ..module_utils.plan import apply
-
-PEER = {
-    "name": {"type": "str", "required": True},
-    "public_key": {"type": "str", "no_log": False},
-    "preshared_key": {"type": "str", "no_log": True},
-    "addresses": {"type": "list", "elements": "str"},
-    "networks": {"type": "list", "elements": "str"},
-    "route_via": {"type": "str"},
-    "state": STATE,
-}
-LINK = {
-    "name": {"type": "str", "required": True},
-    "interface": {"type": "str"},
-    "listen_port": {"type": "int"},
-    "state": STATE,
-}
+from ..module_utils.module import run_step
+from ..module_utils.options import CELL, DEVICE, NAME, PORT, STATE, several
+from ..module_utils.parts.inputs import Inputs
 
 
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            **CELL_OPTIONS,
-            "peers": {"type": "list", "elements": "dict", "options": PEER, "default": []},
-            "links": {"type": "list", "elements": "dict", "options": LINK, "default": []},
+            **CELL,
+            "peers": several(DEVICE, default=[]),
+            "links": several({**NAME, **PORT, **STATE}, default=[]),
         },
         supports_check_mode=True,
     )
-    with opened(module, "identity") as cell:
-        plan, facts = cell.plan_cell(module.params["cell"], module.params["peers"], module.params["links"])
-        cell.add_view(plan)
-        if plan and not module.check_mode:
-            apply(cell.host, plan)
-        report(module, plan, **facts)
+    run_step(module, "identity", Inputs(module.params["cell"], module.params["peers"], module.params["links"]))
 
 
 if __name__ == "__main__":

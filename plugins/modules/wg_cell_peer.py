@@ -22,144 +22,20 @@ author:
   - pic.cells contributors (@pic-cells)
 extends_documentation_fragment:
   - pic.cells.cell
+  - pic.cells.cell.state_dir
   - pic.cells.cell.run
+  - pic.cells.cell.tunnels
   - pic.cells.cell.attributes
 options:
   peers:
-    description: The links, where one call is to serve several. One that is not named stays as it is.
+    description:
+      - Several links in one call. Give either this list or O(name) with the options of one link, not both.
+      - A link that is not named stays as it is.
     type: list
     elements: dict
-    suboptions:
-      name:
-        description: The other cell's name.
-        type: str
-        required: true
-      public_key:
-        description: The other cell's WireGuard public key. Left out, the record's.
-        type: str
-      generated:
-        description: Whether the other cell has made its key in this very run; the difference then shows V((generated\)) in its place, as check mode does.
-        type: bool
-        default: false
-      networks:
-        description: The other cell's networks. Left out, the record's.
-        type: list
-        elements: str
-      allow_public_networks:
-        description:
-          - Whether the other cell's networks may be others than private (RFC 1918, 100.64.0.0/10) and unique local ones (fc00::/7).
-          - All traffic to them goes into the tunnel, so none may be wider than /8 (IPv6 /32) in any case. Left out, the record's, or V(false).
-        type: bool
-      address:
-        description: The other cell's own addresses inside the tunnel. Left out, the record's.
-        type: list
-        elements: str
-      interface:
-        description:
-          - The link's interface, beginning with C(pic-). Left out, the record's, or C(pic-<name>), hashed past 15 characters.
-          - The devices' interface (O(cell.interface)) is possible for a remote that needs it; there only one link can be an exit.
-        type: str
-      listen_port:
-        description: The link's own UDP port. Left out, the record's, or the next free one from O(cell.link_port_base).
-        type: int
-      endpoint:
-        description:
-          - C(host:port) that this cell dials, IPv6 in brackets. It reaches the kernel as well as the file; a live session that has roamed is
-            left alone. Left out, the record's; where neither has one, the other side dials.
-          - An address within the link's own networks is refused, and a name that does not resolve leaves the link waiting.
-        type: str
-      keepalive:
-        description: Seconds between keepalives, up to 65535, V(0) for none. Left out, the record's, or 25.
-        type: int
-      mtu:
-        description: The link's MTU in bytes, at least 1280 with IPv6 networks, 576 otherwise. Left out, the record's, or what fits the way (at most 1420).
-        type: int
-      preshared_key:
-        description: The preshared key of the link. Left out, the one in the link's file stays.
-        type: str
-      api_url:
-        description: URL of the other cell's peer-sync API inside the tunnel. Left out, built from its address and O(cell.sync_port).
-        type: str
-      sync_auth:
-        description:
-          - What tells the other cell's pushes from others'. V(hmac) is a signature by a key that comes from the preshared key.
-          - V(address) lets its source address and public key do, where the link has no preshared key. Left out, the record's, or V(hmac).
-        type: str
-        choices: [hmac, address]
-      exit:
-        description:
-          - Whether the link carries traffic to everywhere (C(0.0.0.0/0, ::/0) in AllowedIPs).
-          - Left out, it stays as M(pic.cells.pic_policy_route) keeps it, which is so while a device is routed via this cell and the offer stands.
-        type: bool
-      state:
-        description: V(absent) removes the link's interface, file, routes and record.
-        type: str
-        choices: [present, absent]
-        default: present
   name:
-    description: The other cell's name, where one call is to serve one link.
+    description: The other cell's name. Give either this, for one link, or the list O(peers).
     type: str
-  public_key:
-    description: The other cell's WireGuard public key. Left out, the record's.
-    type: str
-  generated:
-    description: Whether the other cell has made its key in this very run; the difference then shows V((generated\)) in its place, as check mode does.
-    type: bool
-  networks:
-    description: The other cell's networks. Left out, the record's.
-    type: list
-    elements: str
-  allow_public_networks:
-    description:
-      - Whether the other cell's networks may be others than private (RFC 1918, 100.64.0.0/10) and unique local ones (fc00::/7).
-      - All traffic to them goes into the tunnel, so none may be wider than /8 (IPv6 /32) in any case. Left out, the record's, or V(false).
-    type: bool
-  address:
-    description: The other cell's own addresses inside the tunnel. Left out, the record's.
-    type: list
-    elements: str
-  interface:
-    description:
-      - The link's interface, beginning with C(pic-). Left out, the record's, or C(pic-<name>), hashed past 15 characters.
-      - The devices' interface (O(cell.interface)) is possible for a remote that needs it; there only one link can be an exit.
-    type: str
-  listen_port:
-    description: The link's own UDP port. Left out, the record's, or the next free one from O(cell.link_port_base).
-    type: int
-  endpoint:
-    description:
-      - C(host:port) that this cell dials, IPv6 in brackets. It reaches the kernel as well as the file; a live session that has roamed is
-        left alone. Left out, the record's; where neither has one, the other side dials.
-      - An address within the link's own networks is refused, and a name that does not resolve leaves the link waiting.
-    type: str
-  keepalive:
-    description: Seconds between keepalives, up to 65535, V(0) for none. Left out, the record's, or 25.
-    type: int
-  mtu:
-    description: The link's MTU in bytes, at least 1280 with IPv6 networks, 576 otherwise. Left out, the record's, or what fits the way (at most 1420).
-    type: int
-  preshared_key:
-    description: The preshared key of the link. Left out, the one in the link's file stays.
-    type: str
-  api_url:
-    description: URL of the other cell's peer-sync API inside the tunnel. Left out, built from its address and O(cell.sync_port).
-    type: str
-  sync_auth:
-    description:
-      - What tells the other cell's pushes from others'. V(hmac) is a signature by a key that comes from the preshared key.
-      - V(address) lets its source address and public key do, where the link has no preshared key. Left out, the record's, or V(hmac).
-    type: str
-    choices: [hmac, address]
-  exit:
-    description:
-      - Whether the link carries traffic to everywhere (C(0.0.0.0/0, ::/0) in AllowedIPs).
-      - Left out, it stays as M(pic.cells.pic_policy_route) keeps it, which is so while a device is routed via this cell and the offer stands.
-    type: bool
-  state:
-    description: V(absent) removes the link's interface, file, routes and record. Left out, V(present).
-    type: str
-    choices: [present, absent]
-
 seealso:
   - module: pic.cells.pic_cell_rules
   - module: pic.cells.pic_policy_route
@@ -196,30 +72,43 @@ public_key:
   type: str
   sample: 5Hd4mOPLbmHPLRTIsiVNLYJ0d1+RkRlvrfrHSXXkrRo=
 links:
-  description: The interface and the UDP port of each link of the call, by the other cell's name. The other side dials that port.
+  description: The links of the call, each under the other cell's name.
   returned: success
   type: dict
+  contains:
+    other_cell:
+      description: A link; the key is the other cell's name.
+      type: dict
+      contains:
+        interface:
+          description: The link's interface.
+          type: str
+        listen_port:
+          description: The link's own UDP port, which the other cell dials.
+          type: int
   sample: {"bergen": {"interface": "pic-bergen", "listen_port": 51821}}
 """
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.module import CELL_OPTIONS, RUN_OPTIONS, STATE, TUNNEL_OPTIONS, finish, items, one_item, opened, report
+from ..module_utils.module import items, run_alone
+from ..module_utils.options import CELL, GENERATED, NAME, RUN, STATE, TUNNEL, one_item, several
+from ..module_utils.parts.inputs import Inputs
 
 LINK = {
-    **TUNNEL_OPTIONS,
-    "generated": {"type": "bool", "default": False},
+    **TUNNEL,
+    **GENERATED,
     "exit": {"type": "bool"},
-    "state": STATE,
+    **STATE,
 }
 
 
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            **CELL_OPTIONS,
-            **RUN_OPTIONS,
-            "peers": {"type": "list", "elements": "dict", "options": {"name": {"type": "str", "required": True}, **LINK}},
+            **CELL,
+            **RUN,
+            "peers": several({**NAME, **LINK}),
             "name": {"type": "str"},
             **one_item(LINK),
         },
@@ -227,10 +116,7 @@ def main() -> None:
         required_one_of=[("peers", "name")],
         supports_check_mode=True,
     )
-    with opened(module, "links") as cell:
-        plan, facts = cell.plan_links(module.params["cell"], items(module, "peers", LINK))
-        finish(module, cell, plan)
-        report(module, plan, **facts)
+    run_alone(module, "links", Inputs(module.params["cell"], links=items(module, "peers", LINK)))
 
 
 if __name__ == "__main__":

@@ -9,13 +9,17 @@ import contextlib
 import multiprocessing
 import re
 import resource
+import time
 from typing import Any
 
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.pic.cells.plugins.plugin_utils.answers import judged
+from ansible_collections.pic.cells.plugins.module_utils.base.errors import BadInput
+from ansible_collections.pic.cells.plugins.plugin_utils.answers import ELAPSED, judged
+from ansible_collections.pic.cells.plugins.plugin_utils.outside import shown
 
 _ROOM = 512 * 1024**2  # bytes that an answer may take here, with all that is made of it
+_LONGEST = 4000  # characters of what a refusal says
 _PATH = re.compile(r"/[\w./+-]+", re.ASCII)
 
 
@@ -28,14 +32,28 @@ class Asked(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Return what the cell has answered."""
         result = super().run(tmp, task_vars)
+        try:
+            module, arguments = self.execution(task_vars or {})
+        except BadInput as error:
+            return {**result, "failed": True, "msg": shown(error, _LONGEST)}
         _bound_memory()
+        began = time.monotonic()
         later = self._task.async_val and not self._connection.has_native_async
-        answer = self._execute_module(task_vars=task_vars, wrap_async=later)
+        answer = self.answer(module, arguments, task_vars, later)
         if not later:
             self._remove_tmp_path(self._connection._shell.tmpdir)
         if self._task.async_val:
             return {**result, **answer}
-        return {**result, **judged(self._task.action.rpartition(".")[2], answer), **self._interpreter()}
+        return {**result, **judged(module, answer), **self._interpreter(), ELAPSED: int(time.monotonic() - began)}
+
+    def execution(self, task_vars: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+        """Return the module that is executed, and its arguments. Raises BadInput."""
+        return self._task.action.rpartition(".")[2], self._task.args
+
+    def answer(self, module: str, arguments: dict[str, Any], task_vars: dict[str, Any] | None, later: bool) -> dict[str, Any]:
+        """Execute the module, and return what has come back. later: without waiting for its end."""
+        found: dict[str, Any] = self._execute_module(f"pic.cells.{module}", arguments, task_vars=task_vars, wrap_async=later)
+        return found
 
     def _interpreter(self) -> dict[str, Any]:
         """Return the one fact that saves time: where Ansible itself has found Python on the cell, if it had to look."""

@@ -13,11 +13,12 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
-from ansible_collections.pic.cells.plugins.module_utils.errors import BadInput
-from ansible_collections.pic.cells.plugins.module_utils.names import check_name
-from ansible_collections.pic.cells.plugins.module_utils.networks import check_api_url, parse_address, parse_network
-from ansible_collections.pic.cells.plugins.module_utils.wireguard import check_endpoint, check_public_key
+from ansible_collections.pic.cells.plugins.module_utils.base.errors import BadInput
+from ansible_collections.pic.cells.plugins.module_utils.base.names import check_name
+from ansible_collections.pic.cells.plugins.module_utils.base.networks import address_of, check_api_url, network_of, parse_address, parse_network
+from ansible_collections.pic.cells.plugins.module_utils.base.wgkeys import check_endpoint, check_public_key
 from ansible_collections.pic.cells.plugins.plugin_utils.outside import plain, read_file, shown
 
 NEW = "new"
@@ -27,9 +28,9 @@ _KEYS = ("public_key", "networks", "address", "endpoint", "api_url")
 _CHECKED = 4  # bytes of the checksum
 # A path may hold such letters too, so nothing of a path stands before it.
 _TOKEN = re.compile(r"(?<![\w./-])(?P<version>pic[0-9]+)-(?P<rest>[\w-]*)", re.ASCII)
-_WHOLE = "Give what pic.cells.link printed for the other owner, or a regular file with it, or 'new' where there is none yet."
-_NONE = f"invitation: what is given is no invitation. {_WHOLE}"
-_DAMAGED = f"invitation: the text is not complete, or has changed on its way. {_WHOLE}"
+_WHOLE = "Give the text that the other owner's run of pic.cells.link printed, or a regular file that contains it, or 'new' if there is none yet."
+_NONE = f"invitation: the given value is not an invitation. {_WHOLE}"
+_DAMAGED = f"invitation: the text is incomplete, or was changed on its way. {_WHOLE}"
 
 
 def render_invitation(said: Mapping[str, Any]) -> str:
@@ -80,7 +81,9 @@ def _checksum(text: bytes) -> bytes:
 
 def _of_token(found: re.Match[str], text: str) -> dict[str, Any]:
     if found["version"] != VERSION:
-        raise BadInput(f"invitation: it begins with {found['version']}-, which this version of pic.cells does not know. Update pic.cells, or ask for another.")
+        raise BadInput(
+            f"invitation: it begins with {found['version']}-, which this version of pic.cells does not know. Update pic.cells, or ask for another invitation."
+        )
     # Where a terminal has broken it, the rest follows; else other words may.
     joined = _TOKEN.search("".join(text[found.start() :].split()))
     for rest in dict.fromkeys((found["rest"], joined["rest"] if joined else "")):
@@ -97,7 +100,8 @@ def _of_token(found: re.Match[str], text: str) -> dict[str, Any]:
 def _forms(text: str) -> Iterator[str]:
     """Yield what a copied text may have been: as it is, without line breaks, and with the quotes that a text within JSON has."""
     text = text[text.find("{") : text.rfind("}") + 1]
-    for form in (text, re.sub(r"\s*[\r\n]\s*", "", text)):
+    first, *rest = re.split(r"[\r\n]", text)  # a pattern with spaces around it would take minutes for a text of spaces
+    for form in (text, "".join([first.rstrip(), *(line.strip() for line in rest)])):
         yield form
         for _level in range(2):
             form = re.sub(r"\\(.)", r"\1", form)
@@ -111,7 +115,9 @@ def _judged(said: Mapping[str, Any], remote: object) -> dict[str, Any]:
     name = check_name("The name in the invitation:", said.get("name"))
     where = f"the invitation of {name!r}"
     if "public_key" not in given or "networks" not in given:
-        raise BadInput(f"The invitation of {name!r} lacks the public key or the networks. Let its owner link their cell first, and send what that prints.")
+        raise BadInput(
+            f"The invitation of {name!r} lacks the public key or the networks. Its owner has to link their cell first, and send what that run prints."
+        )
     check_public_key(f"public_key of {where}", given["public_key"])
     for key, check in (("networks", parse_network), ("address", parse_address)):
         if key in given:
@@ -121,6 +127,9 @@ def _judged(said: Mapping[str, Any], remote: object) -> dict[str, Any]:
         check_endpoint(where, given["endpoint"])
     if "api_url" in given:
         check_api_url(f"api_url of {where}", given["api_url"])
+        address = address_of(str(urlsplit(given["api_url"]).hostname))
+        if not any(address in network_of(network) for network in given["networks"]):
+            raise BadInput(f"api_url of {where}: {given['api_url']} is in none of its networks {', '.join(given['networks'])}. Ask for another invitation.")
     if name != remote:
-        raise BadInput(f"The invitation is of cell {name!r}, and remote_cell={shown(remote)}. Name the cell that has sent it.")
+        raise BadInput(f"The invitation comes from cell {name!r}, but remote_cell={shown(remote)}. Set remote_cell to the cell that sent it.")
     return plain(given, "The invitation", LARGEST)  # type: ignore[no-any-return]

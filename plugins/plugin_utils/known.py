@@ -15,7 +15,7 @@ from ansible.errors import AnsibleError
 from ansible.template import Templar
 from ansible.vars.hostvars import HostVars
 
-from ansible_collections.pic.cells.plugins.module_utils.errors import BadInput
+from ansible_collections.pic.cells.plugins.module_utils.base.errors import BadInput
 from ansible_collections.pic.cells.plugins.plugin_utils import schema
 
 # Ansible sets these last of all, so that nothing else can.
@@ -62,7 +62,7 @@ def stated(variables: Mapping[str, Any], template: Callable[[Any], Any]) -> dict
             found[key] = template(variables[key])
         except AnsibleError as error:
             raise BadInput(
-                f"{key} of host {variables['inventory_hostname']!r} cannot be filled in ({error}). What is stated of a cell may use no facts, since these are "
-                "what a host says of itself. State it in the inventory."
+                f"{key} of host {variables['inventory_hostname']!r} cannot be templated ({error}). The variables of a cell cannot use host facts, "
+                "because facts are what a host says about itself. Set a plain value in the inventory."
             ) from None
     return found

@@ -21,7 +21,7 @@ import yaml  # type: ignore[import-untyped]
 from ansible import context
 from ansible.utils.vars import load_extra_vars
 
-from ansible_collections.pic.cells.plugins.module_utils.errors import BadInput
+from ansible_collections.pic.cells.plugins.module_utils.base.errors import BadInput
 
 try:
     from ansible.template import trust_as_template as _trusting
@@ -41,7 +41,8 @@ LARGEST = 4 * 1024 * 1024
 _LONGEST_SHOWN, _LONGEST_LINE, _MOST_LINES = 200, 2000, 5000
 _WIDEST = 63  # bits of a number
 _LARGEST_ASKED = 65536
-_BOOLEAN = ("offered",)
+_BOOLEAN = ("offered", "force")
+_TIME = ("until",)
 _NUMBER = re.compile(r"[0-9]+(e[0-9]+)?|0o[0-7]+")
 _UNSAFE = "!unsafe"  # AWX marks the answers of a survey so
 
@@ -57,6 +58,8 @@ def plain(value: Any, what: str, largest: int = LARGEST, deepest: int = DEEPEST)
 def shown(value: object, longest: int = _LONGEST_SHOWN) -> str:
     """Return a text as one line that is safe to print: without control characters and escape sequences, and no longer than that."""
     text = str.__str__(value) if isinstance(value, str) else _said(value)
+    if text.isprintable() and len(text) <= longest:
+        return text
     cut = len(text) > longest
     line = "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode("ascii") for c in text[:longest])
     return f"{line[:longest]}…" if cut or len(line) > longest else line
@@ -84,14 +87,20 @@ def asked(loader: Any, stated: Mapping[str, Any], names: Iterable[str]) -> dict[
     return {name: value for name, value in found.items() if not (isinstance(value, str) and value == "")}
 
 
+def secret(loader: Any) -> str | None:
+    """Return what the extra var says that nothing may show, None where it is not given. loader: as for asked."""
+    found: str | None = asked(loader, {}, [SECRET]).get(SECRET)
+    return found
+
+
 def read_file(path: Path, largest: int) -> bytes:
     """Read a regular file that is no larger than that; no pipe is waited for, and no device touched. Raises OSError."""
     if not stat.S_ISREG(os.stat(path).st_mode):
-        raise OSError("no regular file")
+        raise OSError("not a regular file")
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     with open(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError("no regular file")
+            raise OSError("not a regular file")
         text = file.read(largest + 1)
     if len(text) > largest:
         raise OSError("too large")
@@ -107,18 +116,18 @@ def is_misread(name: str) -> bool:
 def _taken(name: str, value: Any, written: yaml.ScalarNode | None) -> Any:
     if isinstance(value, (str, Mapping, list, tuple, _Vaulted)) or (isinstance(value, bool) and name in _BOOLEAN):
         return plain(value, name, _LARGEST_ASKED)
-    if written is not None and written.tag == _UNSAFE:
+    if written is not None and (written.tag == _UNSAFE or (name in _TIME and _kind(value) == "date")):
         # ansible-core 2.19 reads numbers, dates and null out of an answer that was a text; an empty answer is null then.
         return plain(written.value, name, _LARGEST_ASKED)
     text = written.value if written is not None else {None: "null", True: "true", False: "false"}[value] if _kind(value) in ("null", "boolean") else value
     said = "" if name == SECRET else f"={shown(text)}"
-    raise BadInput(f"{name}{said} is no text: YAML reads a {_kind(value)} there. Put it in quotes, or leave it out.")
+    raise BadInput(f"{name}{said} is not text: YAML reads a {_kind(value)} there. Put it in quotes, or leave it out.")
 
 
 def _kind(value: Any) -> str:
     if value is None or isinstance(value, bool):
         return "null" if value is None else "boolean"
-    return "number" if isinstance(value, (int, float)) else "date" if isinstance(value, datetime.date) else "value that is no text"
+    return "number" if isinstance(value, (int, float)) else "date" if isinstance(value, datetime.date) else "value that is not text"
 
 
 def _written(loader: Any, name: str) -> yaml.ScalarNode | None:
@@ -142,7 +151,7 @@ def _said(value: object) -> str:
     try:
         return str(value)
     except ValueError:
-        return "a number of thousands of digits"  # Python writes none that are longer
+        return "a number with thousands of digits"  # Python writes none that are longer
 
 
 class _Taken:
@@ -172,11 +181,11 @@ class _Taken:
             if isinstance(value, Mapping):
                 return {self._key(key): self.take(item, deepest - 1) for key, item in value.items()}
             return [self.take(item, deepest - 1) for item in value]
-        raise BadInput(f"{self.what} holds {shown(value)!r}, which is neither text nor number, list nor dictionary. Put a text in quotes.")
+        raise BadInput(f"{self.what} holds {shown(value)!r}, which is neither text, a number, a list nor a dictionary. Put a text in quotes.")
 
     def _key(self, key: Any) -> str:
         if not isinstance(key, str):
-            raise BadInput(f"{self.what} has a key {shown(key)!r} that is no text. Put it in quotes.")
+            raise BadInput(f"{self.what} has a key {shown(key)!r} that is not text. Put it in quotes.")
         self._charge(len(key))
         text: str = _Text(str.__str__(key))
         return text

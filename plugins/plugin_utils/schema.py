@@ -19,6 +19,10 @@ from typing import Any
 from ansible.module_utils.common.yaml import yaml_load
 from ansible.module_utils.parsing.convert_bool import boolean
 
+from ansible_collections.pic.cells.plugins.module_utils.base import destinations
+from ansible_collections.pic.cells.plugins.module_utils.base.errors import BadInput
+from ansible_collections.pic.cells.plugins.plugin_utils.offers import OFFER, read_offer
+
 SPECIFICATION = Path(__file__).parents[2] / "roles" / "cell" / "meta" / "argument_specs.yml"
 GROUP_VARIABLE = "cell_group"  # of a whole run, not of a cell
 PREFIX = "cell_"
@@ -39,6 +43,17 @@ def normal(variable: str, value: Any) -> Any:
     What is of a wrong type stays as it is; problems() says so.
     """
     return _read(value, options().get(variable, {}), variable, [])
+
+
+def items(value: Any) -> list[Mapping[str, Any]]:
+    """Return the items of a list as they are written, as far as they have a name. normal_item() reads each."""
+    return [item for item in value if isinstance(item, (dict, Mapping)) and item.get("name")] if isinstance(value, (list, tuple)) else []
+
+
+def normal_item(variable: str, item: Mapping[str, Any]) -> dict[str, Any]:
+    """Return one item of a list as normal() reads it."""
+    read: dict[str, Any] = _read_item(item, options()[variable]["options"], variable, [])
+    return read
 
 
 def problems(variable: str, value: Any, host: str) -> list[str]:
@@ -89,16 +104,16 @@ def _read(value: Any, option: Option, where: str, found: list[str]) -> Any:
     choices = [choice for choice in option.get("choices", ()) if choice != ""]
     if read is None:
         shown = "" if option.get("no_log") else f" {value!r}"
-        found.append(f"{where}:{shown} is no {_WORDS[kind]}.")
+        found.append(f"{where}:{shown} is not {_WORDS[kind]}.")
     elif choices and read not in choices:
         meant = likely(str(read), choices)
-        found.append(f"{where}: {read!r} is none of {', '.join(choices)}.{f' Did you mean {meant!r}?' if meant else ''}")
+        found.append(f"{where}: {read!r} is not one of {', '.join(choices)}.{f' Did you mean {meant!r}?' if meant else ''}")
     return value if read is None else read
 
 
 def _read_list(value: Any, option: Option, where: str, found: list[str]) -> Any:
     if isinstance(value, Mapping) or ("options" in option and isinstance(value, str)):
-        found.append(f"{where} is no list of items. Give a list, each item with a name.")
+        found.append(f"{where} is not a list of items. Give a list in which each item has a name.")
         return value
     items = listed(value)
     if not items and value not in ([], (), set()):
@@ -110,7 +125,7 @@ def _read_list(value: Any, option: Option, where: str, found: list[str]) -> Any:
 
 def _read_item(item: Any, known: Mapping[str, Option], where: str, found: list[str]) -> Any:
     if not isinstance(item, Mapping):
-        found.append(f"{where} is no list of items, as {item!r} is none. Give a list, each item with a name.")
+        found.append(f"{where} is not a list of items: {item!r} is not an item. Give a list in which each item has a name.")
         return item
     variable, _of, host = where.partition(" of ")
     what = variable[len(PREFIX) : -1]
@@ -120,8 +135,35 @@ def _read_item(item: Any, known: Mapping[str, Option], where: str, found: list[s
             meant = likely(str(key), known)
             remedy = f"Did you mean {meant!r}?" if meant else f"Its keys: {', '.join(known)}."
             found.append(f"The {which} has an unknown key {key!r}. {remedy}")
-    read = {key: _read(value, known.get(key, {}), f"{key} of {which}", found) for key, value in item.items()}
+    read = {key: _READS.get(key, _read)(value, known.get(key, {}), f"{key} of {which}", found) for key, value in item.items()}
     return {key: value for key, value in read.items() if value is not None}
+
+
+def _read_offer(value: Any, _option: Option, where: str, found: list[str]) -> Any:
+    """Read the offer of an exit, which has several forms; the specification knows of one type only."""
+    value = decrypted(value)
+    if _empty(value):
+        return None
+    try:
+        return read_offer(value, where)
+    except BadInput as error:
+        found.append(str(error))
+        return value
+
+
+def _read_exceptions(value: Any, _option: Option, where: str, found: list[str]) -> Any:
+    """Read the exceptions of a device, which the specification does not know well enough to name the one that is wrong."""
+    value = decrypted(value)
+    if _empty(value):
+        return None
+    try:
+        return destinations.listed(destinations.read(value, where))
+    except BadInput as error:
+        found.append(str(error))
+        return value
+
+
+_READS: dict[str, Callable[[Any, Option, str, list[str]], Any]] = {OFFER: _read_offer, "route_except": _read_exceptions}
 
 
 def _kind(option: Option) -> str:
@@ -156,4 +198,4 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "raw": lambda value: listed(value) if isinstance(value, (list, tuple)) else value,
 }
 _TEXT = "text. Put it in quotes"
-_WORDS = {"str": _TEXT, "path": _TEXT, "int": "whole number", "bool": "boolean. Give true or false"}
+_WORDS = {"str": _TEXT, "path": _TEXT, "int": "a whole number", "bool": "a boolean. Give true or false"}

@@ -4,34 +4,25 @@
 """What the answer of one host may decide for another: only what depends on it.
 
 What a cell takes back by itself (a share, an offer, a link, a device, a way through another cell) depends on no other cell, so no other
-cell's refusal, silence or false answer ends that. Whoever gives something, or asks for it, waits until all are ready.
+cell's refusal, silence or false answer ends that. Whoever gives something, or asks for it, waits until all are ready; once it has begun nobody ends it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+import contextlib
+from collections.abc import Iterator, Mapping
+from typing import Any
 
-from ansible_collections.pic.cells.plugins.module_utils import packages, peer_sync
-from ansible_collections.pic.cells.plugins.module_utils.errors import BadInput
-from ansible_collections.pic.cells.plugins.module_utils.records import DIRECT
-from ansible_collections.pic.cells.plugins.plugin_utils import endpoints
-from ansible_collections.pic.cells.plugins.plugin_utils.outside import shown
+from ansible_collections.pic.cells.plugins.module_utils.base import packages
+from ansible_collections.pic.cells.plugins.module_utils.base.networks import Network, network_of
+from ansible_collections.pic.cells.plugins.plugin_utils import endpoints, trust
+from ansible_collections.pic.cells.plugins.plugin_utils.inventory import as_list
+from ansible_collections.pic.cells.plugins.plugin_utils.pairs import Pairs
 
-if TYPE_CHECKING:
-    from ansible_collections.pic.cells.plugins.plugin_utils.mesh import Mesh
-
-READS = ("__cell_read", "__cell_others")
-# What the steps of the role register, where another host can be among those that are worked on.
-WORK = (
-    *("__cell_packages", "__cell_advertised", "__cell_forwarding", "__cell_identity", "__cell_keys", "__cell_built", "__cell_taken", "__cell_handed"),
-    *("__cell_noted", "__cell_rules", "__cell_links", "__cell_routes", "__cell_agent", "__cell_pushed"),
-)
-_LONGEST = 300  # characters of a reason
-_GENERATED = "(generated)"
+_STRICTER = ("hmac", "address")  # sync_auth as it is stated, and as it was
 
 
-def refusals(mesh: Mesh) -> list[str]:
+def refusals(mesh: Pairs) -> list[str]:
     """Return what ends the run of a host of the play: what its own cell refuses, and where it takes nothing away, what any other does."""
     objections = list(_objections(mesh))
     if mesh.own is not None and takes_away(mesh, mesh.own):
@@ -39,30 +30,7 @@ def refusals(mesh: Mesh) -> list[str]:
     return [sentence for _host, sentence in objections]
 
 
-def silenced(mesh: Mesh) -> dict[str, str]:
-    """Return the other hosts whose answers count for nothing in this run, as if they were not reached, and why."""
-    found = {}
-    for host, message in _failures(mesh, READS):
-        if not mesh.answered(host):
-            found[host] = f"gave no answer ({message})"
-    for host in _heard(mesh):
-        owner = false_owner(mesh, host, mesh.answered(host).get("public_key"))
-        if owner:
-            found[host] = f"answered with the public key of {owner}"
-    for host in _asked(mesh):
-        sentences = mesh.answered(host).get("refusals")
-        if sentences:
-            found.setdefault(host, f"refused this run ({shown(sentences[0], _LONGEST)})")
-    found.pop(str(mesh.own), None)
-    return found
-
-
-def lost(mesh: Mesh) -> dict[str, str]:
-    """Return the hosts on which a step of this run has failed, and why; they are asked for nothing more in it."""
-    return dict(_failures(mesh, WORK))
-
-
-def takes_away(mesh: Mesh, host: str) -> bool:
+def takes_away(mesh: Pairs, host: str) -> bool:
     """Tell whether this run takes something away that the record of a host's cell still allows, keeps or uses."""
     known = mesh.answered(host)
     links, devices = known.get("links", {}), known.get("peers", {})
@@ -74,76 +42,49 @@ def takes_away(mesh: Mesh, host: str) -> bool:
         share = item.get("share")
         if item.get("state") == "absent" or (share is not None and shares - set(share)) or (item.get("offer_exit") is False and link.get("exit_offered")):
             return True
-    for route in mesh.routes(host):
-        if route["via_cell"] == DIRECT and devices.get(route["peer"], {}).get("route_via"):
+        if _replaces(item, link):
+            return True
+    unfit = mesh.unfit_routes(host)
+    for route in mesh.stated_routes(host):
+        before = as_list(devices.get(route["peer"], {}).get("route_via"))
+        exceptions = {network: item["via"] for item in route.get("route_except", ()) for network in item["to"]}
+        if route["peer"] not in unfit and devices.get(route["peer"], {}).get("route_except", {}).items() - exceptions.items():
+            return True
+        if route["via_cell"] and route["via_cell"][: len(before)] != before and route["peer"] not in unfit:  # another one behind takes nothing away
             return True
     if mesh.changes_links:
         return False
     gone = {service["name"] for service in mesh.var(host, "cell_services") or () if service.get("state") == "absent"}
-    return any(peer["name"] in devices for peer in mesh.var(host, "cell_peers") or () if peer.get("state") == "absent") or any(
-        gone & _shares(link) for link in links.values()
-    )
+    if any(gone & _shares(link) for link in links.values()):
+        return True
+    peers = [peer for peer in mesh.var(host, "cell_peers") or () if peer["name"] in devices]
+    return any(peer.get("state") == "absent" or _replaces(peer, devices[peer["name"]]) for peer in peers)
 
 
-def false_owner(mesh: Mesh, host: str, key: Any) -> str | None:
-    """Return whose public key a host has answered with where that is another's: a host speaks for its own cell alone."""
-    own = mesh.own
-    if own is None or host == own or not key or key == _GENERATED:
-        return None
-    record = mesh.answered(own)
-    if key == record.get("public_key"):
-        return mesh.name(own)
-    owners = [name for name, link in record.get("links", {}).items() if link.get("public_key") == key and name in mesh.host_of]
-    if mesh.name(host) in owners:
-        return None
-    owners += [f"the device {name}" for name, device in record.get("peers", {}).items() if device.get("public_key") == key]
-    owners += [mesh.name(other) for other in _heard(mesh) if other not in (own, host) and mesh.answered(other).get("public_key") == key]
-    return next(iter(owners), None)
-
-
-def messages(mesh: Mesh, host: str, payloads: Any) -> dict[str, dict[str, Any]]:
-    """Return what a host's cell tells the others, by their names, as far as each is a message, and of that cell itself."""
-    found = {}
-    for name, payload in payloads.items() if isinstance(payloads, dict) else ():
-        try:
-            message = peer_sync.check_payload(payload)
-        except BadInput:
-            continue
-        if message["from_cell"] == mesh.name(host):
-            found[str(name)] = message
-    return found
-
-
-def _asked(mesh: Mesh) -> list[str]:
-    """Return the hosts that this run changes: those of the play, and in a day-2 job the other cells of the change."""
-    others = [str(result["item"]) for result in mesh.registered("__cell_others")] if mesh.changes_links else []
-    return list(dict.fromkeys([*others, *mesh.batch]))
-
-
-def _heard(mesh: Mesh) -> list[str]:
-    """Return the hosts that have been read in this run."""
-    found = dict.fromkeys(str(result["item"]) for register in READS for result in mesh.registered(register))
-    return [host for host in found if mesh.answered(host)]
-
-
-def _objections(mesh: Mesh) -> Iterator[tuple[str, str]]:
+def _objections(mesh: Pairs) -> Iterator[tuple[str, str]]:
     """Yield what the hosts of this run refuse, and what is wrong with their answers: who has said it, and a sentence."""
     answered: dict[str, str] = {}
-    asked = _asked(mesh)
-    unanswered = dict(_failures(mesh, READS))
-    for host in asked:
+    hosts = trust.asked(mesh)
+    unanswered = dict(trust.failures(mesh, trust.READS))
+    for host in hosts:
         key = mesh.answered(host).get("public_key")
         if key and answered.setdefault(key, host) != host:
             speaker = host if answered[key] == mesh.own else answered[key] if host == mesh.own else host
             sentence = (
-                f"Hosts {answered[key]!r} and {host!r} answered with the same key {key}, so they are one machine. Give each its own ansible_host, as a "
-                "plain value: where it is made from inventory_hostname, a delegated task goes to the wrong host."
+                f"Hosts {answered[key]!r} and {host!r} answered with the same key {key}, so they are the same machine. Give each its own ansible_host "
+                "as a plain value: if it is made from inventory_hostname, a delegated task goes to the wrong host."
             )
             yield speaker, sentence
             continue
-        owner = false_owner(mesh, host, key)
-        if owner and owner not in (mesh.name(other) for other in asked):
-            yield host, f"{host}: it answered with the public key of {owner}. A key belongs to one cell or device; give it its own."
+        owner = trust.false_owner(mesh, lambda: mesh.owners, host, key)
+        if owner and owner not in (mesh.name(other) for other in hosts):
+            yield (
+                host,
+                (
+                    f"{host}: it answered with the public key of {owner}. A key belongs to one cell or device; give it its own, "
+                    "or where it is that one under another name, state that the old one is absent."
+                ),
+            )
         by_hand = packages.refusal(mesh.answered(host), mesh.manages_packages(host))
         for sentence in (*mesh.answered(host).get("refusals", ()), *filter(None, [by_hand])):
             yield host, f"{host}: {sentence}"
@@ -156,17 +97,31 @@ def _objections(mesh: Mesh) -> Iterator[tuple[str, str]]:
         unfit = mesh.unfit(host) if mesh.changes_links else []
         for sentence in unfit:
             yield host, sentence
-        for sentence in () if unfit else mesh.unfit_routes(host):
-            yield host, sentence
+        # Whether a way can be hangs on what its exit says, so it is no reason to keep what is taken back.
+        for why, remedy in () if unfit or takes_away(mesh, host) else mesh.unfit_routes(host).values():
+            yield host, f"{why}. {remedy}"
 
 
-def _failures(mesh: Mesh, registers: tuple[str, ...]) -> Iterator[tuple[str, str]]:
-    """Yield which hosts have failed, and what the module said."""
-    for register in registers:
-        for result in mesh.registered(register):
-            if result.get("failed") or (result.get("unreachable") and register in WORK):
-                item = result.get("item")
-                yield str(item[0] if isinstance(item, list) else item), shown(result.get("msg") or "it was not reached", _LONGEST)
+def _replaces(stated: Mapping[str, Any], record: Mapping[str, Any]) -> bool:
+    """Tell whether a link or device is stated otherwise than the record has it, so that a key, an address or a right goes."""
+    if stated.get("public_key") and record.get("public_key") not in (None, stated["public_key"]):
+        return True
+    if (record.get("allow_public_networks") and stated.get("allow_public_networks") is False) or (
+        stated.get("sync_auth"),
+        record.get("sync_auth"),
+    ) == _STRICTER:
+        return True
+    lists = [key for key in ("addresses", "networks") if isinstance(stated.get(key), list)]
+    return any(_networks(record.get(key)) - _networks(stated[key]) for key in lists)
+
+
+def _networks(values: Any) -> set[Network]:
+    """Read networks as far as they are some: what a cell has answered can be anything."""
+    found = set()
+    for value in values if isinstance(values, list) else [values]:
+        with contextlib.suppress(ValueError):
+            found.add(network_of(str(value)))
+    return found
 
 
 def _shares(link: dict[str, Any]) -> set[str]:

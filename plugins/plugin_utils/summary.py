@@ -10,10 +10,13 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from ansible_collections.pic.cells.plugins.module_utils.peer_sync import OK
-from ansible_collections.pic.cells.plugins.plugin_utils import endpoints
+from ansible_collections.pic.cells.plugins.module_utils.base.names import offers_no_exit
+from ansible_collections.pic.cells.plugins.module_utils.parts.peer_sync import OK
+from ansible_collections.pic.cells.plugins.plugin_utils import endpoints, trust
+from ansible_collections.pic.cells.plugins.plugin_utils.inventory import as_list
 from ansible_collections.pic.cells.plugins.plugin_utils.invitation import render_invitation
 from ansible_collections.pic.cells.plugins.plugin_utils.mesh import Mesh
+from ansible_collections.pic.cells.plugins.plugin_utils.offers import UNTIL
 from ansible_collections.pic.cells.plugins.plugin_utils.outside import plain, shown
 
 # What each register of the role is about. That of the keys is left out: it holds secrets.
@@ -23,23 +26,20 @@ _STEPS = {
     "__cell_forwarding": "forwarding",
     "__cell_identity": "the devices' interface",
     "__cell_built": "peer-sync",
-    "__cell_taken": "peer-sync",
     "__cell_handed": "peer-sync",
-    "__cell_noted": "peer-sync",
-    "__cell_rules": "rules",
-    "__cell_links": "tunnels",
-    "__cell_routes": "routes",
-    "__cell_agent": "pic-cell",
+    "__cell_pushed": "peer-sync",
+    "__cell_applied": "",  # several parts, each with a difference of its own
     "__cell_invited": "invitations",
     "__cell_restored": "what was missing",
 }
+_PARTS = {"hear": "peer-sync", "rules": "rules", "links": "tunnels", "routes": "routes", "agent": "pic-cell"}
 # What each host has a result of where the steps were taken, also one that had nothing to do in them.
-_TAKEN = ("__cell_identity", "__cell_built", "__cell_taken", "__cell_handed", "__cell_noted", "__cell_rules", "__cell_links", "__cell_routes", "__cell_agent")
+_TAKEN = ("__cell_identity", "__cell_built", "__cell_handed", "__cell_applied", "__cell_pushed")
 # The lines of a difference that speak of cells and devices; those of what the kernel and the disk get for it are counted.
 _WORDS = re.compile(r"(?P<what>(?:cell|link|peer|service) [a-z0-9-]+|identity|admin network [^ ]+)(?:: | is to be told: )")
 # What is true of each new link until the next step, and what "told" says anew.
 _PASSING = re.compile(r".* (not known yet|is to be told: .*|no rules)$")
-_EXIT = "used as exit"
+_EXIT = "used as an exit"
 _SHOWN = 30
 
 
@@ -48,7 +48,7 @@ def summary(mesh: Mesh, own: str, check: bool = False) -> list[str]:
     verb = "would change" if check else "changed"
     sides = mesh.sides(own)[::-1]
     if not sides:
-        return [f"this run is not about {mesh.name(own)}"]
+        return [f"this run does not concern {mesh.name(own)}"]
     remedies: list[str] = []
     lines = [f"{verb} on {mesh.name(host)}: {line}" for host in (*sides, *mesh.told(own)) for line in _changes(mesh, host)]
     if not lines:
@@ -56,15 +56,24 @@ def summary(mesh: Mesh, own: str, check: bool = False) -> list[str]:
     elif check:
         remedies.append("run it without --check to make these changes")
     for host in sides:
-        lines += [f"told by {mesh.name(host)} through the tunnel: {name}" for name, answer in _pushed(mesh, host) if answer.get("status") == OK]
+        lines += [f"{mesh.name(host)} told {name} the latest state through the tunnel" for name, answer in _pushed(mesh, host) if answer.get("status") == OK]
         for waits, remedy in _waiting(mesh, host):
             lines.append(f"pending on {mesh.name(host)}: {waits}")
             remedies.append(remedy)
         remedies += [f"on {mesh.name(host)}: {sentence}" for sentence in mesh.read(host).get("advice", ())]
-    complete = [name for host in sides for name in mesh.invited() if name not in mesh.results("__cell_links", host).get("pending", ())]
+        remedies += _ended(mesh, host)
+    complete = [name for host in sides for name in mesh.invited() if name not in _pending(mesh, host, "links")]
     remedies += [f"give the invitation above to the owner of {name}, unless they have linked this cell already" for name in complete]
     remedies += mesh.job.get("contradicts", ())
     return [*lines, *(f"next: {remedy}" for remedy in dict.fromkeys(filter(None, remedies)) or ["nothing is left to do"])]
+
+
+def _ended(mesh: Mesh, host: str) -> Iterator[str]:
+    """Yield what to do of offers that are stated with an end that has come."""
+    for item in mesh.chosen_links(host):
+        if mesh.has_ended(host, item):
+            name = item["name"]
+            yield f"the offer of an exit by {mesh.name(host)} to {name} ended at {item[UNTIL]}: state a later end there, or offer_exit: false"
 
 
 def left_out(mesh: Mesh, own: str) -> list[str]:
@@ -75,8 +84,8 @@ def left_out(mesh: Mesh, own: str) -> list[str]:
     steps = any(mesh.fact(host, "__cell_due") for host in mesh.play_hosts)
     if mesh.read(own) and due is not None and not (steps and any(not mesh.fact(own, register) for register in _TAKEN)):
         return []
-    sentence = f"Nothing can be said of {mesh.name(own)}: parts of this run were left out (--start-at-task, --step, --tags or --skip-tags)."
-    return [f"{sentence} Run it whole; --limit, the day-2 playbooks and --check are the ways to do less."]
+    sentence = f"The result for {mesh.name(own)} is unknown, because parts of this run were left out (--start-at-task, --step, --tags or --skip-tags)."
+    return [f"{sentence} Run it as a whole. To do less, use --limit, a day-2 playbook or --check."]
 
 
 def invitations(mesh: Mesh, own: str) -> list[str]:
@@ -85,7 +94,7 @@ def invitations(mesh: Mesh, own: str) -> list[str]:
     for result in mesh.reported("__cell_invited", own):
         lines.append(f"The invitation for the owner of {result['item'][1]}: {render_invitation(plain(result['invitation'], 'The invitation'))}")
         if result["key_file"]:
-            lines.append(f"The preshared key is in {shown(result['key_file'])} on this cell; give it to that owner by a way that nobody else reads.")
+            lines.append(f"The preshared key is in {shown(result['key_file'])} on this cell; send it to that owner over a channel that nobody else can read.")
     return lines
 
 
@@ -100,11 +109,12 @@ def _changes(mesh: Mesh, host: str) -> list[str]:
             if "repairs" in result:
                 words += result["repairs"]
                 continue
-            before, after = _lines(result, "before"), _lines(result, "after")
-            said = [line for line in sorted(after - before) if _WORDS.match(line)]
-            gone = _gone(sorted(before - after), said)
-            rest[about] += len([line for line in after ^ before if not _WORDS.match(line)]) or not (said or gone)
-            words = [line for line in words if _subject(line) not in map(_subject, gone)] + said + gone
+            for part, before, after in _differences(result):
+                said = [line for line in sorted(after - before) if _WORDS.match(line)]
+                gone = _gone(sorted(before - after), said)
+                rest[_PARTS.get(part, about)] += len([line for line in after ^ before if not _WORDS.match(line)]) or not (said or gone)
+                lost = set(map(_subject, gone))
+                words = [line for line in words if _subject(line) not in lost] + said + gone
     words = [line for line in dict.fromkeys(words) if not _PASSING.match(line)]
     if len(words) > _SHOWN:
         rest["cells and devices"] = len(words) - _SHOWN
@@ -112,9 +122,11 @@ def _changes(mesh: Mesh, host: str) -> list[str]:
     return [*words[:_SHOWN], *([f"details (--diff shows them): {', '.join(counts)}"] if counts else [])]
 
 
-def _lines(result: dict[str, Any], side: str) -> set[str]:
+def _differences(result: dict[str, Any]) -> Iterator[tuple[str, set[str], set[str]]]:
+    """Yield what a task has changed: the part of the cell where it has said several, and the lines of before and after."""
     diff = result.get("diff")
-    return {*str(diff.get(side, "")).splitlines()} if isinstance(diff, dict) else set()
+    for one in diff if isinstance(diff, list) else [diff if isinstance(diff, dict) else {}]:
+        yield one.get("after_header", ""), *({*str(one.get(side, "")).splitlines()} for side in ("before", "after"))
 
 
 def _subject(line: str) -> str:
@@ -126,7 +138,7 @@ def _gone(before: Iterable[str], after: Iterable[str]) -> list[str]:
     """Say what of the lines that are no longer there has none in their place."""
     kept = {_subject(line) for line in after}
     lost = [line for line in before if _WORDS.match(line) and _subject(line) not in kept]
-    return [f"{_subject(line)}: no longer {_EXIT if line.endswith(_EXIT) else 'there'}" for line in lost]
+    return [f"{_subject(line)}: {f'no longer {_EXIT}' if line.endswith(_EXIT) else 'removed'}" for line in lost]
 
 
 def _pushed(mesh: Mesh, host: str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -138,47 +150,55 @@ def _pushed(mesh: Mesh, host: str) -> Iterator[tuple[str, dict[str, Any]]]:
 def _waiting(mesh: Mesh, host: str) -> Iterator[tuple[str, str]]:
     """Yield what waits for something, and what can be done for it; nothing where it goes by itself."""
     name = mesh.name(host)
-    for partner in mesh.partners(host):
+    asked = [other for other in trust.asked(mesh) if other != host] if mesh.changes_links and host == mesh.own else []
+    for partner in dict.fromkeys((*mesh.partners(host), *asked)):
         other = mesh.name(partner)
         why = mesh.silenced.get(partner) or (partner != mesh.own and f"failed in this run ({mesh.lost[partner]})" if partner in mesh.lost else None)
         if why:
-            yield f"{other} {why}", f"see to {other}, and run this again"
+            yield f"{other} {why}", f"check {other}, and run this again"
         elif partner in mesh.unreachable():
             yield f"{other} was not reached", f"run this again when {other} is back"
         elif mesh.garbled(partner, host):
-            yield f"what {other} says is no message of it, and was left out", f"see to {other}, and run this again"
+            yield f"the answer of {other} is not a valid message from it and was ignored", f"check {other}, and run this again"
     outside = [partner for partner in mesh.partners(host, ("present",)) if partner not in (*mesh.play_hosts, *mesh.sides(host))]
     unmade = [mesh.name(partner) for partner in outside if name not in mesh.read(partner).get("links", (name,))]
     for other in unmade:
-        yield f"{other} has not made this link yet", f"run pic.cells.site with {other} too"
+        yield f"{other} has not made this link yet", f"run pic.cells.site with {other} included"
     for other in mesh.forgotten(host):
         yield f"{other} has no link with {name}", f"link {name} and {other} again (pic.cells.link), or unlink them (pic.cells.unlink)"
-    for other in mesh.results("__cell_links", host).get("pending", ()):
+    for other in _pending(mesh, host, "links"):
         if other not in unmade and mesh.host_of.get(other) not in mesh.unreachable():
             yield f"the link with {other} waits for its public key and its networks", _completing(mesh, other)
-    for other in endpoints.undialled(mesh, host):
+    for other in endpoints.undialled(mesh, host, mesh.links(host).values()):
         yield f"nobody can dial the link with {other}, as neither end has an endpoint", f"give {name} or {other} a cell_endpoint that the other can reach"
     unlinked = [mesh.name(partner) for partner in mesh.partners(host, ("absent",))]
-    for via, peers in _refused(mesh, host).items():
+    yield from mesh.held(host).values()
+    for exits, peers in _refused(mesh, host).items():
+        via = exits[0]
         if via not in unmade:
             remedy = f"link {via} again (pic.cells.link)" if via in unlinked else f"let {via} offer an exit (pic.cells.offer_exit)"
-            yield f"no internet for {', '.join(peers)}, since {via} offers no exit", f"{remedy}, or send {', '.join(peers)} elsewhere (pic.cells.route_peer)"
+            yield f"no internet for {', '.join(peers)}, since {offers_no_exit(exits)}", f"{remedy}, or send {', '.join(peers)} elsewhere (pic.cells.route_peer)"
     for other, answer in _pushed(mesh, host):
         if answer.get("status") != OK:
-            yield f"{other} is not told the latest ({answer.get('reason') or 'not reached'}); {name} tells it again by itself", ""
+            yield f"{other} has not been told the latest state ({answer.get('reason') or 'not reached'}); {name} tries again by itself", ""
 
 
-def _refused(mesh: Mesh, host: str) -> dict[str, list[str]]:
-    """Return the devices whose exit offers itself to nobody now, by that exit."""
-    pending = mesh.results("__cell_routes", host).get("pending")
+def _refused(mesh: Mesh, host: str) -> dict[tuple[str, ...], list[str]]:
+    """Return the devices none of whose exits offers itself now, by these exits."""
+    pending = _pending(mesh, host, "routes")
     if not pending:
         return {}
-    ways = {peer: item.get("route_via") for peer, item in mesh.read(host).get("peers", {}).items()}
-    ways.update({route["peer"]: route["via_cell"] for route in mesh.side(host)["routes"] if route["via_cell"]})
-    found: dict[str, list[str]] = {}
+    exits = {peer: as_list(item.get("route_via")) for peer, item in mesh.read(host).get("peers", {}).items()}
+    exits.update({route["peer"]: route["via_cell"] for route in mesh.routes(host) if route["via_cell"]})
+    found: dict[tuple[str, ...], list[str]] = {}
     for peer in pending:
-        found.setdefault(ways.get(peer) or "the exit", []).append(peer)
+        found.setdefault(tuple(exits.get(peer) or ("the exit",)), []).append(peer)
     return found
+
+
+def _pending(mesh: Mesh, host: str, part: str) -> list[str]:
+    """Return the links or the devices of a host's cell that wait for something, as one part of it has said in this run."""
+    return list(next((said["pending"] for said in mesh.applied(host, part)), ()))
 
 
 def _completing(mesh: Mesh, other: str) -> str:

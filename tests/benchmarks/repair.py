@@ -19,7 +19,8 @@ import time
 from typing import Any
 
 import lab
-from ansible_collections.pic.cells.plugins.module_utils import agent, units
+from ansible_collections.pic.cells.plugins.module_utils import agent
+from ansible_collections.pic.cells.plugins.module_utils.parts import units
 from ansible_collections.pic.cells.tests.benchmarks.restore_lab import archive, files
 
 NAME = f"{lab.PREFIX}repair"
@@ -59,12 +60,14 @@ iptables -A FORWARD -o docker0 -j DOCKER; iptables -A FORWARD -i docker0 ! -o do
 INSTALL = f"""
 import sys
 sys.path.insert(0, {agent.PROGRAM!r})
-from pic_cells import agent, command, plan
-from pic_cells.reconcile import Cell
-from pic_cells.store import STATE_DIR, Store
+from pic_cells import agent
+from pic_cells.base import command
+from pic_cells.kernel import plan
+from pic_cells.parts.part import Context
+from pic_cells.records.store import STATE_DIR, Store
 host = command.Host()
 with Store(host, STATE_DIR).lock():
-    plan.apply(host, agent.plan_agent(Cell(host, Store(host, STATE_DIR)), sys.executable, agent.build(agent.sources())))
+    plan.apply(host, agent.plan_agent(Context(host, Store(host, STATE_DIR))))
 """
 # In the container, so that nothing but the commands themselves takes time.
 MEASURE = """

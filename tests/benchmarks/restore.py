@@ -19,11 +19,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.pic.cells.plugins.module_utils.command import Result
-from ansible_collections.pic.cells.plugins.module_utils.records import Cell, Link, Peer, Service, State
-from ansible_collections.pic.cells.plugins.module_utils.restore import restore
-from ansible_collections.pic.cells.plugins.module_utils.store import STATE_DIR, Store
-from ansible_collections.pic.cells.tests.unit.fake_host import FakeHost, made_key
+from ansible_collections.pic.cells.plugins.module_utils.base.command import Result
+from ansible_collections.pic.cells.plugins.module_utils.program.restore import restore
+from ansible_collections.pic.cells.plugins.module_utils.records.model import Cell, Link, Peer, Service, State
+from ansible_collections.pic.cells.plugins.module_utils.records.store import STATE_DIR, Store
+from ansible_collections.pic.cells.tests.unit.fake.host import FakeHost
+from ansible_collections.pic.cells.tests.unit.fake.wg import made_key
 
 LINKS, SHARES, PEERS = 100, 1000, 250
 CASES = ("all is right", "rules and policy rules lost", "rebooted, interfaces up")

@@ -21,10 +21,11 @@ from typing import Any
 
 import lab
 from ansible_collections.pic.cells.plugins.module_utils import agent
-from ansible_collections.pic.cells.plugins.module_utils.records import State
-from ansible_collections.pic.cells.plugins.module_utils.store import STATE_DIR, Store
+from ansible_collections.pic.cells.plugins.module_utils.records.model import State
+from ansible_collections.pic.cells.plugins.module_utils.records.store import STATE_DIR, Store
 from ansible_collections.pic.cells.tests.benchmarks.restore import LINKS, PEERS, SHARES, large
-from ansible_collections.pic.cells.tests.unit.fake_host import FakeHost, made_key
+from ansible_collections.pic.cells.tests.unit.fake.host import FakeHost
+from ansible_collections.pic.cells.tests.unit.fake.wg import made_key
 
 # What is done to the cell before each run of restore.
 CASES = {
@@ -36,7 +37,8 @@ CASES = {
 HARNESS = f"""
 import json, subprocess, sys, time
 sys.path.insert(0, {agent.PROGRAM!r})
-from pic_cells import command, restore
+from pic_cells.base import command
+from pic_cells.program import restore
 class Timed(command.Host):
     def run(self, argv, *more, **options):
         begin = time.perf_counter()

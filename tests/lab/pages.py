@@ -31,6 +31,7 @@ KEY = re.compile(r"(?<![A-Za-z0-9+/=])(?:[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=|pi
 # what differs from one run to the next, or is filled up to the width of the terminal
 _VARIES = (
     (re.compile(r"\b\d+ s ago"), "(some) s ago"),
+    (re.compile(r"\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"), "(time)"),
     (re.compile(r"\b\d+ bytes"), "(some) bytes"),
     (re.compile(r"\bpic\.cells:\d\S*"), "pic.cells:(version)"),
     (re.compile(r" \*{3,}$"), ""),

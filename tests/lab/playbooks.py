@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ import yaml
 
 PROJECT = Path(__file__).resolve().parents[2]
 INVENTORY = PROJECT / "molecule" / "inventory.yml"
+# Of the oldest ansible-core that the collection takes (tests/tools/oldest.sh makes it), and of the one that the tests themselves run with.
+PROGRAMS = {"oldest": PROJECT / ".build" / "oldest" / "bin", "current": Path(sys.executable).parent}
 PLAIN = {"ANSIBLE_FORCE_COLOR": "0", "ANSIBLE_NOCOLOR": "1"}
 CONTROLLER_ONLY = {
     "ansible.builtin.assert",
@@ -65,9 +68,9 @@ def call(cell: str, module: str, arguments: str) -> subprocess.CompletedProcess[
     return subprocess.run(argv, env={**os.environ, **PLAIN}, capture_output=True, text=True, check=False, timeout=60, cwd=PROJECT)
 
 
-def play(name: str, *options: str, overlay: dict[str, Any] | None = None, inventory: Path = INVENTORY, **extra_vars: Any) -> Outcome:
-    """Runs a playbook by its name or path; overlay states variables of hosts beyond the inventory, by host."""
-    done = run(name, *options, overlay=overlay, inventory=inventory, callback="ansible.posix.json", **extra_vars)
+def play(name: str, *options: str, overlay: dict[str, Any] | None = None, inventory: Path = INVENTORY, core: str = "current", **extra_vars: Any) -> Outcome:
+    """Runs a playbook by its name or path; overlay states variables of hosts beyond the inventory, by host; core: one of PROGRAMS."""
+    done = run(name, *options, overlay=overlay, inventory=inventory, callback="ansible.posix.json", core=core, **extra_vars)
     start = done.stdout.find("{\n")
     if start < 0:
         raise AssertionError(f"{name} said nothing: {done.stdout}{done.stderr}")
@@ -84,11 +87,20 @@ def play(name: str, *options: str, overlay: dict[str, Any] | None = None, invent
 
 
 def run(
-    name: str, *options: str, overlay: dict[str, Any] | None = None, inventory: Path = INVENTORY, callback: str = "default", **extra_vars: Any
+    name: str,
+    *options: str,
+    overlay: dict[str, Any] | None = None,
+    inventory: Path = INVENTORY,
+    callback: str = "default",
+    core: str = "current",
+    **extra_vars: Any,
 ) -> subprocess.CompletedProcess[str]:
     """Runs a playbook as a user does, and returns what it printed."""
     environment = {**os.environ, **PLAIN, "MOLECULE_PROJECT_DIRECTORY": str(PROJECT), "ANSIBLE_STDOUT_CALLBACK": callback}
-    argv = ["ansible-playbook", "-i", str(inventory)]
+    if core != "current":  # it has no collections of its own, and the callback is one's
+        found = [os.environ["ANSIBLE_COLLECTIONS_PATH"], *map(str, PROGRAMS["current"].parent.glob("lib/python*/site-packages"))]
+        environment["ANSIBLE_COLLECTIONS_PATH"] = os.pathsep.join(found)
+    argv = [str(PROGRAMS[core] / "ansible-playbook"), "-i", str(inventory)]
     with tempfile.NamedTemporaryFile("w", suffix=".yml") as file:
         if overlay:
             yaml.safe_dump({"all": {"hosts": overlay}}, file)

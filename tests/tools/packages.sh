@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-3.0-or-later
-# Installs what is missing on this machine from Debian's packages; where that is not possible, says what is missing.
+# Installs what is missing on this machine from Debian's packages; where that is not possible, says what is missing. With the argument --list it only
+# prints the packages.
 set -euo pipefail
 
 PATH=$PATH:/usr/sbin:/sbin:/usr/lib/podman:/usr/libexec/podman
@@ -21,6 +22,10 @@ need debootstrap
 [ -e /usr/share/keyrings/debian-archive-keyring.gpg ] || missing+=(debian-archive-keyring) # not on other systems with apt
 python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
 
+if [ "${1:-}" = --list ]; then
+    echo "${missing[*]}"
+    exit
+fi
 if [ ${#missing[@]} -gt 0 ]; then
     if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
         echo "Missing on this machine: ${missing[*]} (names of Debian packages). Install them as root, then run this again." >&2

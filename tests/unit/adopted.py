@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from ansible_collections.pic.cells.tests.unit.fake_host import made_key
+from ansible_collections.pic.cells.tests.unit.fake.wg import made_key
 from ansible_collections.pic.cells.tests.unit.world import device_key
 
 OWN = made_key("an older key")

@@ -10,12 +10,14 @@ import random
 from collections.abc import Callable, Collection
 from typing import Any
 
-from ansible_collections.pic.cells.tests.unit.fake_host import made_key
+from ansible_collections.pic.cells.tests.unit.fake.wg import made_key
 from ansible_collections.pic.cells.tests.unit.world import device_key
 
 Inventory = dict[str, dict[str, Any]]
 OUTSIDE = ("cellx", "celly")
 SERVICES = ("files", "voice", "web")
+ENDS = ("2099-12-31T00:00:00Z", "2025-12-31T00:00:00Z")  # of offers: to come, and past
+RATES = ("20mbit", "2gbit")  # of offers
 DEVICES = ("phone", "tablet", "laptop", "pad", "tv")
 
 
@@ -118,7 +120,15 @@ class Change:
     def edit_route(self) -> str:
         """Send a device elsewhere, or say nothing of it."""
         others = [name for name in self.inventory if name != self.host]
-        return self.state(self.one("peers"), "route_via", "direct", *others, *others)
+        several = [self.dice.sample(others, len(others)), [*self.dice.sample(others, 1), "direct"]]
+        return self.state(self.one("peers"), "route_via", "direct", *others, *others, *several)
+
+    def edit_exceptions(self) -> str:
+        """Let a device reach some networks another way."""
+        ways = ["direct", *(name for name in self.inventory if name != self.host)]
+        networks = (["203.0.113.0/24"], ["203.0.113.128/25", "2001:db8:5::/48"])
+        exceptions = [[{"to": to, "via": self.dice.choice(ways)} for to in self.dice.sample(networks, number)] for number in (0, 1, 2)]
+        return self.state(self.one("peers"), "route_except", *exceptions)
 
     # Links
 
@@ -135,8 +145,16 @@ class Change:
         return self.state(self.one("links"), "state", "absent", "present")
 
     def edit_offer(self) -> str:
-        """Offer an exit, withdraw it, or say nothing of it."""
-        return self.state(self.one("links"), "offer_exit", True, True, False)
+        """Offer an exit, for ever or until an end that will come or has come, with a rate or not, withdraw it, or say nothing of it."""
+        return self.state(
+            self.one("links"),
+            "offer_exit",
+            True,
+            *({"until": end} for end in ENDS),
+            *({"rate": rate} for rate in RATES),
+            {"until": ENDS[0], "rate": RATES[0]},
+            False,
+        )
 
     def edit_link_interface(self) -> str:
         """Move a link to another interface."""
@@ -168,6 +186,14 @@ class Change:
     def edit_admin_networks(self) -> str:
         """Let other networks manage the cell."""
         return self.state(self.cell, "cell_admin_networks", ["10.0.0.0/24"], ["10.0.1.0/24", "fd00:a::/64"])
+
+    def edit_exit_dns(self) -> str:
+        """Let other resolvers answer devices that leave by another cell, or none."""
+        return self.state(self.cell, "cell_exit_dns", "own", ["9.9.9.9"], ["149.112.112.112", "2620:fe::fe"])
+
+    def edit_exit_probes(self) -> str:
+        """Ask other targets through exits, or none."""
+        return self.state(self.cell, "cell_exit_probes", [], ["tcp://192.0.2.1:443"], ["dns://9.9.9.9", "tcp://[2001:db8:9::1]:443"])
 
     def edit_networks(self) -> str:
         """Renumber the cell, or give it one family more or less; devices and services move along."""

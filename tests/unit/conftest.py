@@ -5,14 +5,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from ansible.release import __version__ as core
 
-from ansible_collections.pic.cells.plugins.module_utils.command import Host
+from ansible_collections.pic.cells.plugins.module_utils.base.command import Host
+from ansible_collections.pic.cells.tests.unit.cell_python import serving
 from ansible_collections.pic.cells.tests.unit.controller import PROGRAMS, Controller
-from ansible_collections.pic.cells.tests.unit.fake_host import FakeHost
+from ansible_collections.pic.cells.tests.unit.fake.host import FakeHost
 from ansible_collections.pic.cells.tests.unit.world import World, three_cells
 
 
@@ -58,7 +60,15 @@ def ansible(request: pytest.FixtureRequest) -> Path:
     return program
 
 
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Return a folder for what real Ansible and its cells need once."""
+    folder = tmp_path_factory.mktemp("shared")
+    with serving(folder / "cell-python"):
+        yield folder
+
+
 @pytest.fixture
-def controller(ansible: Path, linked: World, tmp_path: Path) -> Controller:
+def controller(ansible: Path, linked: World, tmp_path: Path, shared: Path) -> Controller:
     """Return a machine with real Ansible, and three cells that are set up."""
-    return Controller(ansible, tmp_path, linked.inventory, linked.hosts)
+    return Controller(ansible, tmp_path, linked.inventory, linked.hosts, shared)

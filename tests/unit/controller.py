@@ -17,19 +17,13 @@ from typing import Any
 
 import yaml
 
-from ansible_collections.pic.cells.tests.unit.fake_host import FakeHost
+from ansible_collections.pic.cells.tests.unit.cell_python import CLIENT
+from ansible_collections.pic.cells.tests.unit.fake.host import FakeHost
 
 PROJECT = Path(__file__).parents[2]
 BUILD = PROJECT / ".build"
 # The oldest that the collection takes (tests/tools/oldest.sh makes it), and the one that the tests themselves run with.
 PROGRAMS = {"oldest": BUILD / "oldest" / "bin" / "ansible-playbook", "current": Path(sys.executable).parent / "ansible-playbook"}
-PYTHON = """\
-#!{python}
-import sys
-sys.path.insert(0, {collections!r})
-from ansible_collections.pic.cells.tests.unit.cell_python import main
-main({folder!r}, {name!r})
-"""
 
 
 @dataclass
@@ -58,15 +52,19 @@ class Controller:
     settings: of ansible.cfg, its section defaults.
     """
 
-    def __init__(self, program: Path, folder: Path, inventory: Mapping[str, Mapping[str, Any]], hosts: Mapping[str, FakeHost]) -> None:
-        """program: ansible-playbook. inventory: variables by host, all in the group cells. hosts: what is behind those that are to be reached."""
+    def __init__(self, program: Path, folder: Path, inventory: Mapping[str, Mapping[str, Any]], hosts: Mapping[str, FakeHost], shared: Path) -> None:
+        """program: ansible-playbook. inventory: variables by host, all in the group cells. hosts: what is behind those that are to be reached.
+
+        shared: a folder for what all controllers share, with the socket cell-python.
+        """
         self.program, self.folder = program, folder
         self.inventory: dict[str, Any] = {"all": {"children": {"cells": {"hosts": {name: dict(variables) for name, variables in inventory.items()}}}}}
         self.settings: dict[str, str] = {}
+        self.shared = built_once(shared, program)
         for name, host in hosts.items():
             self[name] = host
             python = folder / f"{name}-python"
-            python.write_text(PYTHON.format(python=sys.executable, collections=str(BUILD / "collections"), folder=str(folder), name=name))
+            python.write_text(CLIENT.format(python=sys.executable, address=str(shared / "cell-python"), folder=str(folder), name=name))
             python.chmod(0o755)
             self.of(name).update(ansible_connection="local", ansible_python_interpreter=str(python))
 
@@ -85,6 +83,15 @@ class Controller:
     def hostile(self, host: str, source: str) -> None:
         """Let a host's root answer by a Python function answer(module, arguments, honest), which returns a result, or a text to print."""
         (self.folder / f"{host}.py").write_text(source)
+
+    def remember(self, facts: Mapping[str, Any]) -> None:
+        """Let all hosts have facts in a cache, as an earlier run has left them there: up to ansible-core 2.18, and since."""
+        folder = self.folder / "facts"
+        folder.mkdir()
+        for host in self.inventory["all"]["children"]["cells"]["hosts"]:
+            (folder / host).write_text(json.dumps(facts))
+            (folder / f"s1_{host}").write_text(json.dumps({"__payload__": json.dumps(facts)}))
+        self.settings.update(fact_caching="jsonfile", fact_caching_connection=str(folder), fact_caching_timeout="0")
 
     def asked(self, host: str) -> list[tuple[str, dict[str, Any]]]:
         """Return what was executed on a host: modules and their arguments."""
@@ -105,6 +112,7 @@ class Controller:
             ANSIBLE_REMOTE_TEMP=str(self.folder / "remote"),
             ANSIBLE_STDOUT_CALLBACK=callback,
             HOME=str(self.folder),
+            **self.shared,
         )
         argv = [str(self.program), "-i", str(inventory), *options, playbook if "/" in playbook else f"pic.cells.{playbook}"]
         for key, value in extra_vars.items():
@@ -123,6 +131,13 @@ class Controller:
                         at = item.get("item", host) if "results" in result else host
                         results.append((str(at[0] if isinstance(at, list) else at), task["task"]["name"], item))
         return Outcome(done.returncode, report["stats"], results, done.stdout + done.stderr)
+
+
+def built_once(shared: Path, program: Path) -> dict[str, str]:
+    """Return the environment with which calls of a program share in a folder what they have built of modules."""
+    built = shared / f"built by {program.parents[1].name}"
+    built.mkdir(exist_ok=True)
+    return {"ANSIBLE_CALLBACK_PLUGINS": str(Path(__file__).parent / "callbacks"), "PIC_CELLS_BUILT": str(built)}
 
 
 def _neighbours() -> list[Path]:

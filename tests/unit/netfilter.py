@@ -9,7 +9,8 @@ import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ansible_collections.pic.cells.tests.unit.fake_host import OPTIONS, FakeHost
+from ansible_collections.pic.cells.tests.unit.fake.host import FakeHost
+from ansible_collections.pic.cells.tests.unit.fake.iptables import OPTIONS
 
 PASSED = "ACCEPT"
 
@@ -33,6 +34,7 @@ class Packet:
     asked: tuple[str, int] | None = None
     begun: str | None = None
     icmp: str = ""
+    from_port: int = 0
     status: frozenset[str] = field(default_factory=frozenset)
 
     @property
@@ -102,4 +104,4 @@ def _holds(option: str, values: list[str], packet: Packet) -> bool:
         return packet.reply == (value == "REPLY")
     if option in ("--tcp-flags", "--syn"):
         return packet.protocol == "tcp" and packet.syn
-    return value == {"-p": packet.protocol, "--ctorigdstport": str(asked[1]), "--sport": "0"}.get(option, packet.icmp)
+    return value == {"-p": packet.protocol, "--ctorigdstport": str(asked[1]), "--sport": str(packet.from_port)}.get(option, packet.icmp)

@@ -9,11 +9,11 @@ import os
 
 import pytest
 
-from ansible_collections.pic.cells.plugins.module_utils.command import Draft, Host
-from ansible_collections.pic.cells.plugins.module_utils.errors import WriteFailed
-from ansible_collections.pic.cells.tests.unit.fake_host import FakeHost
+from ansible_collections.pic.cells.plugins.module_utils.base.command import Draft, Host
+from ansible_collections.pic.cells.plugins.module_utils.base.errors import WriteFailed
+from ansible_collections.pic.cells.tests.unit.fake.host import FakeHost
 from ansible_collections.pic.cells.tests.unit.test_advice import said_in_a_run, told
-from ansible_collections.pic.cells.tests.unit.world import World, furnish, program
+from ansible_collections.pic.cells.tests.unit.world import World, call, furnish, program
 
 OPENED = ("/var/lib/pic/identity.key", "/var/lib/pic/cell_links.json", "/etc/wireguard/pic-cellb.conf", "/etc/wireguard/wg0.conf")
 
@@ -45,10 +45,19 @@ def test_what_is_ours_and_open_to_others_is_said_and_mended(linked: World, way: 
     assert (program(host, "check"), linked.site().changed, host.steps) == ((0, "", ""), [], [])
 
 
-def test_what_is_closed_further_stays_so_and_the_receivers_view_is_for_everybody(linked: World) -> None:
+def test_the_key_of_an_invitation_is_closed_again(linked: World) -> None:
+    host, path = linked["cella"], "/var/lib/pic/invitations/far.psk"
+    assert not call("pic_link_invitation", host, {"name": "far"}).get("failed")
+    host.files[path] = (0o644, host.files[path][1])
+    assert program(host, "check")[0] == 3 and program(host, "restore")[0] == 0
+    assert host.access(path) == (0o600, 0, False) and program(host, "check")[0] == 0
+
+
+def test_what_is_closed_further_stays_so_and_what_the_programs_without_privileges_see_is_for_everybody(linked: World) -> None:
     host = linked["cella"]
     host.files["/var/lib/pic/identity.key"] = (0o400, host.files["/var/lib/pic/identity.key"][1])
-    assert host.files["/var/lib/pic/view/links.json"][0] == 0o644
+    for folder, name in (("view", "links.json"), ("exits", "exits.json")):
+        assert (host.access(f"/var/lib/pic/{folder}"), host.files[f"/var/lib/pic/{folder}/{name}"][0]) == ((0o755, 0, True), 0o644)
     assert program(host, "check") == (0, "", "")
 
 

@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.pic.cells.plugins.module_utils import wgconfig
+from ansible_collections.pic.cells.plugins.module_utils.kernel import wgconfig
 from ansible_collections.pic.cells.tests.unit.adopted import ALICE, BOB, FILES, OWN, PORT, SECRET
-from ansible_collections.pic.cells.tests.unit.fake_host import FakeHost, clamped, made_key
+from ansible_collections.pic.cells.tests.unit.fake.host import FakeHost
+from ansible_collections.pic.cells.tests.unit.fake.wg import Device, Peer, clamped, made_key, public_key
+from ansible_collections.pic.cells.tests.unit.test_advice import told
 from ansible_collections.pic.cells.tests.unit.world import Refusal, World, call, device_key, program
 
 WG0 = "/etc/wireguard/wg0.conf"
@@ -150,9 +152,10 @@ def test_an_endpoint_and_a_keepalive_of_a_peer_that_is_stated_stay(host: FakeHos
 # SaveConfig
 
 
-def test_a_file_that_wg_quick_rewrites_is_compared_by_what_it_says(world: World) -> None:
+@pytest.mark.parametrize("value", ["true", "True"])
+def test_a_file_that_wg_quick_rewrites_is_compared_by_what_it_says(world: World, value: str) -> None:
     host = world["cella"]
-    text = FILES["Nyr"].replace("ListenPort", "SaveConfig = true\nListenPort").replace("# BEGIN_PEER bob", "PersistentKeepalive = 21\n# BEGIN_PEER bob")
+    text = FILES["Nyr"].replace("ListenPort", f"SaveConfig = {value}\nListenPort").replace("# BEGIN_PEER bob", "PersistentKeepalive = 21\n# BEGIN_PEER bob")
     furnished(host, text)
     world.inventory["cella"]["cell_links"][0]["interface"] = "wg0"
     world.inventory["cella"]["cell_peers"] = [ALICES, PHONE]
@@ -257,9 +260,16 @@ def test_a_server_is_no_way_into_somebody_elses_vpn(host: FakeHost, text: str) -
     make(furnished(host, text))
 
 
+def test_a_server_with_one_device_is_none_either(host: FakeHost) -> None:
+    text = f"[Interface]\nPrivateKey = {OWN}\nAddress = 10.0.0.1/24, fd00:a::1/64\nListenPort = {PORT}\n"
+    make(furnished(host, f"{text}\n[Peer]\nPublicKey = {ALICE}\nAllowedIPs = 10.0.0.2/32\nEndpoint = 192.0.2.7:7\n"))
+
+
 KEEPERS = {
     "systemd-networkd": ("/etc/systemd/network/50-home.netdev", "[NetDev]\nName=wg0\nKind=wireguard\n\n[WireGuard]\nListenPort=51820\n"),
     "netplan": ("/etc/netplan/60-home.yaml", "network:\n  tunnels:\n    wg0:\n      mode: wireguard\n      port: 51820\n"),
+    "netplan ": ("/etc/netplan/60-home.yaml", "network: {version: 2, tunnels: {wg0: {mode: wireguard, port: 51820}}}\n"),  # in one line
+    "wicked": ("/etc/sysconfig/network/ifcfg-wg0", "STARTMODE='auto'\nWIREGUARD='yes'\n"),
     "NetworkManager": ("/etc/NetworkManager/system-connections/home.nmconnection", "[connection]\nid=home\ntype=wireguard\ninterface-name=wg0\n"),
     "ifupdown": ("/etc/network/interfaces", "auto wg0\niface wg0 inet static\n  address 10.0.0.1/24\n  pre-up ip link add wg0 type wireguard\n"),
 }
@@ -276,7 +286,8 @@ def test_an_interface_that_other_software_keeps_is_refused_by_that_name(host: Fa
     host.files[path] = (0o640, text)
     message = refused(host, ALICES)
     assert all(word in message for word in ("'wg0'", keeper, path, "cell_interface")), message
-    host.files[path] = (0o640, text.replace("wg0", "wg00"))
+    del host.files[path]
+    host.files[path.replace("wg0", "wg00")] = (0o640, text.replace("wg0", "wg00"))
     if not up:
         make(host, ALICES)
 
@@ -284,13 +295,13 @@ def test_an_interface_that_other_software_keeps_is_refused_by_that_name(host: Fa
 def test_an_interface_without_a_file_is_refused(host: FakeHost) -> None:
     furnished(host, FILES["plain"])
     del host.files[WG0]
-    assert "something else has made it" in refused(host, ALICES)
+    assert "other software made the interface" in refused(host, ALICES)
 
 
 def test_an_interface_whose_file_is_another_ones_is_refused(host: FakeHost) -> None:
     furnished(host, FILES["plain"])
     host.files[WG0] = (0o600, FILES["plain"].replace(OWN, made_key("yet another")))
-    assert "another private key than its file" in refused(host, ALICES)
+    assert "have different private keys" in refused(host, ALICES)
 
 
 def test_a_cell_does_not_give_its_key_to_another_interface(host: FakeHost) -> None:
@@ -423,6 +434,21 @@ def test_a_network_that_cannot_be_behind_a_device_is_refused(linked: World, netw
     assert host.steps == []
 
 
+def test_the_kernel_takes_the_routes_along_when_a_cell_gives_up_ipv4(linked: World) -> None:
+    cella = linked.inventory["cella"]
+    cella["cell_peers"][2]["networks"] = ["192.168.9.0/24"]
+    linked.site()
+    cella["cell_networks"] = ["fd00:a::1/64"]
+    for peer in cella["cell_peers"]:
+        peer["addresses"] = [address for address in peer["addresses"] if ":" in address]
+    cella["cell_services"] = [{"name": service["name"], "state": "absent"} for service in cella["cell_services"]]
+    for link in cella["cell_links"]:
+        link["share"] = []
+    predicted = linked.site(check=True)
+    assert predicted.diffs() == linked.site().diffs()
+    assert not [route for route in linked["cella"].routes if route.dst == "192.168.9.0/24"]
+
+
 def test_what_is_behind_a_device_that_is_routed_does_not_go_direct(linked: World) -> None:
     linked.inventory["cella"]["cell_peers"][0]["networks"] = [LAN, "fd77::/64"]
     linked.inventory["cella"]["cell_peers"][2]["networks"] = ["192.168.9.0/24"]
@@ -499,3 +525,64 @@ def test_any_text_is_read_and_given_back_as_it_is(seed: int) -> None:
         (ours,) = [section for section in added.of("peer") if section.get("publickey") == "y"]
         added.remove(ours)
         assert added.render() == text + "\n[Interface]\nAddress = 10.0.0.1/24"
+
+
+# Files that wg-quick does not take, or takes otherwise than it looks
+
+TAKEN_FROM = FILES["angristan"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        pytest.param("\ufeff" + TAKEN_FROM, "line 1 begins with a byte order mark", id="byte order mark"),
+        pytest.param(TAKEN_FROM.replace("Address", "Adress"), "line 2 ('Adress')", id="typing error"),
+        pytest.param(TAKEN_FROM.replace("[Peer]", "[Client]", 1), "line 11", id="another section"),
+        pytest.param(TAKEN_FROM.replace("[Interface]", "[ Interface ]"), "line 1", id="blanks that wg-quick does not take"),
+        pytest.param(TAKEN_FROM.replace("[Interface]\n", "\n"), "line 2 ('Address')", id="no section"),
+        pytest.param(TAKEN_FROM.replace("### Client bob", f"{OWN}"), "line 16", id="a line that is none"),
+        pytest.param(TAKEN_FROM.replace("### Client", "; Client"), "line 10", id="another tool's comment"),
+        pytest.param(TAKEN_FROM + "\n[Peer]\nAllowedIPs = 10.0.0.7/32\n", "the peer that begins in line 22 has no PublicKey", id="no key"),
+    ],
+)
+def test_a_file_that_wg_quick_does_not_take_is_refused_naming_the_line(host: FakeHost, text: str, said: str) -> None:
+    host.files[WG0] = (0o600, text)
+    message = refused(host, ALICES)
+    assert (f"{WG0}: {said}" in message, "wg-quick" in message, OWN in message) == (True, True, False)
+    assert text_of(host) == text
+
+
+def test_a_file_that_has_become_none_is_said_while_the_interface_is_up_and_started_no_more(linked: World) -> None:
+    host = linked["cella"]
+    host.files[WG0] = (0o600, text_of(host).replace("[Interface]", "[Interface]\nMTUU = 1"))
+    (sentence,) = told(host)
+    assert f"{WG0}: line 3 ('MTUU')" in sentence and "at the next boot" in sentence
+    host.drop_link("wg0")
+    host.active.discard("wg-quick@wg0")
+    rc, _out, err = program(host, "restore")
+    assert (rc, f"{WG0}: line 3 ('MTUU')" in err, "wg0" in host.wg, "pic-cellb" in host.wg) == (1, True, False, True)
+
+
+@every_file
+def test_every_file_of_the_others_is_taken(host: FakeHost, text: str) -> None:
+    assert wgconfig.fault(text) == ""
+
+
+def test_a_peer_that_stands_there_twice_keeps_its_preshared_key(host: FakeHost) -> None:
+    """wg sets what a later section says, and leaves the rest as an earlier one has it."""
+    furnished(host, f"{TAKEN_FROM}\n[Peer]\nPublicKey = {ALICE}\nAllowedIPs = 10.0.0.2/32, fd00:a::2/128\n")
+    assert host.wg["wg0"].peers[ALICE].psk == SECRET["alice"]
+    make(host, ALICES, PHONE)
+    host.by_hand("systemctl restart wg-quick@wg0")
+    make(host, ALICES, PHONE)
+    assert host.wg["wg0"].peers[ALICE].psk == SECRET["alice"]
+
+
+def test_a_key_that_the_file_does_not_have_is_not_replaced_by_a_new_one(host: FakeHost) -> None:
+    text = TAKEN_FROM.replace(f"PrivateKey = {OWN}", "PostUp = wg set %i private-key /root/key")
+    host.files[WG0] = (0o600, text)
+    message = refused(host, ALICES)
+    assert f"{WG0} has no PrivateKey" in message and "wg-quick up wg0" in message
+    host.add_link("wg0", "10.0.0.1/24", "fd00:a::1/64", kind="wireguard")
+    host.wg["wg0"] = Device(clamped(OWN), PORT, {ALICE: Peer(["10.0.0.2/32", "fd00:a::2/128"]), BOB: Peer(["10.0.0.3/32", "fd00:a::3/128"])})
+    assert make(host, ALICES)["public_key"] == public_key(OWN)

@@ -5,20 +5,25 @@
 
 from __future__ import annotations
 
+import importlib.util
+import io
 import os
 import re
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ansible_collections.pic.cells.plugins.module_utils import agent, units
-from ansible_collections.pic.cells.plugins.module_utils.command import Host
-from ansible_collections.pic.cells.plugins.module_utils.receiver import CONNECTIONS
-from ansible_collections.pic.cells.tests.unit.fake_host import made_key
+from ansible_collections.pic.cells.plugins.module_utils import agent
+from ansible_collections.pic.cells.plugins.module_utils.base.command import Host
+from ansible_collections.pic.cells.plugins.module_utils.kernel import systemd
+from ansible_collections.pic.cells.plugins.module_utils.parts import units
+from ansible_collections.pic.cells.plugins.module_utils.program.receiver import CONNECTIONS
+from ansible_collections.pic.cells.tests.unit.fake.wg import made_key
 from ansible_collections.pic.cells.tests.unit.world import World, call, lose_key, three_cells
 
 ENGINE = Path(agent.__file__).parent
@@ -26,10 +31,16 @@ VIEW = "/var/lib/pic/view/links.json"
 PUSH = {"from_cell": "cellb", "generation": 700, "permissions": {"outbound": {}}, "exit_offered": True, "use_as_exit_relay": False}
 
 
-def test_the_program_is_the_same_bytes_whoever_makes_it() -> None:
+def text(data: bytes) -> str:
+    return data.decode("utf-8", "surrogateescape")
+
+
+def test_the_program_is_the_same_whoever_makes_it() -> None:
     files = agent.sources()
     assert agent.build(files) == agent.build(dict(reversed(files.items())))
-    assert sorted(files) == sorted(path.stem for path in ENGINE.glob("*.py") if path.stem not in ("module", "alone", "rekey", "__init__"))
+    assert agent.is_built_of(files, text(agent.build(files)))
+    ours = {str(path.relative_to(ENGINE).with_suffix("")) for path in ENGINE.rglob("*.py")}
+    assert set(files) == ours - {"module", "options", "alone", "rekey", "ways", "parts/invitation", "__init__"}
 
 
 def test_whatever_ansible_sends_along_is_the_whole_program(tmp_path: Path) -> None:
@@ -38,13 +49,14 @@ def test_whatever_ansible_sends_along_is_the_whole_program(tmp_path: Path) -> No
         [
             sys.executable,
             "-c",
-            f"import sys; import {agent.__name__}; print(*[n.rpartition('.')[2] for n in sys.modules if n.startswith({agent.__package__!r} + '.')])",
+            f"import sys; import {agent.__name__}; print(*[n for n in sys.modules if n.startswith({agent.__package__!r} + '.')])",
         ],
         capture_output=True,
         text=True,
         check=True,
     )
-    assert sorted(imported.stdout.split()) == sorted(agent.sources())
+    names = {name.removeprefix(f"{agent.__package__}.").replace(".", "/") for name in imported.stdout.split()}
+    assert names == {name.removesuffix("/__init__") for name in agent.sources()}
     archive = tmp_path / "sent.zip"
     with zipfile.ZipFile(archive, "w") as sent:
         for package in ("one", "one/two"):
@@ -53,14 +65,51 @@ def test_whatever_ansible_sends_along_is_the_whole_program(tmp_path: Path) -> No
             sent.write(ENGINE / f"{name}.py", f"one/two/{name}.py")
     code = f"import sys; sys.path.insert(0, {str(archive)!r}); from one.two.agent import build, sources; sys.stdout.buffer.write(build(sources()))"
     made = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
-    assert made.stdout == agent.build(agent.sources())
+    assert agent.is_built_of(agent.sources(), text(made.stdout))
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        pytest.param(lambda data: data.replace(b"Comes last in a run", b"Comes first in a run", 1), id="a source"),
+        pytest.param(lambda data: data[: len(data) // 2], id="half of it"),
+        pytest.param(lambda data: data.replace(agent._PYTHON, b"x" * len(agent._PYTHON)), id="another Python"),
+        pytest.param(lambda data: b"", id="nothing"),
+        pytest.param(lambda _data: agent.build({**agent.sources(), "more": b""}), id="one file more"),
+        pytest.param(lambda _data: agent.build({name: data for name, data in agent.sources().items() if name != "cell"}), id="one file less"),
+        pytest.param(lambda data: data.replace(agent._head(agent.sources()["cell"]), agent._head(b""), 1), id="what is compiled of another source"),
+        pytest.param(lambda data: data.replace(importlib.util.MAGIC_NUMBER, b"\0" * 4), id="what is compiled"),
+    ],
+)
+def test_what_is_not_the_program_is_written_anew(linked: World, spoil: Callable[[bytes], bytes]) -> None:
+    host = linked["cella"]
+    whole = agent.build(agent.sources())
+    spoilt = spoil(whole)
+    assert spoilt != whole
+    host.files[agent.PROGRAM] = (0o755, text(spoilt))
+    host.reset()
+    assert call("pic_cell_agent", host, {})["changed"]
+    assert agent.is_built_of(agent.sources(), host.files[agent.PROGRAM][1])
+    assert f"write {agent.PROGRAM}" in host.steps
+
+
+@pytest.mark.parametrize("version", ["this", "another"])
+def test_python_takes_what_is_compiled_and_another_version_of_it_the_source(tmp_path: Path, version: str) -> None:
+    path = tmp_path / "pic-cell.pyz"
+    with zipfile.ZipFile(io.BytesIO(agent.build(agent.sources()))) as made, zipfile.ZipFile(path, "w") as program:
+        for name in made.namelist():
+            data = made.read(name)
+            program.writestr(name, b"\0\0\r\n" + data[4:] if version == "another" and name.endswith("c") else data)
+    code = "import sys; sys.path.insert(0, sys.argv[1]); import pic_cells.cell; print(pic_cells.cell.__file__)"
+    done = subprocess.run([sys.executable, "-I", "-c", code, str(path)], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == f"{path}/pic_cells/cell.py{'c' if version == 'this' else ''}"
 
 
 def test_the_program_runs(tmp_path: Path, real: Host) -> None:
     """As a file of its own, without the collection, with nothing but Python."""
     real.write("/pic-cell.pyz", agent.build(agent.sources()).decode("utf-8", "surrogateescape"), 0o755)
     path = tmp_path / "pic-cell.pyz"
-    assert path.read_bytes() == agent.build(agent.sources())
+    assert agent.is_built_of(agent.sources(), text(path.read_bytes()))
     assert real.read("/pic-cell.pyz") == path.read_bytes().decode("utf-8", "surrogateescape")
     environment = {"PATH": os.environ["PATH"]}
     done = subprocess.run([sys.executable, "-I", str(path), "--help"], capture_output=True, text=True, env=environment, check=False)
@@ -73,23 +122,24 @@ def test_the_program_runs(tmp_path: Path, real: Host) -> None:
 
 def test_it_is_installed_with_its_units(linked: World) -> None:
     host = linked["cella"]
-    assert host.files[agent.PROGRAM] == (0o755, agent.build(agent.sources()).decode("utf-8", "surrogateescape"))
+    assert host.files[agent.PROGRAM][0] == 0o755
+    assert agent.is_built_of(agent.sources(), host.files[agent.PROGRAM][1])
     mode, launcher = host.files[agent.LAUNCHER]
     assert (mode, launcher.splitlines()[2]) == (0o755, f"python={sys.executable}")
     assert set(units.RUNNING) <= host.active
     for path in (
-        *units.files(agent.LAUNCHER, "/state", "/view", "/spool", 8088, 2),
+        *units.files(agent.LAUNCHER, "/state", "/view", "/exits", "/spool", 8088, 2),
         *units.links(),
-        *map(units.drop_in_path, ("wg0", "pic-cellb", "pic-cellc")),
+        *map(systemd.drop_in_path, ("wg0", "pic-cellb", "pic-cellc")),
     ):
         assert host.exists(path), path
-    assert host.read(units.drop_in_path("wg0")) == units.drop_in()
+    assert host.read(systemd.drop_in_path("wg0")) == units.drop_in()
 
 
 def test_an_interface_that_waits_for_a_name_keeps_nothing_else_waiting_for_long(linked: World) -> None:
     """Debian's wg-quick@ asks a dead resolver for ever (WG_ENDPOINT_RESOLUTION_RETRIES=infinity), without a limit of time."""
     for name in ("wg0", "pic-cellb", "pic-cellc"):
-        settings = dict(line.split("=", 1) for line in (linked["cella"].read(units.drop_in_path(name)) or "").splitlines() if "=" in line)
+        settings = dict(line.split("=", 1) for line in (linked["cella"].read(systemd.drop_in_path(name)) or "").splitlines() if "=" in line)
         assert settings["Environment"] == "WG_ENDPOINT_RESOLUTION_RETRIES=2"
         assert int(settings["TimeoutStartSec"]) <= 60
 
@@ -97,14 +147,14 @@ def test_an_interface_that_waits_for_a_name_keeps_nothing_else_waiting_for_long(
 def test_the_start_of_an_interface_of_ours_brings_restore_after_it(linked: World) -> None:
     """Its file may put rules before ours when it starts (PostUp = iptables -I FORWARD ...)."""
     for name in ("wg0", "pic-cellb", "pic-cellc"):
-        lines = (linked["cella"].read(units.drop_in_path(name)) or "").splitlines()
+        lines = (linked["cella"].read(systemd.drop_in_path(name)) or "").splitlines()
         assert {f"Wants={units.RESTORE}", f"Before={units.RESTORE}"} <= set(lines)
 
 
 def test_a_reload_of_what_deletes_rules_brings_restore_after_it(linked: World) -> None:
     """WantedBy is for starts; a reload is passed on to a unit that is there. It needs no file of theirs."""
     host = linked["cella"]
-    lines = (host.read(f"{units.SYSTEM}/{units.RELOADS}") or "").splitlines()
+    lines = (host.read(f"{systemd.SYSTEM}/{units.RELOADS}") or "").splitlines()
     rivals = " ".join(units.RIVALS)
     assert {f"ReloadPropagatedFrom={rivals}", f"After={rivals}", f"ExecReload=systemctl start --no-block {units.RESTORE}", "RemainAfterExit=yes"} <= set(lines)
     assert units.RELOADS in host.active
@@ -128,12 +178,13 @@ def test_another_folder_for_the_records(linked: World) -> None:
 def test_what_is_missing_is_installed_again_and_no_more(linked: World) -> None:
     host = linked["cella"]
     cases = {
-        agent.PROGRAM: [f"write {agent.PROGRAM}", f"systemctl restart {units.SERVE}", f"systemctl restart {units.WATCH}"],
-        f"{units.SYSTEM}/{units.SERVE}": [f"write {units.SYSTEM}/{units.SERVE}", "systemctl daemon-reload", f"systemctl restart {units.SERVE}"],
-        f"{units.SYSTEM}/{units.WATCH}": [f"write {units.SYSTEM}/{units.WATCH}", "systemctl daemon-reload", f"systemctl restart {units.WATCH}"],
+        agent.PROGRAM: [f"write {agent.PROGRAM}", *(f"systemctl restart {unit}" for unit in units.RESTARTED)],
+        f"{systemd.SYSTEM}/{units.SERVE}": [f"write {systemd.SYSTEM}/{units.SERVE}", "systemctl daemon-reload", f"systemctl restart {units.SERVE}"],
+        f"{systemd.SYSTEM}/{units.WATCH}": [f"write {systemd.SYSTEM}/{units.WATCH}", "systemctl daemon-reload", f"systemctl restart {units.WATCH}"],
+        f"{systemd.SYSTEM}/{units.PROBE}": [f"write {systemd.SYSTEM}/{units.PROBE}", "systemctl daemon-reload", f"systemctl restart {units.PROBE}"],
         VIEW: [f"write {VIEW}"],
-        f"{units.SYSTEM}/{units.GUARD}": [f"write {units.SYSTEM}/{units.GUARD}", "systemctl daemon-reload"],
-        f"{units.SYSTEM}/docker.service.wants/{units.RESTORE}": [f"systemctl enable {' '.join(units.ENABLED)}"],
+        f"{systemd.SYSTEM}/{units.GUARD}": [f"write {systemd.SYSTEM}/{units.GUARD}", "systemctl daemon-reload"],
+        f"{systemd.SYSTEM}/docker.service.wants/{units.RESTORE}": [f"systemctl enable {' '.join(units.ENABLED)}"],
     }
     for path, steps in cases.items():
         del host.files[path]
@@ -149,7 +200,7 @@ def test_what_is_missing_is_installed_again_and_no_more(linked: World) -> None:
 
 def test_the_receiver_may_open_a_socket_for_each_link_and_address() -> None:
     def limit(sockets: int) -> int:
-        unit = units.files("/pic-cell", "/state", "/view", "/var/lib/spool", 8088, sockets)[f"{units.SYSTEM}/{units.SERVE}"]
+        unit = units.files("/pic-cell", "/state", "/view", "/exits", "/var/lib/spool", 8088, sockets)[f"{systemd.SYSTEM}/{units.SERVE}"]
         return int(re.findall(r"^LimitNOFILE=(\d+)$", unit, re.M)[0])
 
     assert limit(6 + CONNECTIONS) == 1024
@@ -157,14 +208,27 @@ def test_the_receiver_may_open_a_socket_for_each_link_and_address() -> None:
         assert limit(2 * links + CONNECTIONS) > 2 * links + CONNECTIONS + 100
 
 
-@pytest.mark.parametrize("unit", [units.GUARD, units.RESTORE, units.APPLY, units.REPLAY, units.SERVE])
+@pytest.mark.parametrize("unit", [units.GUARD, units.RESTORE, units.APPLY, units.REPLAY, units.SERVE, units.PROBE, units.SWITCH])
 def test_each_unit_has_a_sandbox_and_a_bounded_journal(unit: str) -> None:
-    text = units.files("/pic-cell", "/srv/cells", "/view", "/var/lib/spool", 8088, 300)[f"{units.SYSTEM}/{unit}"]
+    text = units.files("/pic-cell", "/srv/cells", "/view", "/exits", "/var/lib/spool", 8088, 300)[f"{systemd.SYSTEM}/{unit}"]
     for line in ("NoNewPrivileges=yes", "LogRateLimitBurst=300", "RestrictNamespaces=yes"):
         assert f"\n{line}\n" in text
     assert re.search(r"^SystemCallFilter=@system-service", text, re.M)
     assert re.search(r"^CapabilityBoundingSet=", text, re.M)
     assert ("SocketBindAllow=tcp:8088" in text) == (unit == units.SERVE)
+
+
+def test_the_receiver_has_nothing_that_it_does_not_need() -> None:
+    """L1: who breaks into it is nobody, listens at no other port, and calls nothing that changes the machine."""
+    text = units.files("/pic-cell", "/srv/cells", "/view", "/exits", "/var/lib/spool", 8088, 300)[f"{systemd.SYSTEM}/{units.SERVE}"]
+    lines = text.splitlines()
+    for line in (
+        *("DynamicUser=yes", "CapabilityBoundingSet=", "AmbientCapabilities=", "ProtectSystem=strict", "ProtectHome=yes", "PrivateUsers=yes"),
+        *("RestrictAddressFamilies=AF_INET AF_INET6", "SystemCallFilter=~@privileged @resources", "StateDirectoryMode=0700", "LimitFSIZE=1M", "TasksMax=4"),
+    ):
+        assert line in lines
+    assert [line for line in lines if line.startswith("SocketBind")] == ["SocketBindDeny=any", "SocketBindAllow=tcp:8088"]
+    assert [line for line in lines if line.startswith("MemoryMax=")]
 
 
 @pytest.mark.parametrize(
@@ -236,5 +300,5 @@ def test_a_receiver_that_cannot_come_up_is_named_and_not_started_by_each_run(wor
 
 def test_an_unlinked_cell_leaves_no_unit_that_waits_for_the_guard(linked: World) -> None:
     linked.job("unlink", cell="cella", remote_cell="cellb")
-    assert not linked["cella"].exists(units.drop_in_path("pic-cellb"))
-    assert linked["cella"].exists(units.drop_in_path("pic-cellc"))
+    assert not linked["cella"].exists(systemd.drop_in_path("pic-cellb"))
+    assert linked["cella"].exists(systemd.drop_in_path("pic-cellc"))

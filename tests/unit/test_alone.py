@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 import yaml
 
-from ansible_collections.pic.cells.tests.unit.fake_host import FakeHost, made_key
+from ansible_collections.pic.cells.tests.unit.fake.host import FakeHost
+from ansible_collections.pic.cells.tests.unit.fake.wg import made_key
+from ansible_collections.pic.cells.tests.unit.test_options import documented
 from ansible_collections.pic.cells.tests.unit.world import FORWARDING, World, call, program
 
 LIST_OF = {"wg_cell_peer": "peers", "pic_cell_rules": "cells", "pic_policy_route": "routes"}
@@ -67,10 +69,9 @@ def test_an_option_that_says_nothing_is_refused(oslo: FakeHost, module: str, arg
 
 def test_every_option_of_an_item_is_one_or_the_other(oslo: FakeHost) -> None:
     for module, items in LIST_OF.items():
-        source = importlib.import_module(f"ansible_collections.pic.cells.plugins.modules.{module}")
-        documented = yaml.safe_load(source.DOCUMENTATION)["options"]
-        assert set(documented[items]["suboptions"]) <= set(documented), module
-        assert not [name for name in documented[items]["suboptions"] if "default" in documented[name]], "a default could not be told from what is given"
+        options = documented(module)
+        assert set(options[items]["suboptions"]) <= set(options), module
+        assert not [name for name in options[items]["suboptions"] if "default" in options[name]], "a default could not be told from what is given"
     assert call("pic_cell_rules", oslo, {"name": "bergen", "share": []})["changed"]
 
 

@@ -26,11 +26,12 @@ ASKED: dict[str, dict[str, str]] = {
     "link": {"cell": "cella", "remote_cell": "cellx", "services": "files", "offered": "true", "invitation": json.dumps(INVITATION), "preshared_key": KEY},
     "unlink": {"cell": "cella", "remote_cell": "cellb"},
     "share": {"cell": "cella", "remote_cell": "cellb", "services": "files"},
-    "offer_exit": {"cell": "cella", "remote_cell": "cellb", "offered": "true"},
-    "route_peer": {"cell": "cella", "peer": "phone", "via_cell": "direct"},
+    "offer_exit": {"cell": "cella", "remote_cell": "cellb", "offered": "true", "until": "2999-12-31T00:00:00Z", "rate": "20mbit"},
+    "route_peer": {"cell": "cella", "peer": "phone", "via_cell": "direct", "force": "true"},
     "replay": {"cell": "cella"},
     "restore": {"cell": "cella"},
     "status": {"cell": "cella"},
+    "prove": {"cell": "cella", "peer": "phone"},
 }
 
 
@@ -96,12 +97,7 @@ def test_only_extra_vars_count_for_what_is_asked(controller: Controller) -> None
     controller.inventory["all"]["vars"] = everywhere
     for host in ("cella", "cellb", "cellc"):
         controller.of(host).update(everywhere)
-    cached = controller.folder / "facts"
-    cached.mkdir()
-    for host in ("cella", "cellb", "cellc"):
-        for name in (host, f"s1_{host}"):
-            (cached / name).write_text(json.dumps({**everywhere, "ansible_facts": everywhere}))
-    controller.settings.update(fact_caching="ansible.builtin.jsonfile", fact_caching_connection=str(cached), fact_caching_timeout="0")
+    controller.remember({**everywhere, "ansible_facts": everywhere})
     assert refused(controller.play("share"), "needs the variable 'cell'")
     assert refused(controller.play("share", cell="cella", remote_cell="cellb"), "needs the variable 'services'")
     controller.play("status")
@@ -117,7 +113,7 @@ def test_what_import_playbook_gives_counts_and_is_data(controller: Controller, t
     assert imported("status", cell="cellb").rc == 0
     assert [len(controller.asked(cell)) for cell in ("cella", "cellb")] == [0, 1]
     assert refused(imported("status", cell=template(tmp_path, "cell")), "{{ lookup('pipe', 'touch")
-    assert refused(imported("link", cell="cella", remote_cell="cellx", preshared_key=KEY), "preshared_key has to be an extra var")
+    assert refused(imported("link", cell="cella", remote_cell="cellx", preshared_key=KEY), "Give preshared_key as an extra var")
     assert traps(tmp_path) == []
 
 

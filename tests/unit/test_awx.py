@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,11 @@ from typing import Any
 import pytest
 import yaml
 
-from ansible_collections.pic.cells.plugins.module_utils.status import CONDITIONS
-from ansible_collections.pic.cells.plugins.plugin_utils import statement
+from ansible_collections.pic.cells.plugins.module_utils.program.status import CONDITIONS
+from ansible_collections.pic.cells.plugins.plugin_utils import checks, job
 from ansible_collections.pic.cells.plugins.plugin_utils.mesh import Mesh
 from ansible_collections.pic.cells.tests.unit.awx_stand_in import TOKEN, Awx, Refused, check_survey, served
+from ansible_collections.pic.cells.tests.unit.controller import PROGRAMS, built_once
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = ROOT / "playbooks" / "files" / "awx_project"
@@ -37,7 +39,7 @@ def extra_vars(playbook: str) -> set[str]:
     """Return the extra vars that a playbook takes, as its head says."""
     (head,) = re.findall(r"^# (.+)$", (ROOT / "playbooks" / f"{playbook}.yml").read_text(), re.MULTILINE)[1:2]
     said = re.sub(r"\([^)]*\)", "", head.partition("Extra var")[2])
-    return set(re.findall(r"\w+", said)) & {*statement.INPUTS, "preshared_key"}
+    return set(re.findall(r"\w+", said)) & {*job.INPUTS, "preshared_key"}
 
 
 def test_every_playbook_has_a_template():
@@ -68,7 +70,7 @@ def test_every_survey_obeys_the_rules_of_awx(survey):
     ],
 )
 def test_the_rules_refuse_what_awx_refuses(change):
-    cell, _remote_cell, offered = SURVEYS["offer_exit"]["spec"]
+    cell, _remote_cell, offered, *_terms = SURVEYS["offer_exit"]["spec"]
     with pytest.raises(Refused):
         check_survey({"name": "", "description": "", "spec": [cell, {**offered, **change}]})
 
@@ -77,14 +79,14 @@ def test_the_rules_refuse_what_awx_refuses(change):
 def test_a_survey_asks_for_exactly_what_its_playbook_takes(playbook):
     questions = SURVEYS.get(playbook, {"spec": []})["spec"]
     assert {question["variable"] for question in questions} == extra_vars(playbook)
-    assert {question["variable"] for question in questions if question["required"]} == set(statement.NEEDED.get(playbook, ()))
+    assert {question["variable"] for question in questions if question["required"]} == set(job.NEEDED.get(playbook, ()))
 
 
 def test_a_key_is_asked_for_as_a_password_and_a_boolean_as_a_choice():
     kinds = {question["variable"]: (question["type"], question.get("choices")) for survey in SURVEYS.values() for question in survey["spec"]}
     assert kinds["preshared_key"] == ("password", None)
-    assert kinds["offered"] == ("multiplechoice", ["true", "false"])
-    assert [statement.parse_offered(choice) for choice in kinds["offered"][1]] == [True, False]
+    assert kinds["offered"] == kinds["force"] == ("multiplechoice", ["true", "false"])
+    assert [job.parse_boolean("offered", choice) for choice in kinds["offered"][1]] == [True, False]
 
 
 def test_only_site_may_be_sliced():
@@ -136,7 +138,7 @@ def test_the_projects_inventory_is_one_that_is_accepted():
     cells = yaml.safe_load((PROJECT / "inventory.yml").read_text())["cells"]
     hosts = list(cells["hosts"])
     hostvars = {host: {**cells["vars"], **variables} for host, variables in cells["hosts"].items()}
-    statement.check_inventory(Mesh({"hostvars": hostvars, "groups": {"cells": hosts}, "ansible_play_batch": hosts}, lambda value: value))
+    checks.check_inventory(Mesh({"hostvars": hostvars, "groups": {"cells": hosts}, "ansible_play_batch": hosts}, lambda value: value))
 
 
 @pytest.mark.skipif(not shutil.which("ansible-builder"), reason="ansible-builder is not installed")
@@ -163,18 +165,27 @@ needs_awx_awx = pytest.mark.skipif(find_spec("ansible_collections.awx") is None,
 ONE_TEMPLATE = ("-e", json.dumps({"__pic_cells_awx_templates": DATA["__pic_cells_awx_templates"][:1]}))
 
 
-def run_playbook(url: str, *options: str, playbook: str = "pic.cells.awx", **variables: Any) -> tuple[int, str]:
-    """Run pic.cells.awx as a person does; return its exit code and what it printed."""
-    environment = {**os.environ, "CONTROLLER_HOST": url, "CONTROLLER_OAUTH_TOKEN": TOKEN, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_PIPELINING": "1"}
-    argv = ["ansible-playbook", playbook, *options]
-    for name, value in variables.items():
-        argv += ["-e", json.dumps({f"pic_cells_awx_{name}": value})]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=120, env=environment, cwd=ROOT)
-    return done.returncode, done.stdout + done.stderr
+RunPlaybook = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture
+def run_playbook(shared: Path) -> RunPlaybook:
+    """Return what runs pic.cells.awx as a person does, and returns its exit code and what it printed."""
+
+    def run(url: str, *options: str, playbook: str = "pic.cells.awx", **variables: Any) -> tuple[int, str]:
+        environment = {**os.environ, "CONTROLLER_HOST": url, "CONTROLLER_OAUTH_TOKEN": TOKEN, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_PIPELINING": "1"}
+        argv = [str(PROGRAMS["current"]), playbook, *options]
+        for name, value in variables.items():
+            argv += ["-e", json.dumps({f"pic_cells_awx_{name}": value})]
+        environment.update(built_once(shared, PROGRAMS["current"]))
+        done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=120, env=environment, cwd=ROOT)
+        return done.returncode, done.stdout + done.stderr
+
+    return run
 
 
 @needs_awx_awx
-def test_everything_is_made_and_a_second_run_changes_nothing():
+def test_everything_is_made_and_a_second_run_changes_nothing(run_playbook: RunPlaybook) -> None:
     awx = Awx(PROJECT)
     given = {"credentials": "cells,vault", "scm_url": "https://git.example.org/cells.git", "scm_branch": "main", "scm_credential": "git", "site_slices": "2"}
     with served(awx) as url:
@@ -218,7 +229,7 @@ def assert_made(awx: Awx) -> None:
 
 
 @needs_awx_awx
-def test_what_is_there_already_is_used_by_its_name_and_what_is_not_wanted_is_not_made():
+def test_what_is_there_already_is_used_by_its_name_and_what_is_not_wanted_is_not_made(run_playbook: RunPlaybook) -> None:
     awx = Awx(PROJECT)
     with served(awx) as url:
         awx.add("projects", {"name": "ours", "organization": awx.named("organizations", "Home")["id"]})
@@ -231,7 +242,7 @@ def test_what_is_there_already_is_used_by_its_name_and_what_is_not_wanted_is_not
 
 
 @needs_awx_awx
-def test_a_project_can_be_a_folder_of_awx():
+def test_a_project_can_be_a_folder_of_awx(run_playbook: RunPlaybook) -> None:
     awx = Awx(PROJECT)
     with served(awx) as url:
         awx.add("inventories", {"name": "pic.cells", "organization": awx.named("organizations", "Default")["id"]})
@@ -244,7 +255,7 @@ def test_a_project_can_be_a_folder_of_awx():
 
 @needs_awx_awx
 @pytest.mark.parametrize("given", [{}, {"credentials": ""}, {"credentials": "cells", "scm_url": "https://git.example.org/cells.git", "local_path": "cells"}])
-def test_what_is_missing_or_contradicts_itself_is_named_before_anything_is_made(given):
+def test_what_is_missing_or_contradicts_itself_is_named_before_anything_is_made(given, run_playbook: RunPlaybook):
     awx = Awx(PROJECT)
     with served(awx) as url:
         code, text = run_playbook(url, **given)
@@ -257,7 +268,7 @@ GIT = {"scm_url": "https://git.example.org/cells.git", "schedules": [], "workflo
 
 
 @needs_awx_awx
-def test_a_folder_of_awx_and_an_inventory_from_it_are_refused_before_anything_is_made():
+def test_a_folder_of_awx_and_an_inventory_from_it_are_refused_before_anything_is_made(run_playbook: RunPlaybook) -> None:
     awx = Awx(PROJECT)
     with served(awx) as url:
         code, text = run_playbook(url, credentials="cells", local_path="cells")
@@ -267,7 +278,7 @@ def test_a_folder_of_awx_and_an_inventory_from_it_are_refused_before_anything_is
 
 
 @needs_awx_awx
-def test_a_project_whose_first_sync_failed_is_fetched_again():
+def test_a_project_whose_first_sync_failed_is_fetched_again(run_playbook: RunPlaybook) -> None:
     awx = Awx(PROJECT)
     awx.reachable = False
     with served(awx) as url:
@@ -286,7 +297,7 @@ def test_a_project_whose_first_sync_failed_is_fetched_again():
 
 
 @needs_awx_awx
-def test_names_that_another_organization_has_too_are_told_apart():
+def test_names_that_another_organization_has_too_are_told_apart(run_playbook: RunPlaybook) -> None:
     awx = Awx(PROJECT)
     default, home = (awx.named("organizations", name)["id"] for name in ("Default", "Home"))
     for kind, name in (("inventories", "pic.cells"), ("projects", "pic.cells"), ("job_templates", "pic.cells.site"), ("credentials", "cells")):
@@ -302,7 +313,7 @@ def test_names_that_another_organization_has_too_are_told_apart():
 
 
 @needs_awx_awx
-def test_variables_can_be_given_where_the_playbook_is_imported(tmp_path):
+def test_variables_can_be_given_where_the_playbook_is_imported(tmp_path, run_playbook: RunPlaybook):
     given = {f"pic_cells_awx_{name}": value for name, value in {"credentials": "cells", "project": "ours", **GIT}.items()}
     (tmp_path / "mine.yml").write_text(yaml.safe_dump([{"ansible.builtin.import_playbook": "pic.cells.awx", "vars": given}]))
     awx = Awx(PROJECT)

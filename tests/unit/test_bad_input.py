@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.pic.cells.plugins.module_utils.routing import parse_routing
-from ansible_collections.pic.cells.tests.unit.fake_host import FakeHost, made_key
+from ansible_collections.pic.cells.plugins.module_utils.kernel.routing import parse_routing
+from ansible_collections.pic.cells.tests.unit.fake.host import FakeHost
+from ansible_collections.pic.cells.tests.unit.fake.wg import made_key
 from ansible_collections.pic.cells.tests.unit.world import World, call, device_key
 
 KEY = made_key("far")
@@ -76,8 +77,8 @@ def test_a_name_that_is_none_is_refused_with_the_rule(linked: World, module: str
         (["0.0.0.0/0"], ("0.0.0.0/0", "whole internet", "route_via")),
         (["::/0"], ("::/0", "whole internet")),
         (["10.9.0.1/24"], ("10.9.0.1/24", "host bits", "10.9.0.0/24")),
-        (["10.9.0.0/33"], ("10.9.0.0/33", "no network")),
-        (["10.9.0"], ("10.9.0", "no network")),
+        (["10.9.0.0/33"], ("10.9.0.0/33", "not a network")),
+        (["10.9.0"], ("10.9.0", "not a network")),
     ],
 )
 def test_a_network_that_cannot_be_is_refused_and_both_are_named(linked: World, networks: list[str], words: tuple[str, ...]) -> None:
@@ -100,16 +101,16 @@ def raw(*values: int) -> str:
         ("own", ("this cell 'cella' itself",)),
         ("of cellb", ("link 'cellb'",)),
         (device_key("phone"), ("peer 'phone'",)),
-        (KEY[:43], ("no WireGuard key", "44 characters")),
-        (KEY[:-2] + "!=", ("no WireGuard key",)),
-        (KEY.rstrip("=") + "==", ("no WireGuard key",)),
-        (" " + KEY, ("no WireGuard key",)),
-        (KEY[:-2] + "B=", ("no WireGuard key",)),
+        (KEY[:43], ("not a WireGuard key", "44 characters")),
+        (KEY[:-2] + "!=", ("not a WireGuard key",)),
+        (KEY.rstrip("=") + "==", ("not a WireGuard key",)),
+        (" " + KEY, ("not a WireGuard key",)),
+        (KEY[:-2] + "B=", ("not a WireGuard key",)),
         (raw(), ("low order",)),
         (raw(1), ("low order",)),
         (base64.b64encode(b"\xed" + b"\xff" * 30 + b"\x7f").decode(), ("low order",)),
         (base64.b64encode(b"\xec" + b"\xff" * 30 + b"\xff").decode(), ("low order",)),
-        ("5f9c95bca3508c24b1d0b1559c83ef5b04445cc4581c8e86d8224eddd09f1157", ("no WireGuard key",)),
+        ("5f9c95bca3508c24b1d0b1559c83ef5b04445cc4581c8e86d8224eddd09f1157", ("not a WireGuard key",)),
     ],
 )
 def test_a_key_that_cannot_be_is_refused(linked: World, key: str, words: tuple[str, ...]) -> None:
@@ -136,14 +137,14 @@ def test_a_preshared_key_that_is_none_is_refused_without_being_shown(linked: Wor
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        ({"endpoint": "b.example.net"}, ("'b.example.net'", "no host:port")),
-        ({"endpoint": "b.example.net:0"}, ("no host:port",)),
-        ({"endpoint": "b.example.net:70000"}, ("no host:port",)),
-        ({"endpoint": "fd00::1:51820"}, ("no host:port",)),
-        ({"endpoint": "a\nPostUp = reboot:5"}, ("no host:port",)),
+        ({"endpoint": "b.example.net"}, ("'b.example.net'", "not host:port")),
+        ({"endpoint": "b.example.net:0"}, ("not host:port",)),
+        ({"endpoint": "b.example.net:70000"}, ("not host:port",)),
+        ({"endpoint": "fd00::1:51820"}, ("not host:port",)),
+        ({"endpoint": "a\nPostUp = reboot:5"}, ("not host:port",)),
         ({"endpoint": "10.9.0.1:51820"}, ("10.9.0.1:51820", "10.9.0.0/24", "loop")),
         ({"address": ["10.8.0.1"]}, ("10.8.0.1", "10.9.0.0/24")),
-        ({"address": ["10.9.0.1/24"]}, ("10.9.0.1/24", "no IP address")),
+        ({"address": ["10.9.0.1/24"]}, ("10.9.0.1/24", "not an IP address")),
         ({"listen_port": 0}, ("listen_port of link 'far'", "1 to 65535")),
         ({"listen_port": 65536}, ("65536", "1 to 65535")),
         ({"listen_port": 51820}, ("51820", "link 'far'", "the devices' interface 'wg0'")),
@@ -168,7 +169,7 @@ def test_what_cannot_be_of_a_link_is_refused(linked: World, args: dict[str, Any]
 
 def test_an_interface_that_is_somebody_elses_is_not_taken(linked: World) -> None:
     linked["cella"].add_link("pic-far")
-    refused(linked, "wg_cell_peer", FAR, "'pic-far'", "'far'", "not WireGuard")
+    refused(linked, "wg_cell_peer", FAR, "'pic-far'", "'far'", "not a WireGuard interface")
 
 
 def test_a_black_hole_is_neither_a_network_of_the_host_nor_an_uplink() -> None:
@@ -200,14 +201,14 @@ def test_a_second_exit_on_one_interface_is_refused(linked: World) -> None:
         ({"cell": {"networks": ["0.0.0.0/0"]}}, ("0.0.0.0/0",)),
         ({"cell": {"networks": ["10.0.0.1/24", "fd00:a::1/64", "10.0.1.1/24"]}}, ("10.0.1.0/24", "link 'cellb'")),
         ({"cell": {"interface": "wg 0"}}, ("'wg 0'", "1 to 15 characters")),
-        ({"cell": {"interface": "eth0"}}, ("'eth0'", "not WireGuard")),
-        ({"cell": {"interface": "pic-home"}}, ("'pic-home'", "for a link")),
+        ({"cell": {"interface": "eth0"}}, ("'eth0'", "not a WireGuard interface")),
+        ({"cell": {"interface": "pic-home"}}, ("'pic-home'", "as interfaces of links do")),
         ({"cell": {"listen_port": 99999}}, ("listen_port", "99999")),
         ({"cell": {"listen_port": 51821}}, ("51821", "the devices' interface 'wg0'", "link 'cellb'")),
         ({"cell": {"admin_networks": ["192.0.2.1/24"]}}, ("admin_networks", "host bits")),
         ({"cell": {"services": [{"name": "web", "port": 80}]}}, ("'web'", "address")),
         ({"cell": {"services": [{"name": "web", "address": ["10.0.0.1"]}]}}, ("'web'", "port")),
-        ({"cell": {"services": [{"name": "web", "address": ["web.local"], "port": 80}]}}, ("'web.local'", "no IP address")),
+        ({"cell": {"services": [{"name": "web", "address": ["web.local"], "port": 80}]}}, ("'web.local'", "not an IP address")),
         ({"peers": [{"name": "watch", "addresses": ["10.0.0.2"]}]}, ("10.0.0.2", "'watch'", "peer 'phone'")),
         ({"peers": [{"name": "watch", "addresses": ["10.0.0.1"]}]}, ("10.0.0.1", "'watch'", "cell 'cella' itself")),
         ({"peers": [{"name": "watch", "addresses": ["10.3.0.2"]}]}, ("10.3.0.2", "'watch'", "10.0.0.0/24")),

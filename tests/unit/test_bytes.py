@@ -12,12 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.pic.cells.plugins.module_utils import wgconfig
-from ansible_collections.pic.cells.plugins.module_utils.command import Host
-from ansible_collections.pic.cells.plugins.module_utils.errors import CommandFailed
-from ansible_collections.pic.cells.plugins.module_utils.iptables import comment_of, could_decide, own_rules, parse_save
-from ansible_collections.pic.cells.plugins.module_utils.names import is_own_tag
-from ansible_collections.pic.cells.tests.unit.fake_host import FakeHost
+from ansible_collections.pic.cells.plugins.module_utils.base.command import Host
+from ansible_collections.pic.cells.plugins.module_utils.base.errors import CommandFailed
+from ansible_collections.pic.cells.plugins.module_utils.base.names import is_own_tag
+from ansible_collections.pic.cells.plugins.module_utils.kernel import wgconfig
+from ansible_collections.pic.cells.plugins.module_utils.kernel.foreign import could_decide
+from ansible_collections.pic.cells.plugins.module_utils.kernel.iptables import own_rules, parse_save
+from ansible_collections.pic.cells.plugins.module_utils.kernel.ruleset import comment_of
+from ansible_collections.pic.cells.tests.unit.fake.host import FakeHost
 from ansible_collections.pic.cells.tests.unit.world import World, call, program
 
 # What others put into a comment: bytes of another encoding, quotes, lines like rules, ends of lines that only Python sees.
@@ -92,7 +94,7 @@ def test_an_uplink_whose_name_no_rule_can_hold_lets_nobody_out_and_stops_nothing
     for route in host.routes:
         route.dev = name if route.dev == "eth0" else route.dev
     result = call("pic_cell_rules", host, {"name": "cellb"})
-    assert not result.get("failed") and any("a name that no rule can hold" in warning and warning.isprintable() for warning in result["warnings"])
+    assert not result.get("failed") and any("a name that cannot be used in a rule" in warning and warning.isprintable() for warning in result["warnings"])
     assert not any(name in line for line in host.chain(4, "PIC-PATH"))
     assert any("-s 10.0.1.0/24" in line for line in host.chain(4, "PIC-PATH"))
 
@@ -106,7 +108,7 @@ def test_what_a_command_is_given_and_says_is_bytes(real: Host) -> None:
     assert real.run_json(["printf", '[{"ifname": "b\\374\\001"}]']) == [{"ifname": "b\udcfc\x01"}]
     assert real.run_json(["true"]) is None
     for said in ("{", "[" * 100_000):
-        with pytest.raises(CommandFailed, match="no JSON"):
+        with pytest.raises(CommandFailed, match="not JSON"):
             real.run_json(["printf", "%s", said])
 
 
@@ -139,6 +141,13 @@ def test_a_text_elsewhere_in_a_rule_is_no_comment_of_ours() -> None:
 def test_a_listing_that_nobody_knows_is_read_as_far_as_it_goes(text: str) -> None:
     for table in parse_save(text).values():
         own_rules(table)
+
+
+def test_a_file_of_others_is_read_and_written_again_whatever_bytes_it_has(real: Host, tmp_path: Path) -> None:
+    odd = b"# B\xfcro\r\n\xff\x00\x85\r"
+    (tmp_path / "wg0.conf").write_bytes(odd)
+    real.write("/copy", real.read("/wg0.conf") or "")
+    assert (tmp_path / "copy").read_bytes() == odd
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,12 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
 
+from ansible_collections.pic.cells.plugins.module_utils.program import cli
 from ansible_collections.pic.cells.tests.unit.world import World, program
 
 
@@ -28,14 +31,14 @@ def test_arguments_that_cannot_be_understood(linked: World, words: tuple[str, ..
 
 def test_only_root_may(linked: World) -> None:
     rc, _out, err = program(linked["cella"], "restore", uid=1000)
-    assert (rc, err) == (1, "pic-cell: This needs root, and runs as user id 1000.\n")
+    assert (rc, err) == (1, "pic-cell: This needs root, but runs as user id 1000.\n")
 
 
 @pytest.mark.parametrize("command", ["restore", "check"])
 def test_a_host_that_is_no_cell(world: World, command: str) -> None:
     rc, _out, err = program(world["cella"], command)
     assert rc == 1
-    assert "is no cell" in err
+    assert "is not a cell" in err
     assert world["cella"].steps == []
 
 
@@ -45,7 +48,7 @@ def test_check_and_status_say_what_differs(linked: World) -> None:
     host.by_hand("ip -4 rule del from 10.0.0.2 unreachable pref 4002 protocol 201")
     rc, out, _err = program(host, "check")
     assert rc == 3
-    assert "missing: 10.0.0.2: [4000] main without defaults, [4001] table 4200, [4002] unreachable" in out.splitlines()
+    assert "missing: 10.0.0.2: [4001] table 4200, [4002] unreachable" in out.splitlines()
     rc, text, _err = program(host, "check", "--json")
     assert (rc, json.loads(text)["drift"]) == (3, out.splitlines())
     rc, out, _err = program(host, "status")
@@ -60,5 +63,15 @@ def test_restore_says_what_it_has_put_back(linked: World) -> None:
     host.by_hand("ip -4 rule del from 10.0.0.2 unreachable pref 4002 protocol 201")
     rc, out, _err = program(host, "restore", "--json")
     assert rc == 0
-    assert "missing: 10.0.0.2: [4000] main without defaults, [4001] table 4200, [4002] unreachable" in json.loads(out)["repairs"]
+    assert "missing: 10.0.0.2: [4001] table 4200, [4002] unreachable" in json.loads(out)["repairs"]
     assert program(host, "restore") == (0, "", "")
+
+
+def test_what_runs_for_ever_without_privileges_loads_little_of_the_engine() -> None:
+    """It would stay in memory on every cell."""
+    engine = cli.__name__.rpartition(".program.")[0]
+    script = f"import sys, {cli.__name__}, {engine}.program.unprivileged\n"
+    script += f"print(*(name[{len(engine) + 1}:] for name in sys.modules if name.startswith('{engine}.')))"
+    loaded = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout.split()
+    assert "program.probe" in loaded
+    assert not [name for name in loaded if (name.startswith("kernel.") and name != "kernel.plan") or name in ("info", "cell", "parts.firewall", "parts.part")]

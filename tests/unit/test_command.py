@@ -13,9 +13,9 @@ from unittest import mock
 
 import pytest
 
-from ansible_collections.pic.cells.plugins.module_utils.command import Draft, Host
-from ansible_collections.pic.cells.plugins.module_utils.errors import CommandFailed, ToolMissing, WriteFailed
-from ansible_collections.pic.cells.plugins.module_utils.store import Store
+from ansible_collections.pic.cells.plugins.module_utils.base.command import Draft, Host
+from ansible_collections.pic.cells.plugins.module_utils.base.errors import CommandFailed, ToolMissing, WriteFailed
+from ansible_collections.pic.cells.plugins.module_utils.records.store import Store
 
 
 def test_a_command_gets_its_input_and_the_c_locale_and_no_shell(real: Host, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -33,7 +33,7 @@ def test_a_command_that_fails_says_how(real: Host) -> None:
 
 
 def test_a_command_that_hangs_is_ended(real: Host) -> None:
-    with pytest.raises(CommandFailed, match=r"no end within 0\.1 s"):
+    with pytest.raises(CommandFailed, match=r"not finished within 0\.1 s"):
         real.run(["sleep", "5"], timeout=0.1)
 
 
@@ -64,7 +64,7 @@ def test_a_file_is_whole_or_as_before_and_for_its_mode_alone(real: Host, tmp_pat
     try:
         real.write("/etc/wireguard/pic-a.conf", "old")
         monkeypatch.setattr(os, "replace", mock.Mock(side_effect=OSError(28, "No space left on device")))
-        with pytest.raises(WriteFailed, match=r"^/etc/wireguard/pic-a\.conf cannot be written: No space left on device\. Make room"):
+        with pytest.raises(WriteFailed, match=r"^/etc/wireguard/pic-a\.conf cannot be written: No space left on device\. Free some space"):
             real.write("/etc/wireguard/pic-a.conf", "new")
     finally:
         os.umask(old)

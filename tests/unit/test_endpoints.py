@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.pic.cells.plugins.module_utils.errors import BadInput
-from ansible_collections.pic.cells.plugins.module_utils.wireguard import check_endpoint
-from ansible_collections.pic.cells.plugins.plugin_utils.statement import check_inventory
-from ansible_collections.pic.cells.tests.unit.fake_host import made_key
+from ansible_collections.pic.cells.plugins.module_utils.base.errors import BadInput
+from ansible_collections.pic.cells.plugins.module_utils.base.wgkeys import check_endpoint
+from ansible_collections.pic.cells.plugins.plugin_utils.checks import check_inventory
+from ansible_collections.pic.cells.tests.unit.fake.wg import made_key
 from ansible_collections.pic.cells.tests.unit.test_statement import FAR, mesh
 from ansible_collections.pic.cells.tests.unit.world import Refusal, World, call
 
@@ -22,7 +22,7 @@ HOME = "home.example.net"
 @pytest.mark.parametrize(
     ("endpoint", "remedy"),
     [
-        ("a.example.net:51820", "Give a.example.net; the port is that of each link."),
+        ("a.example.net:51820", "Give a.example.net; each link has a port of its own."),
         ("203.0.113.11:51820", "Give 203.0.113.11;"),
         ("[2001:db8::1]", "Give 2001:db8::1;"),
         ("[2001:db8::1]:51820", "Give 2001:db8::1;"),
@@ -52,7 +52,7 @@ def test_a_name_or_address_alone_is_an_endpoint(endpoint: str) -> None:
 
 @pytest.mark.parametrize("endpoint", ["300.1.1.1:51820", "[203.0.113.1]x:51820", "[fe80::1%eth0]:51820", "https://a.net:51820", "a.net:5:1"])
 def test_what_no_resolver_takes_is_no_endpoint_of_a_link_either(endpoint: str) -> None:
-    with pytest.raises(BadInput, match="no host:port"):
+    with pytest.raises(BadInput, match="not host:port"):
         check_endpoint("link", endpoint)
 
 

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.pic.cells.plugins.module_utils.errors import CommandFailed
-from ansible_collections.pic.cells.tests.unit.fake_host import FakeHost, Killed, made_key
+from ansible_collections.pic.cells.plugins.module_utils.base.errors import CommandFailed
+from ansible_collections.pic.cells.tests.unit.fake.host import FakeHost
+from ansible_collections.pic.cells.tests.unit.fake.machine import Killed
+from ansible_collections.pic.cells.tests.unit.fake.wg import made_key
 
 ONE, TWO = made_key("one"), made_key("two")
 RULE = "rule add from 10.0.0.2 lookup 4200 pref 4001 protocol 201"

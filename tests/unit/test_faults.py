@@ -6,9 +6,7 @@
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import itertools
-import json
 import os
 import re
 import subprocess
@@ -19,8 +17,10 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.pic.cells.plugins.module_utils.command import Host
-from ansible_collections.pic.cells.tests.unit.fake_host import MAIN, FakeHost, made_key
+from ansible_collections.pic.cells.plugins.module_utils.base.command import Host
+from ansible_collections.pic.cells.tests.unit.fake.host import FakeHost
+from ansible_collections.pic.cells.tests.unit.fake.wg import made_key
+from ansible_collections.pic.cells.tests.unit.faults import leaks
 from ansible_collections.pic.cells.tests.unit.world import Run, World, call, device_key, foreign, furnish
 
 NETWORKS = {"cella": ["10.0.0.1/24", "fd00:a::1/64"], "cellb": ["10.0.1.1/24", "fd00:b::1/64"], "cellc": ["10.0.2.1/24"]}
@@ -50,13 +50,22 @@ def drawn(chance: Random) -> dict[str, dict[str, Any]]:
     for name, cell in inventory.items():
         offers = {other for other, their in inventory.items() for link in their["cell_links"] if link["name"] == name and link["offer_exit"]}
         ways = ["direct", *(link["name"] for link in cell["cell_links"] if link["name"] in offers and link["interface"] != "wg0")]
+        exits = chance.sample(ways[1:], len(ways) - 1)
+        several = [exits, [*exits, "direct"]] if exits else []
         cell["cell_peers"] = []
         for number, device in enumerate(("phone", "tablet", "laptop"), 2):
             if chance.random() < 0.8:
                 last = number + chance.choice([0, 0, 0, 40])
                 addresses = [network.rpartition("1/")[0] + str(last) for network in cell["cell_networks"]]
                 key = device_key(f"{device} of {name}") if chance.random() < 0.8 else made_key(f"new {device} of {name}")
-                cell["cell_peers"].append({"name": device, "public_key": key, "addresses": addresses, "route_via": chance.choice(ways)})
+                cell["cell_peers"].append(
+                    {
+                        "name": device,
+                        "public_key": key,
+                        "addresses": addresses,
+                        "route_via": chance.choice([*ways, *several]),
+                    }
+                )
     return inventory
 
 
@@ -83,38 +92,6 @@ def changes(chance: Random, world: World) -> Iterator[Callable[[], Run]]:
         jobs += [("route_peer", {"cell": name, "peer": peer["name"], "via_cell": "direct"}) for peer in cell["cell_peers"] if peer.get("route_via")]
     for kind, given in chance.sample(jobs, min(3, len(jobs))):
         yield lambda kind=kind, given=given: world.job(kind, **given)
-
-
-def routed(host: FakeHost) -> dict[str, set[str]]:
-    """Return the addresses of all devices that the records route through another cell."""
-    peers = json.loads(host.read("/var/lib/pic/peer_registry.json") or '{"peers": []}')["peers"]
-    return {peer["name"]: set(peer["addresses"]) for peer in peers if peer["route_via"]}
-
-
-def is_steered(host: FakeHost, address: str) -> bool:
-    """Tell whether policy routing keeps an address from main's default: "unreachable" at the end, or before it a table that ends."""
-    family = 6 if ":" in address else 4
-    tables = {rule.table for rule in host.rules[family] if rule.src == address} - {MAIN}
-    ending = {None, *(route.table for route in host.routes if route.family == family and ipaddress.ip_network(route.dst).prefixlen == 0)}
-    return bool(tables & ending)
-
-
-def is_walled(host: FakeHost, address: str) -> bool:
-    """Tell whether the firewall keeps an address from the uplink, whatever the routing says."""
-    family, network = (6, f"{address}/128") if ":" in address else (4, f"{address}/32")
-    way = {"FORWARD": "-j PIC-FWD", "PIC-FWD": "-i wg0 -g PIC-PATH", "PIC-PATH": "-i wg0 ! -o pic-+ -j PIC-ROUTED", "PIC-ROUTED": f"-s {network} -j PIC-HOME"}
-    return all(rule in host.chain(family, chain) for chain, rule in way.items()) and host.chain(family, "PIC-HOME")[-1] == "-j DROP"
-
-
-def leaks(host: FakeHost, before: FakeHost, after: FakeHost) -> list[str]:
-    """Return what can leave by the own uplink of the devices that are routed before a change and after it."""
-    old, new = routed(before), routed(after)
-    let_in = {network.partition("/")[0] for peer in host.wg["wg0"].peers.values() for network in peer.allowed} if "wg0" in host.wg else set()
-    found = []
-    for name in set(old) & set(new):
-        found += [address for address in old[name] & new[name] if not (is_steered(host, address) and is_walled(host, address))]
-        found += [address for address in (old[name] ^ new[name]) & let_in if not (is_steered(host, address) or is_walled(host, address))]
-    return found
 
 
 def carried_out(host: FakeHost, module: str, args: dict[str, Any]) -> tuple[FakeHost, list[FakeHost]]:
@@ -253,7 +230,7 @@ def test_a_disk_that_takes_nothing_ends_the_run_before_anything_changes(
     before = {path.name: path.read_bytes() for path in disk.glob("*.json")}, sorted(disk.iterdir()), cell.text()
     result = call("pic_cell_rules", cell, {"name": "cellb", "share": []})
     assert result["failed"]
-    assert re.fullmatch(words + " Make room, or make it writable, and run again.", result["msg"])
+    assert re.fullmatch(words + " Free some space, or make it writable, and run again.", result["msg"])
     assert ({path.name: path.read_bytes() for path in disk.glob("*.json")}, sorted(disk.iterdir()), cell.text()) == before
     assert (cell.steps, cell.ended) == ([], [])
     mend(disk)

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.pic.cells.plugins.module_utils.command import Result
-from ansible_collections.pic.cells.tests.unit.fake_host import FakeHost
+from ansible_collections.pic.cells.plugins.module_utils.base.command import Result
+from ansible_collections.pic.cells.tests.unit.fake.host import FakeHost
 from ansible_collections.pic.cells.tests.unit.test_advice import said_in_a_run, told
 from ansible_collections.pic.cells.tests.unit.world import World
 
@@ -60,7 +60,7 @@ def test_debians_own_firewall_is_named_with_the_lines_to_add(linked: World) -> N
     host.native = [{"table": {"family": "inet", "name": "filter", "handle": 1}}, *closed(*DEBIANS), *closed(hook=FORWARD)]
     inward, through = told(host)
     assert inward.startswith(
-        "Chain 'input' of table 'inet filter' (nftables) drops UDP to port 51820, UDP to port 51821, UDP to port 51822, what cellb tells (TCP"
+        "Chain 'input' of table 'inet filter' (nftables) drops UDP to port 51820, UDP to port 51821, UDP to port 51822, what cellb tells this cell (TCP"
     )
     for line in ("insert rule inet filter input udp dport { 51820, 51821, 51822 } accept", 'insert rule inet filter input iifname "pic-*" accept'):
         assert line in inward
@@ -151,6 +151,43 @@ def test_what_does_not_let_packets_pass_is_said(linked: World, native: list[dict
     assert [said in line for line in told(linked["cella"])].count(True) == 1
 
 
+def masquerade(*matches: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return a chain of nftables' own that translates what these matches find."""
+    base = {"hook": "postrouting", "type": "nat", "prio": 100, "policy": "accept"}
+    return chain("post", [*matches, {"masquerade": None}], family="ip", table="mynat", **base)
+
+
+FROM_DEVICES = match({"payload": {"protocol": "ip", "field": "saddr"}}, {"prefix": {"addr": "10.0.0.0", "len": 24}})
+
+
+@pytest.mark.parametrize("matches", [[], [FROM_DEVICES], [match(meta("oifname"), "docker0", "!=")], [match(meta("oifname"), "pic-*")]])
+def test_what_translates_packets_towards_links_is_said(linked: World, matches: list[dict[str, Any]]) -> None:
+    host = linked["cella"]
+    host.native = masquerade(*matches)
+    (sentence,) = told(host)
+    assert sentence.startswith(
+        "Chain 'post' of table 'ip mynat' (nftables) gives another source address to packets between devices and cellb, packets between devices and cellc"
+    )
+    assert """nft 'insert rule ip mynat post oifname "pic-*" accept'""" in sentence
+    assert said_in_a_run(linked, "cella") == [sentence]
+    # What it says is enough.
+    host.native[1:1] = chain("post", [match(meta("oifname"), "pic-*"), ACCEPT], family="ip", table="mynat")[1:]
+    assert told(host) == []
+
+
+@pytest.mark.parametrize(
+    "matches",
+    [
+        [match(meta("oifname"), {"set": ["eth0", "wg0"]})],
+        [match({"payload": {"protocol": "ip", "field": "saddr"}}, {"prefix": {"addr": "172.17.0.0", "len": 16}})],
+        [FROM_DEVICES, match(meta("oifname"), "pic-*", "!=")],
+    ],
+)
+def test_what_translates_other_packets_is_no_warning(linked: World, matches: list[dict[str, Any]]) -> None:
+    linked["cella"].native = masquerade(*matches)
+    assert told(linked["cella"]) == []
+
+
 def test_a_host_without_nft_or_without_its_json_is_not_asked(linked: World) -> None:
     host = linked["cella"]
     host.answers["nft", "-j", "list", "chains"] = Result(1, "", "Error: JSON support not compiled-in\n")
@@ -179,4 +216,4 @@ def test_what_nft_says_is_text_of_others(linked: World) -> None:
     assert "\\x1b[2J{{ 1 }}" in sentence
     host.native = [{"rule": {"family": "inet"}}, *closed()]
     (sentence,) = told(host)
-    assert "cannot be told" in sentence
+    assert "could not be checked" in sentence

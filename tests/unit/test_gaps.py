@@ -9,8 +9,8 @@ from collections.abc import Callable
 
 import pytest
 
-from ansible_collections.pic.cells.plugins.module_utils.gaps import parse
-from ansible_collections.pic.cells.tests.unit.fake_host import FakeHost
+from ansible_collections.pic.cells.plugins.module_utils.parts.gaps import parse
+from ansible_collections.pic.cells.tests.unit.fake.host import FakeHost
 from ansible_collections.pic.cells.tests.unit.world import World, call, program
 
 
@@ -136,5 +136,6 @@ def test_without_conntrack_the_rules_come_back_all_the_same(cell: FakeHost) -> N
     wanted = cell.text()
     lose_jumps(cell)
     cell.missing = {"conntrack"}
-    assert program(cell, "restore")[0] == 0
+    rc, _out, err = program(cell, "restore")
+    assert (rc, err) == (1, "pic-cell: The program 'conntrack' is not installed on this host. Install the package 'conntrack'.\n")
     assert cell.text() == wanted

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.pic.cells.plugins.module_utils import peer_sync
-from ansible_collections.pic.cells.plugins.module_utils.peer_sync import AHEAD, LAST
-from ansible_collections.pic.cells.plugins.module_utils.records import Link
-from ansible_collections.pic.cells.plugins.module_utils.store import Store
-from ansible_collections.pic.cells.plugins.module_utils.view import parse_view
+from ansible_collections.pic.cells.plugins.module_utils.parts import peer_sync
+from ansible_collections.pic.cells.plugins.module_utils.parts.peer_sync import AHEAD
+from ansible_collections.pic.cells.plugins.module_utils.parts.visible import parse_view
+from ansible_collections.pic.cells.plugins.module_utils.records.model import LAST, Link
+from ansible_collections.pic.cells.plugins.module_utils.records.store import Store
 from ansible_collections.pic.cells.tests.unit.test_exchange import _linked_by_tunnel, replay, tunnel
-from ansible_collections.pic.cells.tests.unit.test_peer_sync import MESSAGE, known, pushed
+from ansible_collections.pic.cells.tests.unit.test_messages import MESSAGE, known, pushed
 from ansible_collections.pic.cells.tests.unit.world import World, call
 
 __all__ = ["_linked_by_tunnel", "tunnel"]  # fixtures
@@ -137,7 +137,7 @@ def test_a_message_that_is_none_keeps_no_other_cell_from_being_heard(linked: Wor
         fork = linked.fork()
         result = call("pic_peer_sync", fork["cella"], {"received": [bad, good]})
         assert not result.get("failed") and result["answers"]["cellc"]["applied"] and set(result["answers"]) == {"cellc"}
-        assert any(("is not taken over" in warning and "cellb" in warning) or "['x']" in warning for warning in result["warnings"])
+        assert any(("was rejected" in warning and "cellb" in warning) or "['x']" in warning for warning in result["warnings"])
         assert Store(fork["cella"]).load().links["cellc"].permissions["outbound"] == {"mail": True}
     assert host.steps == []
 

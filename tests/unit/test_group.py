@@ -12,18 +12,18 @@ import yaml
 from ansible.parsing.vault import VaultLib, VaultSecret
 
 from ansible_collections.pic.cells.tests.unit.controller import Controller
-from ansible_collections.pic.cells.tests.unit.fake_host import made_key
+from ansible_collections.pic.cells.tests.unit.fake.wg import made_key
 from ansible_collections.pic.cells.tests.unit.world import World
 
 PLAYBOOKS = Path(__file__).parents[2] / "playbooks"
-NAMES = ("site", "link", "unlink", "share", "offer_exit", "route_peer", "replay", "restore", "status", "rekey", "uninstall")
+NAMES = ("site", "link", "unlink", "share", "offer_exit", "route_peer", "replay", "restore", "status", "prove", "rekey", "uninstall")
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_playbook_looks_for_the_group_first(name: str) -> None:
     first, *rest = yaml.safe_load((PLAYBOOKS / f"{name}.yml").read_text())
     assert (first["hosts"], first["tasks"][0]["ansible.builtin.import_tasks"]) == ("all:localhost", "tasks/group.yml")
-    assert {play["hosts"] for play in rest if "hosts" in play} <= {"{{ cell_group | default('cells', true) }}", "pic_cells_job"}
+    assert {play["hosts"] for play in rest if "hosts" in play} <= {"{{ lookup('pic.cells.group') }}", "pic_cells_job"}
 
 
 def regroup(controller: Controller, **groups: list[str]) -> None:
@@ -50,6 +50,14 @@ def test_a_limit_without_a_cell_fails_by_name(controller: Controller) -> None:
     regroup(controller, cells=["cella", "cellb", "cellc"], others=["web"])
     done = controller.play("site", "--limit", "web")
     assert done.rc == 2 and "No host of the group cells is within --limit. Its hosts: cella, cellb, cellc" in done.text, done.text
+
+
+def test_a_template_in_the_name_of_the_group_is_no_group(controller: Controller) -> None:
+    trace = controller.folder / "trace"
+    done = controller.play("site", cell_group=f"{{{{ lookup('pipe', 'touch {trace}; echo cells') }}}}")
+    assert done.rc == 2 and "The inventory has no group {{ lookup(" in done.text, done.text
+    assert not trace.exists()
+    assert controller.asked("cella") == []
 
 
 def test_cells_can_be_in_a_group_of_another_name(controller: Controller) -> None:

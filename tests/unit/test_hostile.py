@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.pic.cells.plugins.plugin_utils.invitation import render_invitation
 from ansible_collections.pic.cells.tests.unit.controller import Controller
+from ansible_collections.pic.cells.tests.unit.fake.wg import made_key
 
 NOTHING = {cell: [f"nothing changed on {cell}", "next: nothing is left to do"] for cell in ("cella", "cellb", "cellc")}
 EVIL = '/var/lib/pic"\n[Service]\nExecStartPre=+/bin/false'
@@ -41,11 +43,26 @@ def given(controller: Controller, host: str) -> str:
     return json.dumps([arguments for _module, arguments in controller.asked(host)])
 
 
+def link(controller: Controller, host: str, name: str) -> dict[str, Any]:
+    """Return what a cell remembers of another."""
+    record = json.loads(controller[host].read("/var/lib/pic/cell_links.json") or "")
+    return dict(next(item for item in record["links"] if item["name"] == name))
+
+
 def test_honest_cells_are_run_as_by_the_stand_in(controller: Controller) -> None:
     done = controller.play("site")
     assert done.rc == 0, done.message
     assert done.said == NOTHING
     assert [module for module, _arguments in controller.asked("cella")] == ["pic_cell_info"], "a run that changes nothing takes one execution"
+
+
+def test_a_verbose_run_shows_no_preshared_key(controller: Controller) -> None:
+    secret = made_key("a preshared key that the inventory states")
+    controller.of("cella")["cell_peers"][0]["preshared_key"] = secret
+    done = controller.play("site", "-vvv", "--diff")
+    assert done.rc == 0, done.text
+    assert secret in given(controller, "cella"), "the module was not given it"
+    assert secret not in done.text
 
 
 @pytest.mark.parametrize("playbook", ["restore", "replay", "status"])
@@ -75,11 +92,10 @@ def test_no_fact_of_another_cell_reaches_a_decision(controller: Controller) -> N
 
 
 def test_facts_of_an_earlier_run_and_of_the_cells_themselves_reach_no_decision(controller: Controller) -> None:
-    cache = controller.folder / "facts"
-    cache.mkdir()
-    for host in ("cella", "cellb", "cellc"):
-        (cache / host).write_text(json.dumps(FACTS))
-    controller.settings.update(fact_caching="jsonfile", fact_caching_connection=str(cache), fact_caching_timeout="0")
+    controller.remember(FACTS)
+    seen = controller.folder / "seen.yml"
+    seen.write_text(json.dumps([{"hosts": "cella", "gather_facts": False, "tasks": [{"ansible.builtin.debug": {"msg": "{{ cell_networks }}"}}]}]))
+    assert "8.8.8.1/24" in controller.play(str(seen)).text, "Ansible itself does not read the cache"
     controller.of("cellb")["cell_networks"] = "{{ their_networks }}"
     controller.of("cellb")["their_networks"] = ["10.0.1.1/24", "fd00:b::1/64"]
     controller.hostile("cellb", WITH_FACTS)
@@ -100,7 +116,7 @@ def test_variables_of_a_play_and_of_the_role_count_and_are_checked(controller: C
     playbook.write_text(json.dumps([{**play, "tasks": [{"name": "Link the cells", "ansible.builtin.import_role": role}]}]))
     done = controller.play(str(playbook))
     assert done.rc != 0
-    assert "'twin' is there twice" in done.message
+    assert "'twin' is given twice" in done.message
     assert controller.asked("cella") == [], "a cell was asked before the inventory was judged"
     del controller.of("cellc")["cell_peers"]
     done = controller.play(str(playbook))
@@ -114,7 +130,7 @@ def test_a_group_of_the_name_that_jobs_use_brings_no_host_in(controller: Control
     done = controller.play("share", cell="cella", remote_cell="cellb", services="files")
     assert done.rc == 0, done.message
     assert "changed on cella: link cellb: shares files, offers an exit" in done.said["cella"]
-    assert done.said["cellc"] == ["this run is not about cellc"]
+    assert done.said["cellc"] == ["this run does not concern cellc"]
     assert controller.asked("cellc") == []
 
 
@@ -125,6 +141,66 @@ def test_a_folder_that_would_be_a_line_of_a_unit_is_refused_before_a_cell_is_ask
     assert "cell_state_dir" in done.message
     assert "Choose another folder" in done.message
     assert controller.asked("cella") == []
+
+
+LINES = "fd00:9::1%1 -j ACCEPT\n-I FORWARD -j ACCEPT"
+
+
+@pytest.mark.parametrize(
+    ("claims", "words"),
+    [
+        ({"address": [LINES], "networks": ["fd00:9::/64"]}, "address of the invitation of 'far'"),
+        ({"networks": ["8.8.8.0/24"]}, "allow_public_networks"),
+        ({"networks": ["2600::/8"]}, "wider than /32"),
+    ],
+    ids=["lines for iptables", "public networks", "wide networks"],
+)
+def test_an_invitation_that_claims_too_much_is_refused_before_a_cell_is_asked(controller: Controller, claims: dict[str, Any], words: str) -> None:
+    """K3, H1."""
+    invitation = {"name": "far", "public_key": made_key("far"), "networks": ["10.9.0.0/24"], "address": ["10.9.0.1"], **claims}
+    done = controller.play("link", cell="cella", remote_cell="far", invitation=render_invitation(invitation))
+    assert done.rc != 0
+    assert words in done.message
+    assert controller.asked("cella") == []
+
+
+# Says something else in each message of cellb.
+SAYS = """
+def answer(module, arguments, honest):
+    for message in (honest.get("payloads") or {{}}).values():
+        message.update({!r})
+    return honest
+"""
+
+
+def test_a_cell_has_no_word_for_another_one(controller: Controller) -> None:
+    """H3: what cellb says in the name of cellc is left out, and cellb named."""
+    before = link(controller, "cella", "cellc")
+    message = {"from_cell": "cellc", "from_public_key": before["public_key"], "generation": before["remote_generation"] + 9, "exit_offered": False}
+    assert before["remote_exit_offered"]
+    controller.hostile("cellb", SAYS.format(message))
+    done = controller.play("site")
+    assert done.rc == 0, done.message
+    assert link(controller, "cella", "cellc") == before
+    assert "pending on cella: the answer of cellb is not a valid message from it and was ignored" in done.said["cella"]
+
+
+def test_a_count_that_is_absurd_locks_nobody_out(controller: Controller) -> None:
+    """H5, as Ansible carries it: the others are heard in the same run, and the cell itself as soon as it counts as it should."""
+    controller.of("cellc")["cell_links"][0]["offer_exit"] = False
+    controller.of("cella")["cell_peers"][1]["route_via"] = "direct"
+    controller.hostile("cellb", SAYS.format({"generation": 2**53 - 1, "permissions": {"outbound": {"mail": True}}}))
+    done = controller.play("site")
+    assert done.rc == 0, done.message
+    assert not link(controller, "cella", "cellc")["remote_exit_offered"]
+    assert link(controller, "cella", "cellb")["remote_generation"] < 100
+    (controller.folder / "cellb.py").unlink()
+    controller.of("cellb")["cell_links"][0]["offer_exit"] = False
+    controller.of("cella")["cell_peers"][0]["route_via"] = "direct"
+    done = controller.play("site")
+    assert done.rc == 0, done.message
+    assert not link(controller, "cella", "cellb")["remote_exit_offered"]
+    assert link(controller, "cella", "cellb")["remote_generation"] == link(controller, "cellb", "cella")["generation"]
 
 
 SILENT = """
@@ -150,9 +226,89 @@ def test_a_cell_that_answers_nothing_keeps_no_other_from_unlinking(controller: C
     controller.of("cellb")["cell_links"] = []
     done = controller.play("unlink", __cell_patience=15, cell="cella", remote_cell="cellb")
     assert done.rc == 0, done.message
-    assert "changed on cella: link cellb: no longer there" in done.said["cella"]
+    assert "changed on cella: link cellb: removed" in done.said["cella"]
     assert [line for line in done.said["cella"] if line.startswith("pending on cella: cellb ")], done.said
     assert len(controller.asked("cellb")) <= 2, "it was asked again"
+
+
+# What the module for kernel parameters, which is not ours, says on cellb.
+OF_OTHERS = """
+def answer(module, arguments, honest):
+    return {{**honest, **{!r}}} if module == "sysctl" else honest
+"""
+ESCAPE = "\x1b]0;owned\x07\x9b31m"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"elapsed": "x"},
+        {"changed": True, "diff": [5]},
+        {"changed": True, "repairs": 5},
+        {"changed": True, "repairs": [ESCAPE], "diff": {"before": "", "after": f"link x: {ESCAPE}"}, "warnings": [ESCAPE], "deprecations": [{"msg": ESCAPE}]},
+        {"failed": True, "msg": ESCAPE, "exception": ESCAPE, "warnings": [ESCAPE]},
+    ],
+    ids=["time", "differences", "repairs", "printed", "printed of a failure"],
+)
+def test_what_a_module_that_is_not_ours_says_of_a_cell_is_judged_too(controller: Controller, said: dict[str, Any]) -> None:
+    """Every host of the run reads it; cella takes back what it has shared."""
+    other = controller["cellb"]
+    other.files["/proc/sys/net/ipv4/ip_forward"] = (0o644, "0\n")
+    controller["cellb"] = other
+    controller.hostile("cellb", OF_OTHERS.format(said))
+    controller.of("cella")["cell_links"][0]["share"] = []
+    done = controller.play("site")
+    assert "changed on cella: link cellb: shares nothing, offers an exit" in done.said["cella"]
+    assert [done.said["cellc"], "sysctl" in [module for module, _arguments in controller.asked("cellb")]] == [NOTHING["cellc"], True]
+    assert done.rc == (2 if {"failed", "elapsed"} & set(said) else 0), done.message
+    text = json.dumps([result for _host, _task, result in done.results], ensure_ascii=False) + done.text
+    assert not [sign for sign in ("\x1b", "\x9b", "\\u001b", "\\u009b") if sign in text]
+
+
+OF_ITS_PACKAGES = """
+def answer(module, arguments, honest):
+    if module == "setup":
+        return {!r}
+    return {{"failed": True, "msg": {!r}}} if module == "apt" else honest
+"""
+
+
+@pytest.mark.parametrize("facts", [{"ansible_facts": {"ansible_pkg_mgr": "apt"}}, {"failed": True, "msg": ESCAPE}], ids=["apt", "none"])
+def test_packages_are_installed_by_what_the_system_has_and_what_it_says_is_judged(controller: Controller, facts: dict[str, Any]) -> None:
+    other = controller["cellb"]
+    other.missing.add("conntrack")
+    controller["cellb"] = other
+    controller.hostile("cellb", OF_ITS_PACKAGES.format(facts, ESCAPE))
+    done = controller.play("site")
+    installed = [arguments for module, arguments in controller.asked("cellb") if module == "apt"]
+    assert [(given["name"], given["state"], given["update_cache"]) for given in installed] == ([] if "failed" in facts else [(["conntrack"], "present", True)])
+    assert [line for line in done.said["cella"] if line.startswith("pending on cella: cellb failed in this run (")], done.said
+    text = json.dumps([result for _host, _task, result in done.results], ensure_ascii=False) + done.text
+    assert not [sign for sign in ("\x1b", "\x9b", "\\u001b", "\\u009b") if sign in text]
+
+
+FAILING = """
+def answer(module, arguments, honest):
+    return honest if module == "pic_cell_info" else {"failed": True, "msg": "No."}
+"""
+
+
+@pytest.mark.parametrize(
+    ("playbook", "given", "changed"),
+    [
+        ("share", {"services": "files,voice"}, "link cellc: shares files, voice"),
+        ("offer_exit", {"offered": True}, "link cellc: shares files, offers an exit"),
+        ("route_peer", {"peer": "laptop"}, "peer laptop: internet via cellc"),
+    ],
+)
+def test_a_cell_that_fails_in_a_step_ends_no_job_that_gives(controller: Controller, playbook: str, given: dict[str, Any], changed: str) -> None:
+    if playbook == "route_peer":  # a cell whose exit is in use already has nothing to do
+        assert controller.play("route_peer", cell="cella", peer="tablet", via_cell="direct").rc == 0
+    controller.hostile("cellc", FAILING)
+    done = controller.play(playbook, cell="cella", **{"via_cell" if playbook == "route_peer" else "remote_cell": "cellc"}, **given)
+    assert done.rc == 0, done.message
+    assert f"changed on cella: {changed}" in done.said["cella"]
+    assert [line for line in done.said["cella"] if line.startswith("pending on cella: cellc failed in this run (No.)")], done.said
 
 
 def test_a_refusal_of_one_cell_keeps_no_other_of_the_site_from_taking_back(controller: Controller) -> None:
@@ -164,6 +320,28 @@ def test_a_refusal_of_one_cell_keeps_no_other_of_the_site_from_taking_back(contr
     assert "\\x1b" not in json.dumps(done.text).replace("\\\\x1b", "")
     assert "changed on cella: link cellb: shares nothing, offers an exit" in done.said["cella"]
     assert "cellc" not in done.said, "a run that gives does not go on"
+
+
+OLD_PYTHON = """\
+#!{python}
+import collections, runpy, sys
+sys.version_info = collections.namedtuple("version_info", "major minor micro releaselevel serial")(3, 8, 18, "final", 0)
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def test_a_python_that_is_too_old_is_named(controller: Controller) -> None:
+    """Ansible runs modules with Python 3.8 too. What one ends with, ansible-core keeps since 2.19 in an object of its own."""
+    python = controller.folder / "old-python"
+    python.write_text(OLD_PYTHON.format(python=sys.executable))
+    python.chmod(0o755)
+    controller.of("cellb")["ansible_python_interpreter"] = str(python)
+    done = controller.play("status", cell="cellb")
+    assert done.rc == 2 and "A cell needs Python 3.9 or later, and this is " in done.text, done.text
+    assert "set ansible_python_interpreter to it" in done.text
+    assert "Traceback" in done.text, "nobody could report a mistake of ours"
+    assert "Unknown error" not in done.text
 
 
 # A process of its own for each task is bounded, that of the playbook is not.

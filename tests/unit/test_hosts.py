@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.pic.cells.plugins.module_utils import journal
-from ansible_collections.pic.cells.plugins.module_utils.errors import CommandFailed
-from ansible_collections.pic.cells.tests.unit.fake_host import FakeHost, Route, made_key
+from ansible_collections.pic.cells.plugins.module_utils.base import journal
+from ansible_collections.pic.cells.plugins.module_utils.base.errors import CommandFailed
+from ansible_collections.pic.cells.tests.unit.fake.host import FakeHost
+from ansible_collections.pic.cells.tests.unit.fake.ip import Route
+from ansible_collections.pic.cells.tests.unit.fake.wg import made_key
 from ansible_collections.pic.cells.tests.unit.test_advice import said_in_a_run, told
 from ansible_collections.pic.cells.tests.unit.world import Refusal, World, call, program
 
@@ -39,7 +41,7 @@ def without_ipv6(host: FakeHost) -> None:
 def test_ipv6_networks_where_interfaces_take_no_ipv6_are_refused_naming_the_setting(world: World, family: str) -> None:
     world["cellb"].files[NO_IPV6.format(family)] = (0o644, "1\n")
     with pytest.raises(
-        Refusal, match=r"^cellb: Cell 'cellb' has IPv6 networks \(fd00:b::1/64\), and net\.ipv6\.conf\.default\.disable_ipv6 is 1 .* leave IPv6 out"
+        Refusal, match=r"^cellb: Cell 'cellb' has IPv6 networks \(fd00:b::1/64\), but net\.ipv6\.conf\.default\.disable_ipv6 is 1 .* leave IPv6 out"
     ):
         world.site()
     assert world.steps() == {}
@@ -54,7 +56,7 @@ def test_ipv6_networks_where_interfaces_take_no_ipv6_are_refused_naming_the_sett
 def test_an_interface_that_takes_no_ipv6_any_more_is_named(linked: World) -> None:
     host = linked["cella"]
     host.files[NO_IPV6.format("pic-cellb")] = (0o644, "1\n")
-    assert "net.ipv6.conf.pic-cellb.disable_ipv6 is 1 on this host, so that interface 'pic-cellb' can have no IPv6 address" in program(host, "check")[1]
+    assert "net.ipv6.conf.pic-cellb.disable_ipv6 is 1 on this host, so interface 'pic-cellb' cannot have an IPv6 address" in program(host, "check")[1]
     rc, _out, err = program(host, "restore")
     assert (rc, "net.ipv6.conf.pic-cellb.disable_ipv6" in err, host.steps) == (1, True, [])
 
@@ -141,12 +143,13 @@ def test_another_program_on_the_port_of_peer_sync_is_said(linked: World) -> None
 def test_a_unit_that_fails_is_named_with_what_it_has_said_and_without_keys(world: World, tmp_path: Path) -> None:
     host, key = world["cellc"], made_key("a secret")
     host.journal["wg-quick@wg0"] = (
-        f"[#] ip link add wg0 type wireguard\nKey is not the correct length or format: `{key[:20]}'\nsome {key}\nRTNETLINK\x1b answers: No\n"
+        f"[#] wg set wg0 peer x preshared-key <(echo {key[:20]} {key[20:]})\n[#] ip link add wg0 type wireguard\n"
+        f"Key is not the correct length or format: `{key[:20]}'\nsome {key}\nRTNETLINK\x1b answers: No\n"
     )
     host.watch = lambda step: host.files.update({"/proc/net/udp": (0o444, socket(51820))}) if step.startswith("systemctl enable") else None
     result = call("wg_cell", host, {"cell": {"name": "cellc", "networks": ["10.0.2.1/24"]}, "peers": []})
     assert result["failed"]
-    assert re.search(r"wg-quick@wg0.*exit code \d+: .*The last that it said: \[#\] ip link add wg0 type wireguard; Key is not", result["msg"])
+    assert re.search(r"wg-quick@wg0.*exit code \d+: .*Its last message: \[#\] ip link add wg0 type wireguard; Key is not", result["msg"])
     assert key[:20] not in result["msg"] and "\x1b" not in result["msg"]
 
 
@@ -173,6 +176,15 @@ def test_a_tunnel_takes_no_more_than_fits_the_way_to_its_endpoint(world: World, 
         assert f"MTU = {tunnel}\n" in str(host.read("/etc/wireguard/pic-cella.conf" if name != "cella" else "/etc/wireguard/pic-cellb.conf"))
     world.reset()
     assert (world.site().changed, program(world["cella"], "check")[0]) == ([], 0)
+
+
+def test_an_endpoint_on_a_network_of_the_host_is_reached_by_that_interface(linked: World) -> None:
+    host = linked["cella"]
+    host.add_link("eth9", "198.51.100.1/24")
+    host.links["eth9"].mtu = 1400
+    far = {"name": "far", "public_key": made_key("far"), "networks": ["10.9.0.0/24"], "endpoint": "198.51.100.9:51820"}
+    assert not call("wg_cell_peer", host, far).get("failed")
+    assert (host.links["pic-far"].mtu, host.links["pic-cellb"].mtu) == (1320, 1420)
 
 
 def test_a_way_that_comes_up_late_is_looked_at_again(linked: World) -> None:
@@ -213,3 +225,16 @@ def test_a_devices_interface_that_takes_too_much_is_said_and_left_alone(linked: 
     assert "Interface 'wg0' has MTU 8921" in sentence and "'MTU = 1420'" in sentence
     assert said_in_a_run(linked, "cella") == [sentence]
     assert host.links["wg0"].mtu == 8921
+
+
+def test_a_clock_that_was_set_back_keeps_no_wrong_endpoint_alive(linked: World) -> None:
+    host = linked["cella"]
+    peer = host.wg["pic-cellb"].peers[linked.public_key("cellb")]
+    wanted, peer.endpoint = peer.endpoint, "198.51.100.99:9"
+    peer.handshake = int(host.now) - 10
+    assert program(host, "restore") == (0, "", "")  # it has roamed
+    peer.handshake = int(host.now) + 86_400
+    assert program(host, "restore")[0] == 0
+    assert host.wg["pic-cellb"].peers[linked.public_key("cellb")].endpoint == wanted
+    peer.handshake = int(host.now) + 86_400
+    assert "10.0.0.2: dropped: the tunnel to cell cellb is silent" in program(host, "explain", "phone")[1]

@@ -8,15 +8,16 @@ from __future__ import annotations
 import json
 import os
 import re
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ansible_collections.pic.cells.plugins.module_utils.errors import BadInput
+from ansible_collections.pic.cells.plugins.module_utils.base.errors import BadInput
 from ansible_collections.pic.cells.plugins.plugin_utils.invitation import LARGEST, parse_invitation, read_invitation, render_invitation
-from ansible_collections.pic.cells.tests.unit.fake_host import made_key
+from ansible_collections.pic.cells.tests.unit.fake.wg import made_key
 
 SAID = {
     "name": "cellx",
@@ -29,7 +30,7 @@ SAID = {
 TAKEN = {key: value for key, value in SAID.items() if key != "name"}
 TOKEN = render_invitation(SAID)
 TEXT = json.dumps(SAID)
-NONE = "invitation: what is given is no invitation."
+NONE = "invitation: the given value is not an invitation."
 
 
 def wrapped(text: str, width: int = 60, between: str = "\n") -> str:
@@ -101,7 +102,7 @@ def test_a_cell_may_be_called_like_a_token() -> None:
     ],
 )
 def test_a_token_that_is_not_whole_is_said_to_be_so(damaged: str) -> None:
-    with pytest.raises(BadInput, match="not complete, or has changed"):
+    with pytest.raises(BadInput, match="incomplete, or was changed"):
         read_invitation(damaged, "cellx")
 
 
@@ -116,16 +117,18 @@ def test_a_token_of_a_later_version_is_named() -> None:
         ({"name": "x y"}, "The name in the invitation: 'x y'"),
         ({"name": 7}, "The name in the invitation: 7"),
         ({"name": ["cellx"]}, "The name in the invitation"),
-        ({"name": "celly"}, "is of cell 'celly', and remote_cell=cellx"),
+        ({"name": "celly"}, "comes from cell 'celly', but remote_cell=cellx"),
         ({"public_key": None}, "lacks the public key or the networks"),
-        ({"public_key": 7}, "no WireGuard key"),
+        ({"public_key": 7}, "not a WireGuard key"),
         ({"networks": {"10.9.0.0/24": 1}}, "networks of the invitation"),
         ({"networks": [["10.9.0.0/24"]]}, "networks of the invitation"),
         ({"address": ["fd00:9::1%eth0"]}, "address of the invitation"),
-        ({"endpoint": {"x": 1}}, "is no host:port"),
-        ({"api_url": "http://10.9.0.1:99999999"}, "is no URL"),
-        ({"api_url": "http://10.9.0.1:٨٠٨٨"}, "is no URL"),
-        ({"api_url": ["http://10.9.0.1:8088"]}, "is no URL"),
+        ({"endpoint": {"x": 1}}, "is not host:port"),
+        ({"api_url": "http://10.9.0.1:99999999"}, "is not a URL"),
+        ({"api_url": "http://10.9.0.1:٨٠٨٨"}, "is not a URL"),
+        ({"api_url": ["http://10.9.0.1:8088"]}, "is not a URL"),
+        ({"api_url": "http://10.0.0.2:80"}, "in none of its networks"),  # a device of whoever takes the invitation
+        ({"api_url": "http://[::ffff:10.9.0.1]:80"}, "in none of its networks"),
     ],
 )
 def test_what_an_invitation_says_is_judged_in_every_form(said: dict[str, Any], sentence: str) -> None:
@@ -164,10 +167,21 @@ def test_a_path_tells_nothing_of_the_controllers_files(what: str, tmp_path: Path
     FILES[what](tmp_path / "x")
     with pytest.raises(BadInput) as error:
         read_invitation(str(tmp_path / "x"), "cellx")
-    assert str(error.value) == f"{NONE} Give what pic.cells.link printed for the other owner, or a regular file with it, or 'new' where there is none yet."
+    assert (
+        str(error.value)
+        == f"{NONE} Give the text that the other owner's run of pic.cells.link printed, or a regular file that contains it, or 'new' if there is none yet."
+    )
 
 
 def test_a_file_that_is_an_invitation_of_another_cell_is_named(tmp_path: Path) -> None:
     (tmp_path / "x").write_text(TOKEN)
-    with pytest.raises(BadInput, match="is of cell 'cellx', and remote_cell=celly"):
+    with pytest.raises(BadInput, match="comes from cell 'cellx', but remote_cell=celly"):
         read_invitation(str(tmp_path / "x"), "celly")
+
+
+@pytest.mark.parametrize("text", ["{" + " " * 60_000 + "}", "{" + "\t" * 60_000 + "a}", "{" + " \n" * 30_000, "pic0-" * 13_000, "{" + "\\" * 60_000 + "}"])
+def test_no_text_takes_long_to_read(text: str) -> None:
+    began = time.process_time()
+    with pytest.raises(BadInput):
+        read_invitation(text, "cellx")
+    assert time.process_time() - began < 3, "it took minutes, for whoever waits for the job"

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.pic.cells.plugins.module_utils import iptables
-from ansible_collections.pic.cells.plugins.module_utils.command import Result
-from ansible_collections.pic.cells.plugins.module_utils.errors import BadInput
-from ansible_collections.pic.cells.plugins.module_utils.iptables import Backend, Rule, Table
-from ansible_collections.pic.cells.plugins.module_utils.plan import Run
-from ansible_collections.pic.cells.tests.unit.fake_host import FakeHost
+from ansible_collections.pic.cells.plugins.module_utils.base.command import Result
+from ansible_collections.pic.cells.plugins.module_utils.base.errors import BadInput
+from ansible_collections.pic.cells.plugins.module_utils.kernel import foreign, iptables, ruleset
+from ansible_collections.pic.cells.plugins.module_utils.kernel.iptables import Backend
+from ansible_collections.pic.cells.plugins.module_utils.kernel.plan import Run
+from ansible_collections.pic.cells.plugins.module_utils.kernel.ruleset import Rule, Table
+from ansible_collections.pic.cells.tests.unit.fake.host import FakeHost
 
 OURS = ("pic-+", "wg0")
 SAVED = r"""
@@ -39,8 +40,8 @@ def test_what_was_saved_is_read_without_counters() -> None:
     saved = iptables.parse_save(SAVED)
     assert saved["filter"].policies == {"INPUT": "DROP", "FORWARD": "ACCEPT", "DOCKER-USER": "-"}
     assert saved["filter"].rules["INPUT"][0] == "-i lo -j ACCEPT"
-    assert iptables.comment_of(saved["filter"].rules["INPUT"][1]) == 'it\'s "quoted" -A INPUT'
-    assert iptables.comment_of(saved["nat"].rules["POSTROUTING"][0]) == "pic-peer-phone"
+    assert ruleset.comment_of(saved["filter"].rules["INPUT"][1]) == 'it\'s "quoted" -A INPUT'
+    assert ruleset.comment_of(saved["nat"].rules["POSTROUTING"][0]) == "pic-peer-phone"
     assert [iptables.own_rules(table) for table in saved.values()] == [[], []]
 
 
@@ -87,7 +88,7 @@ def test_the_backend_that_is_in_use_is_used_and_the_other_one_is_named(
             host.by_hand(f"iptables{variant}-restore --noflush -w 10", "\n".join(["*filter", *RULES[:count], "COMMIT"]) + "\n")
     backend, other, warnings = iptables.choose_backend(host, 4)
     assert (backend, other is not None) == (Backend(4, chosen), warned)
-    assert ["rules beside those of" in warning for warning in warnings] == [True] * warned
+    assert ["rules in addition to those of" in warning for warning in warnings] == [True] * warned
 
 
 def test_the_legacy_backend_is_not_asked_where_it_is_not_loaded(host: FakeHost) -> None:
@@ -211,7 +212,7 @@ def test_a_jump_that_is_missing_late_or_double_is_put_first_and_no_foreign_rule_
     ],
 )
 def test_a_negated_interface_leaves_all_our_others(hook: str, rule: str, decides: bool) -> None:
-    assert iptables.could_decide(rule, hook, {}, OURS) == decides
+    assert foreign.could_decide(rule, hook, {}, OURS) == decides
 
 
 @pytest.mark.parametrize("chain", [(), (Rule("-j DROP"),), (Rule("-j RETURN"), Rule("-j RETURN")), (Rule("-j RETURN"), Rule("-j DROP"))])

@@ -9,9 +9,9 @@ import string
 
 import pytest
 
-from ansible_collections.pic.cells.plugins.module_utils import wireguard
-from ansible_collections.pic.cells.plugins.module_utils.errors import BadInput, CommandFailed
-from ansible_collections.pic.cells.tests.unit.fake_host import made_key
+from ansible_collections.pic.cells.plugins.module_utils.base import wgkeys
+from ansible_collections.pic.cells.plugins.module_utils.base.errors import BadInput, CommandFailed
+from ansible_collections.pic.cells.tests.unit.fake.wg import made_key
 from ansible_collections.pic.cells.tests.unit.test_bad_input import refused
 from ansible_collections.pic.cells.tests.unit.world import World, call, program
 
@@ -27,7 +27,7 @@ def test_a_preshared_key_with_a_mistyped_last_character_is_refused_and_not_shown
     message = refused(linked, "wg_cell_peer", {**FAR, "preshared_key": TWIN}, "link 'far'", "wg genpsk")
     assert TWIN[:10] not in message
     refused(linked, "wg_cell_peer", {**FAR, "public_key": TWIN}, "public_key of link 'far'")
-    for check in (wireguard.check_preshared_key, wireguard.check_public_key):
+    for check in (wgkeys.check_preshared_key, wgkeys.check_public_key):
         assert check("it", KEY) == KEY
         with pytest.raises(BadInput):
             check("it", TWIN)
@@ -68,16 +68,18 @@ def test_an_identity_that_is_none_is_named_and_never_given_to_wg(linked: World, 
     assert rc == 1 and "identity.key holds no key" in err
 
 
-def test_a_file_with_a_key_that_is_none_is_not_started(linked: World) -> None:
+@pytest.mark.parametrize("name", ["pic-cellb", "wg0"])
+def test_a_file_with_a_key_that_is_none_is_not_started(linked: World, name: str) -> None:
+    """In the devices' file it can be somebody else's."""
     host = linked["cella"]
-    path = "/etc/wireguard/pic-cellb.conf"
-    key = next(line for line in (host.read(path) or "").splitlines() if line.startswith("PresharedKey")).partition(" = ")[2]
-    host.files[path] = (0o600, (host.read(path) or "").replace(key, key[:-2] + "!="))
-    host.drop_link("pic-cellb")
+    path, other = f"/etc/wireguard/{name}.conf", made_key("somebody's device")
+    text = f"{host.read(path)}\n[Peer]\nPublicKey = {other}\nPresharedKey = {KEY[:-2]}!=\nAllowedIPs = 10.0.0.77/32\n"
+    host.files[path] = (0o600, text)
+    host.drop_link(name)
     host.reset()
     rc, _out, err = program(host, "restore")
-    assert rc == 1 and path in err and "PresharedKey" in err and key[:20] not in err
-    assert not any("wg-quick@pic-cellb" in step for step in host.steps) and "pic-cellc" in host.wg
+    assert rc == 1 and path in err and "PresharedKey" in err and KEY[:20] not in err
+    assert not any(f"wg-quick@{name}" in step for step in host.steps) and "pic-cellc" in host.wg
 
 
 # The key of an invitation

@@ -6,11 +6,15 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 
 from ansible_collections.pic.cells.tests.lab import lab
+
+PROJECT = Path(__file__).parents[2]
 
 
 def test_a_container_is_entered_after_its_dead_first_process_was_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -30,3 +34,37 @@ def test_a_number_that_another_process_has_now_is_not_entered(monkeypatch: pytes
     monkeypatch.setattr(lab, "podman", lambda *argv, **kwargs: subprocess.CompletedProcess(argv, 0, "0\n", ""))
     monkeypatch.setattr(lab, "_inits", {"cella": (os.getpid(), "1")})
     assert lab.entering("cella", "true")[0] == "podman"
+
+
+def begun(folder: Path, user: int = 0) -> subprocess.CompletedProcess[str]:
+    """Begin the demo on a machine that has hardly a program."""
+    for name in ("bash", "cat", "python3"):
+        (folder / name).symlink_to(str(shutil.which(name)))
+    (folder / "id").write_text(f"#!{shutil.which('bash')}\necho {user}\n")
+    (folder / "id").chmod(0o755)
+    return subprocess.run([PROJECT / "tests/tools/demo.sh"], env={"PATH": str(folder)}, cwd=PROJECT, capture_output=True, text=True, check=False)
+
+
+def test_the_demo_says_what_it_needs_and_installs(tmp_path: Path) -> None:
+    done = begun(tmp_path)
+    assert done.returncode == 0, done.stderr
+    (packages,) = (line for line in done.stdout.splitlines() if "Debian packages:" in line)
+    assert {"git", "shellcheck", "podman"} <= set(packages.split())
+    for words in ("Debian 12 or 13, root, the right to run containers", "PyPI", "make demo-down"):
+        assert words in done.stdout
+
+
+def test_the_demo_does_not_begin_without_root(tmp_path: Path) -> None:
+    done = begun(tmp_path, user=1000)
+    assert done.returncode == 1
+    assert "The demo needs root" in done.stderr
+
+
+def test_the_demo_says_so_before_anything_else_happens(tmp_path: Path) -> None:
+    (tmp_path / "Makefile").write_text((PROJECT / "Makefile").read_text())
+    (tmp_path / "tests").symlink_to(PROJECT / "tests")
+    for name in ("meta", "requirements-dev.txt"):
+        (tmp_path / name).symlink_to(PROJECT / name)
+    command = ["make", "--no-print-directory", "--dry-run", "demo"]  # "make test" runs this test too, and a make below another one says where it is
+    planned = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert planned[:2] == ["tests/tools/demo.sh", "tests/tools/packages.sh"]

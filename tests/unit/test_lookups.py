@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.pic.cells.plugins.module_utils.lookups import way_out
-from ansible_collections.pic.cells.plugins.module_utils.routing import parse_routing
-from ansible_collections.pic.cells.tests.unit.fake_host import FakeHost, Route, Rule
+from ansible_collections.pic.cells.plugins.module_utils.kernel.lookups import way_out
+from ansible_collections.pic.cells.plugins.module_utils.kernel.routing import parse_routing
+from ansible_collections.pic.cells.tests.unit.fake.host import FakeHost
+from ansible_collections.pic.cells.tests.unit.fake.ip import Route, Rule
 from ansible_collections.pic.cells.tests.unit.test_advice import said_in_a_run, told
 from ansible_collections.pic.cells.tests.unit.world import World, program
 
@@ -48,11 +49,30 @@ def rule(priority: int, **more: Any) -> dict[str, Any]:
         ([rule(100, table="51820")], [PLAIN, {"type": "7", "dst": "default", "table": "51820", "flags": []}], None),
         ([{"priority": 4002, "src": "10.0.0.2", "action": "7", "protocol": "201"}], [PLAIN], "eth0"),
         ([], [{"dst": "default", "nexthops": [{"dev": "eth1", "weight": 1, "flags": []}], "flags": []}], "eth1"),
+        ([rule(100, table="99")], [PLAIN, {"type": "9", "dst": "default", "table": "99", "flags": []}], "eth0"),  # throw
+        ([rule(100, table="99")], [PLAIN, {"type": "9", "dst": "default", "dev": "lo", "table": "99", "metric": 1024, "flags": []}], "eth0"),
+        ([rule(100, table="99")], [PLAIN, {**VPN, "table": "99"}, {"type": "9", "dst": "0.0.0.0/1", "table": "99", "flags": []}], "wg1"),
     ],
 )
 def test_rules_and_routes_of_others_are_followed_as_the_kernel_does(rules: list[dict[str, Any]], routes: list[dict[str, Any]], found: str | None) -> None:
     seen = parse_routing(4, [*rules, *ALWAYS], routes)
     assert way_out(4, seen.lookups, seen.wide, "10.0.0.0/24", "wg0") == found
+
+
+def test_a_default_route_with_several_ways_is_said(linked: World) -> None:
+    host = linked["cella"]
+    host.add_link("eth1", "198.18.7.2/24")
+    host.routes[:] = [route for route in host.routes if (route.dst, route.table) != ("0.0.0.0/0", 254)]
+    both = [{"dev": "eth0", "via": "203.0.113.254", "weight": 1, "flags": []}, {"dev": "eth1", "via": "198.18.7.1", "weight": 1, "flags": []}]
+    host.shown_routes.append({"dst": "default", "protocol": "3", "nexthops": both, "flags": []})
+    linked.site()
+    linked.reset()
+    (sentence,) = told(host)
+    assert "IPv4 default route of this host has several ways (eth0, eth1)" in sentence and "'eth0'" in sentence
+    assert said_in_a_run(linked, "cella") == [sentence]
+    # By one interface they are one.
+    both[1]["dev"] = "eth0"
+    assert told(host) == []
 
 
 def led_away(host: FakeHost) -> None:
@@ -78,7 +98,7 @@ def test_the_uplink_is_where_the_kernel_sends_what_is_forwarded(linked: World, v
     assert f"-s 10.0.1.0/24 -o {name} -j MASQUERADE" in host.chain(4, "PIC-POST", "nat")
     assert "-s fd00:b::/64 -o eth0 -j MASQUERADE" in host.chain(6, "PIC-POST", "nat")
     (sentence,) = told(host)
-    assert sentence.startswith(f"IPv4 packets of devices leave by '{name}', although the default route in main is through 'eth0'")
+    assert sentence.startswith(f"IPv4 packets of devices leave through '{name}', although the default route in main is through 'eth0'")
     assert said_in_a_run(linked, "cellb") == [sentence]
     ways = json.loads(program(linked["cellb"], "explain", "pad", "--json")[1])["ways"]
     assert ways[0]["verdict"].startswith("dropped")  # it is routed via cella, which has no handshake yet
@@ -91,7 +111,7 @@ def test_the_uplink_is_where_the_kernel_sends_what_is_forwarded(linked: World, v
     linked.site()
     linked.reset()
     (sentence,) = told(host)
-    assert f"leave by '{name}', and not by 'eth0'" in sentence and "cell_uplink" in sentence
+    assert f"out through '{name}', but the uplink of cell 'cellb' is 'eth0'" in sentence and "cell_uplink" in sentence
 
 
 def test_a_first_run_and_its_prediction_find_the_same_uplink(world: World) -> None:

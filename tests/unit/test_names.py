@@ -9,9 +9,9 @@ import hashlib
 
 import pytest
 
-from ansible_collections.pic.cells.plugins.module_utils import names
-from ansible_collections.pic.cells.plugins.module_utils.errors import BadInput
-from ansible_collections.pic.cells.tests.unit.fake_host import made_key
+from ansible_collections.pic.cells.plugins.module_utils.base import names
+from ansible_collections.pic.cells.plugins.module_utils.base.errors import BadInput
+from ansible_collections.pic.cells.tests.unit.fake.wg import made_key
 from ansible_collections.pic.cells.tests.unit.world import World, call, program
 
 LONG = "office-of-the-family-in-oslo"

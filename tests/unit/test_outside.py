@@ -12,7 +12,7 @@ import pytest
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import is_trusted_as_template, trust_as_template
 
-from ansible_collections.pic.cells.plugins.module_utils.errors import BadInput
+from ansible_collections.pic.cells.plugins.module_utils.base.errors import BadInput
 from ansible_collections.pic.cells.plugins.plugin_utils.outside import plain, shown, shown_lines
 
 HOSTILE = "http://10.0.2.1:8088{{ lookup('pipe', 'id') }}"
@@ -41,8 +41,8 @@ def test_no_text_from_outside_stays_a_template() -> None:
     ("value", "sentence"),
     [
         (datetime.date(2024, 1, 1), "holds '2024-01-01'"),
-        ({7: "x"}, "a key '7' that is no text"),
-        (b"x", "neither text nor number"),
+        ({7: "x"}, "a key '7' that is not text"),
+        (b"x", "neither text, a number, a list nor"),
         (float("nan"), "holds 'nan'"),
         (float("inf"), "holds 'inf'"),
         pytest.param(10**5000, "too large", id="digits"),
@@ -77,7 +77,7 @@ def test_what_holds_itself_is_refused() -> None:
         ("\x1b" * 150, "\\x1b" * 50 + "…"),
         ("Büro", "Büro"),
         (7, "7"),
-        pytest.param(10**5000, "a number of thousands of digits", id="digits"),
+        pytest.param(10**5000, "a number with thousands of digits", id="digits"),
     ],
 )
 def test_what_is_printed_moves_no_cursor(value: object, line: str) -> None:

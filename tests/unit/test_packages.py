@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ansible_collections.pic.cells.plugins.module_utils.command import Host
-from ansible_collections.pic.cells.plugins.module_utils.packages import FAMILIES, PROGRAMS, System, refusal, system, unlisted
+from ansible_collections.pic.cells.plugins.module_utils.base.command import Host
+from ansible_collections.pic.cells.plugins.module_utils.base.packages import FAMILIES, PROGRAMS, System, refusal, system, unlisted
 from ansible_collections.pic.cells.tests.unit.world import Refusal, World, call
 
 ROLE = Path(__file__).parents[2] / "roles" / "cell"
@@ -110,7 +110,7 @@ def test_lists_are_looked_for_only_where_a_program_is_missing(fresh: World) -> N
 
 def test_the_role_fetches_lists_only_then_and_check_mode_needs_none() -> None:
     (task, *_rest) = yaml.safe_load((ROLE / "tasks" / "base.yml").read_text())
-    assert task["ansible.builtin.package"]["update_cache"] == "{{ true if item.2 else omit }}"
+    assert task["pic.cells.cell_base"]["arguments"]["update_cache"] == "{{ true if item.2 else omit }}"
     assert task["failed_when"] == "__cell_packages is failed and not __cell_unknown"
     assert task["changed_when"] == "__cell_packages is changed or __cell_unknown"
 

@@ -9,8 +9,10 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
-from ansible_collections.pic.cells.tests.lab.pages import EXECUTED, PAGES, PROJECT, SHOWN, Command, File, PageError, blocks, keys, not_printed, steps
+from ansible_collections.pic.cells.tests.lab.pages import EXECUTED, LEFT_OUT, PAGES, PROJECT, SHOWN, Command, File, PageError, blocks, keys, not_printed, steps
+from ansible_collections.pic.cells.tests.unit.world import World
 
 WORDS = (
     "ansible ansible-builder ansible-doc ansible-galaxy ansible-playbook apt apt-get cp curl git ip ip6tables iptables iptables-save journalctl make molecule "
@@ -19,6 +21,8 @@ WORDS = (
 TYPED = re.compile(rf"\s*(\$ |[a-z0-9-]*# |sudo )?({'|'.join(WORDS.split())}) +[-\w./].*")
 # Commands that a sentence names and no page has executed; each with what does.
 ELSEWHERE = {
+    "ansible-galaxy collection install pic.cells": "there is no release yet; from git it is typed",
+    "ansible-galaxy collection install --upgrade pic.cells": "likewise",
     "make demo-down": "make molecule ends with it",
     "make docs": "a part of make test",
     "make test": "runs this test",
@@ -62,6 +66,38 @@ def test_every_link_to_a_file_leads_to_one(page: Path) -> None:
     links = re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text())
     generated = PROJECT / "docs" / "reference"  # by antsibull-docs
     assert [link for link in links if not (page.parent / link).exists() and generated not in (page.parent / link).parents] == []
+
+
+README = PROJECT / "README.md"
+OURS = re.compile(r"https://(?:github\.com/pic-cells/pic\.cells/(?:blob|tree)|raw\.githubusercontent\.com/pic-cells/pic\.cells)/main/([^)#\s\"]+)")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=IDS)
+def test_every_link_to_a_file_on_github_leads_to_one_of_the_tree(page: Path) -> None:
+    assert [path for path in OURS.findall(page.read_text()) if not (PROJECT / path).exists()] == []
+
+
+def test_the_links_of_the_readme_work_on_galaxy_too() -> None:
+    """It is shown there too, without the files around it."""
+    text = README.read_text()
+    links = re.findall(r"\]\(([^)]+)\)", text) + re.findall(r'(?:src|srcset|href)="([^"]+)"', text)
+    assert [link for link in links if not link.startswith("https://")] == []
+    assert len(links) > 20
+
+
+@pytest.mark.parametrize("page", [README, PROJECT / "docs" / "two-servers.md"], ids=["README", "two-servers"])
+def test_the_inventory_of_a_first_page_is_taken_as_it_stands(page: Path, tmp_path: Path) -> None:
+    """And its run says what the page shows. With Ansible and on containers, molecule/docs does the same."""
+    (text,) = (step.text for step in steps(page) if isinstance(step, File) and step.path == "inventory.yml")
+    world = World(tmp_path, yaml.safe_load(text)["cells"]["hosts"])
+    for host in world.hosts.values():
+        host.dns.update({"a.example.net": ["192.0.2.11"], "b.example.net": ["192.0.2.12"]})
+    run = world.site()
+    assert run.warnings() == []
+    (shown,) = (step.shown for step in steps(page) if isinstance(step, Command) and step.text == "ansible-playbook -i inventory.yml pic.cells.site")
+    said = [line.strip(' ",').replace("forwarding 2, ", "") for line in shown]  # these hosts forward already
+    assert said[-2:] == ["next: nothing is left to do", LEFT_OUT]
+    assert not_printed(said, [line for lines in run.said.values() for line in lines]) is None
 
 
 @pytest.mark.parametrize(
@@ -174,6 +210,14 @@ def targets() -> set[str]:
 
 def test_contributors_are_sent_to_what_is_there(targets: set[str]) -> None:
     assert absent(PROJECT / "CONTRIBUTING.md", targets) == []
+
+
+def test_the_map_of_files_names_paths() -> None:
+    """A name without a folder would be looked for by nobody, the test before this one included."""
+    section = (PROJECT / "CONTRIBUTING.md").read_text().partition("## Where to change what\n")[2].partition("\n## ")[0]
+    files = re.findall(r"`([^`]+\.(?:py|yml))`", section)
+    assert len(files) > 10
+    assert [name for name in files if "/" not in name] == []
 
 
 def test_what_contributors_would_not_find_is_named(tmp_path: Path, targets: set[str]) -> None:

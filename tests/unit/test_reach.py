@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.pic.cells.plugins.module_utils.command import Host
-from ansible_collections.pic.cells.plugins.module_utils.errors import BadInput
-from ansible_collections.pic.cells.plugins.module_utils.networks import check_link_networks
-from ansible_collections.pic.cells.plugins.module_utils.reach import _origin
-from ansible_collections.pic.cells.plugins.module_utils.store import Store
-from ansible_collections.pic.cells.tests.unit.fake_host import made_key
+from ansible_collections.pic.cells.plugins.module_utils.base.command import Host
+from ansible_collections.pic.cells.plugins.module_utils.base.errors import BadInput
+from ansible_collections.pic.cells.plugins.module_utils.base.networks import check_link_networks
+from ansible_collections.pic.cells.plugins.module_utils.parts.reach import _origin
+from ansible_collections.pic.cells.plugins.module_utils.records.store import Store
+from ansible_collections.pic.cells.tests.unit.fake.wg import made_key
 from ansible_collections.pic.cells.tests.unit.test_bad_input import refused
 from ansible_collections.pic.cells.tests.unit.world import Refusal, World, call, program
 

@@ -29,6 +29,7 @@ PUBLISHED = {
     "plugins",
     "roles",
 }
+SITE = {"docs/conf.py", "docs/icon.svg", "docs/site.css"}
 NUMBERS = re.compile(r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)")
 
 
@@ -69,7 +70,7 @@ def test_the_artifact_holds_what_an_installed_collection_needs_and_nothing_else(
     command("ansible-galaxy", "collection", "build", "--output-path", str(tmp_path))
     with tarfile.open(tmp_path / f"pic-cells-{version_of(PROJECT)}.tar.gz") as artifact:
         files = {entry.name for entry in artifact.getmembers() if not entry.isdir()}
-    assert files == {"MANIFEST.json", "FILES.json"} | {name for name in sources() if name.split("/")[0] in PUBLISHED} - {"docs/conf.py"}
+    assert files == {"MANIFEST.json", "FILES.json"} | {name for name in sources() if name.split("/")[0] in PUBLISHED} - SITE
 
 
 def test_the_version_is_semantic_and_nothing_is_new_in_one_that_will_never_be():

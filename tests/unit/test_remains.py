@@ -35,7 +35,7 @@ def test_a_device_that_is_renamed_is_told_how(linked: World, changes: dict[str, 
     devices = linked.inventory["cella"]["cell_peers"]
     devices[0].update(name="handy", **changes)
     said = refusal(linked)
-    assert all(word in said for word in ("of peer 'handy'", what, "that of peer 'phone'")), said
+    assert all(word in said for word in ("of peer 'handy'", what, "belongs to peer 'phone'")), said
     assert said.count("{name: phone, state: absent}") == 1
     devices.append({"name": "phone", "state": "absent"})
     linked.site()
@@ -48,7 +48,7 @@ def test_an_address_of_a_device_that_the_inventory_has_forgotten_is_told_how(lin
     del devices[1]  # tablet
     devices[1]["addresses"] = ["10.0.0.3"]  # laptop, which the record knows too
     said = refusal(linked)
-    assert "Address 10.0.0.3 of peer 'laptop' is already that of peer 'tablet'" in said and said.count("{name: tablet, state: absent}") == 1, said
+    assert "Address 10.0.0.3 of peer 'laptop' already belongs to peer 'tablet'" in said and said.count("{name: tablet, state: absent}") == 1, said
     devices.insert(0, {"name": "tablet", "state": "absent"})
     linked.site()
     assert linked.site().changed == []

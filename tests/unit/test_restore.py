@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import json
 import re
 from collections.abc import Iterator
@@ -13,15 +14,17 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.pic.cells.plugins.module_utils import units
-from ansible_collections.pic.cells.plugins.module_utils.command import Result
-from ansible_collections.pic.cells.plugins.module_utils.errors import CellError
-from ansible_collections.pic.cells.plugins.module_utils.restore import restore
-from ansible_collections.pic.cells.plugins.module_utils.store import STATE_DIR
+from ansible_collections.pic.cells.plugins.module_utils.base.command import Result
+from ansible_collections.pic.cells.plugins.module_utils.base.errors import CellError
+from ansible_collections.pic.cells.plugins.module_utils.parts import units
+from ansible_collections.pic.cells.plugins.module_utils.program.restore import restore
+from ansible_collections.pic.cells.plugins.module_utils.records.store import STATE_DIR
 from ansible_collections.pic.cells.tests.benchmarks.restore import CASES, damaged, made, measured
-from ansible_collections.pic.cells.tests.unit.fake_host import WANTS, Device, FakeHost, Killed, made_key
-from ansible_collections.pic.cells.tests.unit.test_faults import leaks
-from ansible_collections.pic.cells.tests.unit.test_reconcile import damages
+from ansible_collections.pic.cells.tests.unit.fake.host import FakeHost
+from ansible_collections.pic.cells.tests.unit.fake.machine import Killed
+from ansible_collections.pic.cells.tests.unit.fake.systemd import WANTS
+from ansible_collections.pic.cells.tests.unit.fake.wg import Device, made_key
+from ansible_collections.pic.cells.tests.unit.faults import damages, leaks
 from ansible_collections.pic.cells.tests.unit.world import World, call, device_key, foreign, furnish, program, three_cells
 
 PHONE = device_key("phone")
@@ -128,7 +131,7 @@ def test_the_module_refuses_a_host_that_is_no_cell(host: FakeHost) -> None:
     for check in (True, False):
         done = call("pic_cell_restore", host, {}, check=check)
         assert done["failed"]
-        assert "no cell" in done["msg"]
+        assert "not a cell" in done["msg"]
         assert "pic.cells.site" in done["msg"]
     assert host.steps == []
 
@@ -259,7 +262,7 @@ def test_one_link_that_cannot_be_keeps_no_other_from_coming_back(cell: FakeHost)
     cell.add_link("pic-cellb")  # somebody else's, of this name
     rc, _out, err = program(cell, "restore")
     assert rc == 1
-    assert "Interface 'pic-cellb' of link 'cellb' is there but is not WireGuard" in err
+    assert "Interface 'pic-cellb' of link 'cellb' exists but is not a WireGuard interface" in err
     assert "pic-cellc" in cell.wg
     cell.drop_link("pic-cellb")
     assert program(cell, "restore")[0] == 0
@@ -361,7 +364,7 @@ def test_without_the_cells_own_record_nothing_is_done(cell: FakeHost) -> None:
         for words in (("restore", "--guard"), ("restore",), ("check",)):
             rc, _out, err = program(cell, *words)
             assert rc == 1, text
-            assert "cell.json" in err or "is no cell" in err
+            assert "cell.json" in err or "is not a cell" in err
     assert cell.steps == []
 
 
@@ -442,3 +445,67 @@ def test_where_iptables_does_not_work_at_all_the_ways_are_closed(cell: FakeHost)
     assert (rc, "can't initialize" in err) == (1, True)
     assert [rule for rule in twin.rules[4] if rule.priority == 4002 and rule.src == "10.0.0.2"] != []
     assert twin.chain(4, "PIC-FWD") != []
+
+
+def test_without_conntrack_a_cell_comes_back_all_the_same_and_it_is_said(cell: FakeHost) -> None:
+    cell.files[f"{STATE_DIR}/leaving.json"] = (0o600, json.dumps({"flows": ["-f ipv4 -s 10.0.1.0/24 -n"]}))
+    twin = rebooted(cell)
+    twin.missing.add("conntrack")
+    assert (program(twin, "restore", "--guard")[::2], twin.wg) == ((0, ""), {})
+    rc, _out, err = program(twin, "restore")
+    assert (rc, err) == (1, "pic-cell: The program 'conntrack' is not installed on this host. Install the package 'conntrack'.\n")
+    assert sorted(twin.wg) == sorted(TUNNELS)
+    assert ours(twin) == ours(cell)
+    assert "'conntrack' is not installed" in program(twin, "check")[1]
+    # What had to end ends as soon as it can.
+    twin.missing.clear()
+    assert program(twin, "restore")[0] == 0
+    assert ["-D", "-f", "ipv4", "-s", "10.0.1.0/24", "-n"] in twin.ended
+    assert program(twin, "check")[0] == 0
+
+
+def test_without_wg_the_ways_of_devices_stay_as_they_are(cell: FakeHost) -> None:
+    cell.missing.add("wg")
+    rc, _out, err = program(cell, "restore")
+    assert (rc, "'wg' is not installed" in err) == (1, True)
+    assert [step for step in cell.steps if step.startswith("ip ")] == []
+
+
+@pytest.mark.parametrize("left", [None, "", "\0" * 300, "[Interface]\n"], ids=["gone", "empty", "zeros", "cut"])
+def test_the_file_of_a_link_that_is_lost_costs_no_preshared_key_while_the_kernel_has_it(cell: FakeHost, left: str | None) -> None:
+    """As after a power cut, or somebody's hand. Without the key the other cell would not be heard any more."""
+    path = "/etc/wireguard/pic-cellb.conf"
+    before, tunnel = cell.read(path), copy.deepcopy(cell.wg["pic-cellb"])
+    assert "PresharedKey" in str(before)
+    del cell.files[path]
+    if left is not None:
+        cell.files[path] = (0o600, left)
+    assert "preshared key" not in program(cell, "check")[1]
+    assert program(cell, "restore")[0] == 0
+    assert (cell.wg["pic-cellb"], cell.read(path)) == (tunnel, before)
+    assert program(cell, "check") == (0, "", "")
+
+
+@pytest.mark.parametrize("left", ["", " \n", "\0" * 300], ids=["empty", "blank", "zeros"])
+def test_the_devices_file_that_is_lost_costs_no_peer_while_the_kernel_has_it(cell: FakeHost, left: str) -> None:
+    peers = copy.deepcopy(cell.wg["wg0"].peers)
+    assert len(peers) == 4 and any(peer.psk for peer in peers.values())
+    cell.files["/etc/wireguard/wg0.conf"] = (0o600, left)
+    assert program(cell, "restore")[0] == 0
+    cell.by_hand("systemctl restart wg-quick@wg0")
+    assert cell.wg["wg0"].peers == peers
+
+
+def test_the_route_to_the_devices_that_somebody_has_deleted_comes_back(cell: FakeHost) -> None:
+    """As by 'ip route flush dev wg0': the address is there, and no packet finds a device."""
+    cell.routes = [route for route in cell.routes if route.dev != "wg0"]
+    rc, out, _err = program(cell, "check")
+    assert (rc, "missing: 10.0.0.0/24 through wg0" in out, "missing: fd00:a::/64 through wg0" in out) == (3, True, True)
+    assert program(cell, "restore")[0] == 0
+    assert {route.dst for route in cell.routes if route.dev == "wg0"} >= {"10.0.0.0/24", "fd00:a::/64"}
+    assert (program(cell, "check"), program(cell, "restore")) == ((0, "", ""), (0, "", ""))
+    # The kernel's own takes its place when the interface is started anew.
+    cell.by_hand("systemctl restart wg-quick@wg0")
+    assert program(cell, "restore")[0] == 0
+    assert [route.proto for route in cell.routes if (route.dev, route.dst) == ("wg0", "10.0.0.0/24")] == [2]
+    assert program(cell, "check") == (0, "", "")

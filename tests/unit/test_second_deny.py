@@ -11,7 +11,11 @@ from dataclasses import replace
 
 import pytest
 
-from ansible_collections.pic.cells.tests.unit.fake_host import FakeHost, Route, made_key
+from ansible_collections.pic.cells.plugins.module_utils.parts.peer_sync import api_port
+from ansible_collections.pic.cells.plugins.module_utils.records.model import Cell, Link
+from ansible_collections.pic.cells.tests.unit.fake.host import FakeHost
+from ansible_collections.pic.cells.tests.unit.fake.ip import Route
+from ansible_collections.pic.cells.tests.unit.fake.wg import made_key
 from ansible_collections.pic.cells.tests.unit.netfilter import Packet, verdict
 from ansible_collections.pic.cells.tests.unit.world import World, call, program
 
@@ -256,3 +260,18 @@ def test_where_no_uplink_is_known_nobody_is_taken_for_its_neighbour(linked: Worl
     host.routes = [route for route in host.routes if route.dst not in ("0.0.0.0/0", "::/0")]
     call("pic_cell_rules", host, {})
     assert verdict(host, Packet("203.0.113.77", "10.0.0.4", "eth0", "wg0", port=80)) == "ACCEPT"
+
+
+@pytest.mark.parametrize(
+    ("url", "port"),
+    [
+        ("http://10.0.1.1:9000", 9000),
+        ("http://10.0.1.1:9000/a/b", 9000),
+        ("http://10.0.1.1", 80),
+        ("http://[fd00:b::1]", 80),
+        ("http://[fd00:b::1]/x", 80),
+        (None, 8088),
+    ],
+)
+def test_the_port_that_devices_may_not_reach_is_the_one_that_pushes_go_to(url: str | None, port: int) -> None:
+    assert api_port(Cell(name="cella"), Link("cellb", remote_api_url=url)) == port

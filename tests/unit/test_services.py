@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.pic.cells.plugins.module_utils.records import Cell, Service
-from ansible_collections.pic.cells.plugins.module_utils.services import along
-from ansible_collections.pic.cells.plugins.module_utils.status import report
+from ansible_collections.pic.cells.plugins.module_utils.parts.services import along
+from ansible_collections.pic.cells.plugins.module_utils.program.status import report
+from ansible_collections.pic.cells.plugins.module_utils.records.model import Cell, Service
 from ansible_collections.pic.cells.tests.unit.world import World, call, program
 
-TOO = "Sharing files with cellb opens wiki too: same address, port and protocol."
+TOO = "Sharing files with cellb opens wiki too, because they have the same address, port and protocol."
 
 
 @pytest.fixture

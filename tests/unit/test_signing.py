@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import hmac
 
-from ansible_collections.pic.cells.plugins.module_utils import signing
+from ansible_collections.pic.cells.plugins.module_utils.parts import signing
 
 PSK = base64.b64encode(b"k" * 32).decode()
 USES = (signing.push_key, signing.answer_key)

@@ -15,11 +15,12 @@ import pytest
 import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
-from ansible_collections.pic.cells.plugins.module_utils.errors import BadInput
-from ansible_collections.pic.cells.plugins.plugin_utils import schema
+from ansible_collections.pic.cells.plugins.module_utils.base.errors import BadInput
+from ansible_collections.pic.cells.plugins.plugin_utils import arguments, schema
+from ansible_collections.pic.cells.plugins.plugin_utils.checks import check_inventory
+from ansible_collections.pic.cells.plugins.plugin_utils.job import parse_services, read_job
 from ansible_collections.pic.cells.plugins.plugin_utils.mesh import STEPS, WORDS, Mesh
-from ansible_collections.pic.cells.plugins.plugin_utils.statement import check_inventory, parse_services, read_job
-from ansible_collections.pic.cells.tests.unit.fake_host import made_key
+from ansible_collections.pic.cells.tests.unit.fake.wg import made_key
 from ansible_collections.pic.cells.tests.unit.world import device_key, three_cells
 
 PROJECT = Path(__file__).parents[2]
@@ -68,7 +69,7 @@ def test_an_inventory_that_can_work_is_accepted() -> None:
         ({"cella": {"cell_services": [{"name": "files", "address": "nas", "port": 443}]}}, ("'nas'", "service 'files'", "host 'cella'")),
         ({"cella": {"cell_services": [{"name": "the files"}]}}, ("'the files'", "cell_services of host 'cella'")),
         (links(share=["mail"]), ("'mail'", "link 'cellb' of host 'cella'", "files, voice")),
-        (links(public_key="x"), ("'x'", "link 'cellb' of host 'cella'", "no WireGuard key")),
+        (links(public_key="x"), ("'x'", "link 'cellb' of host 'cella'", "not a WireGuard key")),
         (links(preshared_key="x"), ("link 'cellb' of host 'cella'", "wg genpsk")),
         (links(endpoint="b.example.net"), ("'b.example.net'", "link 'cellb' of host 'cella'", "host:port")),
         (links(public_key=device_key("phone")), ("peer 'phone' on host 'cella'", "link 'cellb'", "a key of its own")),
@@ -76,12 +77,12 @@ def test_an_inventory_that_can_work_is_accepted() -> None:
         ({"cella": {"cell_links": [{"name": "cell b"}]}}, ("'cell b'", "cell_links of host 'cella'")),
         ({"cella": {"cell_links": [{}]}}, ("None", "cell_links of host 'cella'")),
         ({"cella": {"cell_links": [{"name": "cellb"}, {"name": "cellc"}, {"name": "cellb"}]}}, ("'cellb'", "cell_links of host 'cella'", "twice")),
-        ({"cella": {"cell_peers": {"phone": {}}}}, ("cell_peers of host 'cella'", "no list")),
-        ({"cella": {"cell_services": ["files"]}}, ("cell_services of host 'cella'", "no list")),
+        ({"cella": {"cell_peers": {"phone": {}}}}, ("cell_peers of host 'cella'", "not a list")),
+        ({"cella": {"cell_services": ["files"]}}, ("cell_services of host 'cella'", "not a list")),
         (links(interface="pic-cellc"), ("'pic-cellc'", "link 'cellb' of host 'cella'", "link 'cellc' of host 'cella'")),
         (links(state="absent"), ("'cellb'", "present on one side and absent on the other")),
         (peer(name="my phone"), ("'my phone'", "cell_peers of host 'cella'")),
-        (peer(addresses=["10.0.0"]), ("'10.0.0'", "'phone'", "no IP address")),
+        (peer(addresses=["10.0.0"]), ("'10.0.0'", "'phone'", "not an IP address")),
         (peer(addresses=["10.0.1.2"]), ("10.0.1.2", "'phone'", "10.0.0.0/24")),
         (peer(public_key=device_key("pad")), (device_key("pad"), "peer 'phone' on host 'cella'", "peer 'pad' on host 'cellb'")),
         (peer(preshared_key="x"), ("'phone'", "wg genpsk")),
@@ -116,8 +117,8 @@ def test_an_inventory_that_cannot_work_is_refused(changes: Mapping[str, Mapping[
         (links(keepalive="often"), ("keepalive of link 'cellb' of host 'cella'", "'often'", "whole number")),
         (links(mtu=True), ("mtu of link 'cellb' of host 'cella'", "True", "whole number")),
         (links(state="absend"), ("state of link 'cellb' of host 'cella'", "'absend'", "Did you mean 'absent'?")),
-        (links(name=7), ("name of link 7 of host 'cella'", "no text", "quotes")),
-        (links(share={"files": True}), ("share of link 'cellb' of host 'cella'", "no list")),
+        (links(name=7), ("name of link 7 of host 'cella'", "not text", "quotes")),
+        (links(share={"files": True}), ("share of link 'cellb' of host 'cella'", "not a list")),
         ({"cellc": {"cell_listen_port": "5182o"}}, ("cell_listen_port of host 'cellc'", "'5182o'", "whole number")),
         ({"cellc": {"cell_name": 12}}, ("cell_name of host 'cellc'", "12", "quotes")),
         ({"cellc": {"cell_sync_transport": "tunel"}}, ("cell_sync_transport of host 'cellc'", "Did you mean 'tunnel'?")),
@@ -200,7 +201,7 @@ def test_a_text_is_taken_for_a_list_of_one() -> None:
         }
     )
     check_inventory(seen)
-    side = seen.side("cella")
+    side = arguments.side(seen, "cella")
     assert side["cell"]["networks"] == ["10.0.0.1/24"]
     assert side["cell"]["admin_networks"] == ["192.0.2.0/24", "198.51.100.0/24"]
     assert side["devices"][0]["addresses"] == ["10.0.0.2"]
@@ -213,8 +214,8 @@ def test_a_host_that_is_called_by_its_address_has_the_name_that_it_is_given() ->
 
 
 def test_an_empty_list_says_nothing_is_allowed_and_an_empty_text_says_nothing() -> None:
-    assert mesh(links(share=[])).side("cella")["rules"][0]["share"] == []
-    assert "share" not in mesh(links(share=[""])).side("cella")["rules"][0]
+    assert arguments.side(mesh(links(share=[])), "cella")["rules"][0]["share"] == []
+    assert "share" not in arguments.side(mesh(links(share=[""])), "cella")["rules"][0]
     assert mesh({"cella": {"cell_admin_networks": []}}).var("cella", "cell_admin_networks") == []
 
 
@@ -241,7 +242,7 @@ def test_a_value_from_a_vault_within_a_list_is_read() -> None:
     }
     seen = mesh(changes)
     check_inventory(seen)
-    side = seen.side("cella")
+    side = arguments.side(seen, "cella")
     assert side["devices"][0]["preshared_key"] == key
     assert side["devices"][0]["preshared_key"].__class__ is str
     assert side["links"][2]["preshared_key"] == other and side["links"][2]["networks"] == ["10.9.0.0/24"]
@@ -320,7 +321,7 @@ def test_what_is_no_text_is_taken_for_no_name(key: str, value: object) -> None:
     given = {"job": "route_peer", "cell": "cella", "peer": "phone", "via_cell": "cellb", key: value}
     with pytest.raises(BadInput) as error:
         read_job(mesh({"cella": {"cell_links": [{"name": "10"}]}}), given)
-    assert f"{key}={value} is no text" in str(error.value)
+    assert f"{key}={value} is not text" in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -348,7 +349,7 @@ def test_services_are_read_as_a_survey_or_a_file_gives_them(value: Any, services
 )
 def test_what_the_next_site_run_would_undo_is_said(given: dict[str, Any], word: str) -> None:
     warnings = read_job(mesh({}), given)[1]
-    assert [word in warning and "the next site run" in warning for warning in warnings] == [True]
+    assert [word in warning and "the next run of site" in warning for warning in warnings] == [True]
 
 
 @pytest.mark.parametrize(
@@ -364,11 +365,11 @@ def test_what_the_inventory_states_alike_or_not_at_all_needs_no_warning(given: d
     assert read_job(mesh({}), given)[1] == []
 
 
-@pytest.mark.parametrize("kind", ["replay", "restore", "status"])
+@pytest.mark.parametrize("kind", ["replay", "restore", "status", "prove"])
 def test_a_playbook_for_all_cells_takes_one_by_name(kind: str) -> None:
     assert read_job(mesh({}), {"job": kind, "cell": ""}) == ({}, [])
     assert read_job(mesh({"b.example.net": {"cell_name": "far"}}), {"job": kind, "cell": "far"}) == ({"host": "b.example.net"}, [])
-    with pytest.raises(BadInput, match=r"cell=oslo is no cell of this inventory. Its cells: cella, cellb, cellc\."):
+    with pytest.raises(BadInput, match=r"cell=oslo is not a cell of this inventory. Its cells: cella, cellb, cellc\."):
         read_job(mesh({}), {"job": kind, "cell": "oslo"})
     with pytest.raises(BadInput, match="cell=cellb is host 'cellb', which --limit leaves out"):
         read_job(mesh({}, "cella"), {"job": kind, "cell": "cellb"})
@@ -417,7 +418,7 @@ def test_a_url_of_the_inventory_is_judged_on_the_controller(url: str) -> None:
 
 @pytest.mark.parametrize("host", WORDS)
 def test_a_host_called_by_a_word_of_the_role_is_refused(host: str) -> None:
-    with pytest.raises(BadInput, match=f"Host '{host}' is called by a word"):
+    with pytest.raises(BadInput, match=f"Host '{host}' has an inventory name that the role reserves"):
         check_inventory(mesh({host: {"cell_name": "celld", "cell_networks": ["10.0.3.1/24"]}}))
 
 

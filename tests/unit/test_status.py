@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.pic.cells.plugins.module_utils.errors import BadInput
-from ansible_collections.pic.cells.plugins.module_utils.status import CONDITIONS, failures
-from ansible_collections.pic.cells.plugins.plugin_utils.statement import read_job
+from ansible_collections.pic.cells.plugins.module_utils.base.errors import BadInput
+from ansible_collections.pic.cells.plugins.module_utils.program.status import CONDITIONS, failures, report
+from ansible_collections.pic.cells.plugins.plugin_utils.answers import judged
+from ansible_collections.pic.cells.plugins.plugin_utils.job import read_job
 from ansible_collections.pic.cells.tests.unit.controller import Controller
 from ansible_collections.pic.cells.tests.unit.test_statement import mesh
 from ansible_collections.pic.cells.tests.unit.world import World, call
@@ -40,9 +41,34 @@ def test_each_condition_is_a_sentence_and_only_what_was_asked_for(linked: World)
     drift, silent, pending = failures(found, CONDITIONS, NOW)
     assert drift.startswith("drift: ") and "4002" in drift
     assert silent.startswith("silent: link cellb: last handshake 200 s ago")
-    assert pending == "pending: cellc is not told the latest (no answer)."
+    assert pending == "pending: cellc has not been told the latest state (no answer)."
     assert failures(found, ["silent"], NOW) == [silent]
     assert failures(found, [], NOW) == []
+
+
+def test_a_cells_own_clock_counts_whatever_that_of_the_controller_says(linked: World) -> None:
+    """It may have none that survives a boot; and of many cells the first is read minutes before the report."""
+    host = linked["cella"]
+    host.now = 4_000.0
+    for device in host.wg.values():
+        for peer in device.peers.values():
+            peer.handshake = 3_970
+    found = call("pic_cell_info", host, {})
+    assert judged("pic_cell_info", found)["read_at"] == 4_000
+    assert failures(found, ["silent"]) == []
+    assert all("last handshake 30 s ago" in line for line in report(found) if line.startswith("link "))
+    host.now += 600
+    assert len(failures(call("pic_cell_info", host, {}), ["silent"])) == 1
+
+
+def test_a_handshake_of_a_time_to_come_is_no_sign_of_life(linked: World) -> None:
+    found = info(linked)
+    found["links"]["cellb"]["last_handshake"] = NOW + 3600
+    (silent,) = failures(found, ["silent"], NOW)
+    assert silent.startswith("silent: link cellb: last handshake in the future (the clock has been set back)")
+    # A second of difference is none.
+    found["links"]["cellb"]["last_handshake"] = NOW + 1
+    assert failures(found, ["silent"], NOW) == []
 
 
 @pytest.mark.parametrize(
@@ -67,7 +93,7 @@ def test_a_device_without_its_exit_and_a_host_that_is_no_cell_are_pending(linked
     found = info(linked)
     found["peers"]["phone"]["exit_effective"] = False
     assert failures(found, ["pending"], NOW) == ["pending: no internet for phone, since cellb offers no exit."]
-    assert failures({"name": "", "drift": [], "links": {}, "peers": {}}, ["pending"], NOW) == ["pending: this host is no cell yet."]
+    assert failures({"name": "", "drift": [], "links": {}, "peers": {}}, ["pending"], NOW) == ["pending: this host is not a cell yet."]
 
 
 @pytest.mark.parametrize("given", ["drift,pending", "drift\npending", ["drift", "pending"], " drift , pending "])

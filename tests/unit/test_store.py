@@ -15,13 +15,14 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.pic.cells.plugins.module_utils import units
-from ansible_collections.pic.cells.plugins.module_utils.command import Host
-from ansible_collections.pic.cells.plugins.module_utils.errors import BadInput, StoreError
-from ansible_collections.pic.cells.plugins.module_utils.records import State
-from ansible_collections.pic.cells.plugins.module_utils.soundness import LARGEST
-from ansible_collections.pic.cells.plugins.module_utils.store import Store
-from ansible_collections.pic.cells.tests.unit.fake_host import FakeHost, made_key
+from ansible_collections.pic.cells.plugins.module_utils.base.command import Host
+from ansible_collections.pic.cells.plugins.module_utils.base.errors import BadInput, StoreError
+from ansible_collections.pic.cells.plugins.module_utils.parts import units
+from ansible_collections.pic.cells.plugins.module_utils.records.model import State
+from ansible_collections.pic.cells.plugins.module_utils.records.soundness import LARGEST
+from ansible_collections.pic.cells.plugins.module_utils.records.store import Store
+from ansible_collections.pic.cells.tests.unit.fake.host import FakeHost
+from ansible_collections.pic.cells.tests.unit.fake.wg import made_key
 from ansible_collections.pic.cells.tests.unit.world import World, call, program
 
 KEY = made_key("cellb")
@@ -57,7 +58,7 @@ def test_only_true_itself_allows_anything(host: FakeHost, value: object) -> None
 def test_an_old_registry_of_peers_is_read(host: FakeHost) -> None:
     records = {"phone": {"ip": "10.0.0.2", "route_via": "direct"}, "pad": {"ip": "10.0.0.3", "route_via": "cellb"}}
     peers = loaded(host, "peer_registry.json", records)[0].peers
-    assert {peer.name: (peer.addresses, peer.route_via) for peer in peers.values()} == {"phone": (["10.0.0.2"], None), "pad": (["10.0.0.3"], "cellb")}
+    assert {peer.name: (peer.addresses, peer.route_via) for peer in peers.values()} == {"phone": (["10.0.0.2"], []), "pad": (["10.0.0.3"], ["cellb"])}
 
 
 @pytest.mark.parametrize(
@@ -97,7 +98,7 @@ def test_what_cannot_be_read_counts_as_nothing_and_is_set_aside_when_it_is_writt
         *(
             (name, text)
             for name in ("cell_links.json", "cell.json", "peer_registry.json")
-            for text in ("[" * 100_000, '{"links":' * 100_000, f'"{"x" * (LARGEST + 1)}"', f"[{'9' * 5000}]", "NaN", '"\\ud800"')
+            for text in ("[" * 100_000, '{"links":' * 100_000, f'{{"links": [], "peers": []}}{" " * LARGEST}', f"[{'9' * 5000}]", "NaN", '"\\ud800"')
         ),
         *(
             ("cell_links.json", {"links": [{"name": "cellc"}, {"name": "cellb", **values}]})
@@ -167,6 +168,7 @@ def test_a_second_broken_file_does_not_replace_the_first(linked: World) -> None:
 def test_records_are_for_root_alone(linked: World) -> None:
     files = {path: mode for path, (mode, _text) in linked["cella"].files.items() if path.startswith(("/var/lib/pic/", "/etc/wireguard/"))}
     assert files.pop("/var/lib/pic/view/links.json") == 0o644, "the receiver reads it where it is bound"
+    assert files.pop("/var/lib/pic/exits/exits.json") == 0o644, "so does the watcher of exits"
     assert set(files.values()) == {0o600}
 
 
@@ -200,7 +202,7 @@ def holder(real: Host) -> Iterator[int]:
 
 
 def test_who_has_to_wait_too_long_is_told_for_whom(real: Host, holder: int) -> None:
-    words = rf"The records in /var/lib/pic are locked by process {holder} for more than 0\.1 s\. Wait for it or end it, then run again\."
+    words = rf"The records in /var/lib/pic have been locked by process {holder} for more than 0\.1 s\. Wait for it or stop it, then run again\."
     with pytest.raises(StoreError, match=words), Store(real).lock(wait=0.1):
         pytest.fail("two hold the lock")
     began = time.monotonic()
@@ -238,4 +240,4 @@ def test_a_folder_that_means_more_in_a_unit_is_refused(host: FakeHost, path: str
     with pytest.raises(BadInput, match="cell_state_dir"):
         Store(host, path)
     with pytest.raises(BadInput, match="cell_state_dir"):
-        units.files("/usr/local/bin/pic-cell", path, "/view", "/var/lib/spool", 8088, 8)
+        units.files("/usr/local/bin/pic-cell", path, "/view", "/exits", "/var/lib/spool", 8088, 8)

@@ -10,7 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.pic.cells.tests.unit.fake_host import FakeHost, made_key
+from ansible_collections.pic.cells.plugins.module_utils.cell import RUN
+from ansible_collections.pic.cells.plugins.module_utils.records.store import STATE_DIR, Store
+from ansible_collections.pic.cells.tests.unit.fake.host import FakeHost
+from ansible_collections.pic.cells.tests.unit.fake.wg import made_key
 from ansible_collections.pic.cells.tests.unit.world import World, device_key
 
 DONE = "next: nothing is left to do"
@@ -28,6 +31,14 @@ def test_a_first_run_says_what_each_cell_has_become(world: World) -> None:
     assert "changed on cellb: peer pad: internet via cella" in said["cellb"]
     assert {lines[-1] for lines in said.values()} == {DONE}
     assert all("is to be told" not in line for lines in said.values() for line in lines), "what is to be told is told at the end of the run"
+
+
+def test_all_that_a_part_says_of_its_records_is_said_and_not_counted(world: World) -> None:
+    said = world.site().said
+    for name, host in world.hosts.items():
+        state = Store(host, STATE_DIR).load()
+        for line in (line for parts in RUN.values() for part in parts for line in part.words(state)):
+            assert any(told.startswith(f"changed on {name}: {line.partition(': ')[0]}: ") for told in said[name]), line
 
 
 def test_what_cells_and_devices_get_for_it_is_counted(world: World) -> None:
@@ -55,21 +66,28 @@ def test_a_days_change_is_told_of_both_cells(linked: World) -> None:
         "changed on cella: cell cellb: told",
         "changed on cella: link cellb: shares files, offers an exit",
         "changed on cella: details (--diff shows them): rules 2",
-        "changed on cellb: cell cella: shares files with this cell, offers an exit, uses this cell as exit",
+        "changed on cellb: cell cella: shares files with this cell, offers an exit, uses this cell as an exit",
         DONE,
     ]
 
 
 def test_what_is_gone_is_said_too(linked: World) -> None:
     said = linked.job("unlink", cell="cellb", remote_cell="cella").said["cellb"]
-    assert "changed on cellb: link cella: no longer there" in said
-    assert "changed on cella: link cellb: no longer there" in said
+    assert "changed on cellb: link cella: removed" in said
+    assert "changed on cella: link cellb: removed" in said
     assert "next: link cella again (pic.cells.link), or send pad elsewhere (pic.cells.route_peer)" in said
+
+
+def test_an_exit_that_nobody_uses_any_more_is_named(linked: World) -> None:
+    said = linked.job("route_peer", cell="cella", peer="phone", via_cell="direct").said["cella"]
+    assert {"changed on cella: link cellb: no longer used as an exit", "changed on cella: peer phone: internet direct"} <= {*said}
 
 
 def test_a_change_that_the_inventory_contradicts_is_said_last(linked: World) -> None:
     said = linked.job("share", cell="cella", remote_cell="cellb", services="none").said["cella"]
-    assert said[-1].startswith("next: The inventory states share: ['files', 'voice'] for the link of 'cella' with 'cellb'; the next site run puts that back.")
+    assert said[-1].startswith(
+        "next: The inventory states share: ['files', 'voice'] for the link of 'cella' with 'cellb'; the next run of site puts that back."
+    )
 
 
 def test_a_cell_that_is_away_is_pending_for_those_that_are_linked_with_it(linked: World) -> None:
@@ -77,7 +95,7 @@ def test_a_cell_that_is_away_is_pending_for_those_that_are_linked_with_it(linked
     linked.inventory["cella"]["cell_links"][0]["share"] = []
     said = linked.site().said
     assert "pending on cella: cellb was not reached" in said["cella"]
-    assert "pending on cella: cellb is not told the latest (not reached); cella tells it again by itself" in said["cella"]
+    assert "pending on cella: cellb has not been told the latest state (not reached); cella tries again by itself" in said["cella"]
     assert said["cella"][-1] == "next: run this again when cellb is back"
     assert said["cellc"][-1] == DONE
 
@@ -92,7 +110,7 @@ def test_a_job_whose_other_cell_is_away_says_what_waits(linked: World) -> None:
 def test_a_cell_that_pic_cell_tells_is_named(linked: World) -> None:
     linked.inventory["cella"].update(cell_sync_transport="tunnel")
     linked.inventory["cella"]["cell_links"][0]["share"] = []
-    assert "told by cella through the tunnel: cellb" in linked.site("cella").said["cella"]
+    assert "cella told cellb the latest state through the tunnel" in linked.site("cella").said["cella"]
 
 
 def test_a_link_whose_other_side_is_unknown_waits_for_it(linked: World) -> None:
@@ -105,7 +123,7 @@ def test_a_link_whose_other_side_is_unknown_waits_for_it(linked: World) -> None:
 def test_a_link_that_the_other_cell_has_not_made_yet_waits_for_that_cell(world: World) -> None:
     said = world.site("cella").said["cella"]
     assert [line for line in said if line.startswith("pending")] == [f"pending on cella: {other} has not made this link yet" for other in ("cellb", "cellc")]
-    assert said[-2:] == [f"next: run pic.cells.site with {other} too" for other in ("cellb", "cellc")]
+    assert said[-2:] == [f"next: run pic.cells.site with {other} included" for other in ("cellb", "cellc")]
 
 
 def test_a_link_that_the_other_cell_has_lost_is_named_and_changes_nothing(linked: World, tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ import json
 
 import pytest
 
-from ansible_collections.pic.cells.plugins.module_utils import sysctl
-from ansible_collections.pic.cells.tests.unit.fake_host import FakeHost
+from ansible_collections.pic.cells.plugins.module_utils.kernel import sysctl
+from ansible_collections.pic.cells.tests.unit.fake.host import FakeHost
 from ansible_collections.pic.cells.tests.unit.test_advice import said_in_a_run, told
 from ansible_collections.pic.cells.tests.unit.world import World, program
 
@@ -43,7 +43,7 @@ def test_forwarding_that_the_role_does_not_keep_is_said_and_left_alone(linked: W
     host.files["/etc/sysctl.d/90-pic-cells.conf"] = (0o644, "net.ipv6.conf.all.forwarding=1\n")
     host.files[NOW["net.ipv4.ip_forward"]] = (0o644, "0\n")
     (sentence,) = told(host)
-    assert sentence.startswith("This host forwards no IPv4 packets (net.ipv4.ip_forward is 0).")
+    assert sentence.startswith("This host does not forward IPv4 packets (net.ipv4.ip_forward is 0).")
 
 
 def test_the_settings_for_router_advertisements_come_back_with_forwarding(linked: World) -> None:
@@ -90,3 +90,40 @@ def test_what_check_says_in_json(linked: World) -> None:
     linked["cella"].files[NOW["net.ipv4.ip_forward"]] = (0o644, "0\n")
     rc, out, _err = program(linked["cella"], "check", "--json")
     assert (rc, json.loads(out)["drift"]) == (3, ["missing: net.ipv4.ip_forward: 1", "surplus: net.ipv4.ip_forward: 0"])
+
+
+@pytest.mark.parametrize(("device", "said"), [("wg0", True), ("eth0", True), ("pic-cellb", True), ("docker0", False)])
+def test_an_interface_that_forwards_nothing_is_said(linked: World, device: str, said: bool) -> None:
+    """As systemd-networkd sets it (IPForward=no, IPv4Forwarding=no in a .network file), or a line of a sysctl file."""
+    host = linked["cella"]
+    host.files[f"/proc/sys/net/ipv4/conf/{device}/forwarding"] = (0o644, "0\n")
+    sentences = told(host)
+    assert [f"net/ipv4/conf/{device}/forwarding is 0" in line and f"sysctl -w net/ipv4/conf/{device}/forwarding=1" in line for line in sentences] == [
+        True
+    ] * said
+    assert said_in_a_run(linked, "cella") == sentences
+    out = program(host, "explain", "laptop")[1]
+    assert ("10.0.0.4: dropped: this host does not forward IPv4 packets that come in by wg0" in out) == (device == "wg0")
+    host.files[NOW["net.ipv4.ip_forward"]] = (0o644, "0\n")  # with that one all of them come back
+    assert json.loads(program(host, "check", "--json")[1])["advice"] == []
+    assert program(host, "restore")[0] == 0
+    host.reset()
+    assert told(host) == []
+
+
+@pytest.mark.parametrize(
+    ("files", "named"),
+    [
+        ({"/etc/systemd/networkd.conf.d/99-x.conf": "[Network]\nManageForeignRoutes=yes"}, "/etc/systemd/networkd.conf.d/99-x.conf"),
+        ({"/run/systemd/networkd.conf.d/99-x.conf": "[Network]\nManageForeignRoutingPolicyRules = true"}, "/run/systemd/networkd.conf.d/99-x.conf"),
+        ({"/etc/systemd/networkd.conf": "[Network]\nManageForeignRoutes=yes"}, None),  # read before all folders
+        ({"/etc/systemd/networkd.conf.d/10-x.conf": "[Network]\nManageForeignRoutes=yes"}, None),
+        ({"/etc/systemd/networkd.conf.d/99-x.conf": "[Network]\nManageForeignRoutes=no\nSpeedMeter=yes"}, None),
+    ],
+)
+def test_a_file_that_lets_networkd_delete_our_rules_is_named(linked: World, files: dict[str, str], named: str | None) -> None:
+    host = linked["cella"]
+    host.files.update({path: (0o644, text + "\n") for path, text in files.items()})
+    sentences = told(host)
+    assert [f"File {named} sets ManageForeign" in sentence for sentence in sentences] == ([True] if named else [])
+    assert said_in_a_run(linked, "cella") == sentences

@@ -13,8 +13,9 @@ from contextlib import contextmanager
 
 import pytest
 
-from ansible_collections.pic.cells.plugins.module_utils import transport
-from ansible_collections.pic.cells.plugins.module_utils.transport import Push, send, send_all
+from ansible_collections.pic.cells.plugins.module_utils.parts.peer_sync import Push
+from ansible_collections.pic.cells.plugins.module_utils.program import transport
+from ansible_collections.pic.cells.plugins.module_utils.program.transport import send, send_all
 
 TAKEN = b'HTTP/1.1 200 OK\r\nContent-Length: 57\r\n\r\n{"applied": true, "generation": 7, "reason": "taken over"}'
 
@@ -96,6 +97,17 @@ def test_an_answer_without_end_is_waited_for_only_so_long(monkeypatch: pytest.Mo
     with server(TAKEN, pause=0.05) as (url, _heard):
         assert send(push(url)) is None
     assert time.monotonic() - began < 1
+
+
+def test_an_answer_in_drops_is_not_waited_for_beyond_the_deadline() -> None:
+    """Something is always there to be read: one packet at a time."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        for _number in range(20):
+            theirs.send(b"H")
+        with pytest.raises(OSError):
+            transport._receive(ours, time.monotonic())
+        assert ours.recv(1) == b"H", "all that was there has been read"
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,9 @@ import pytest
 
 from ansible_collections.pic.cells.tests.unit.adopted import ALICE, BOB, FILES, OWN, PORT, SECRET
 from ansible_collections.pic.cells.tests.unit.controller import Controller
-from ansible_collections.pic.cells.tests.unit.fake_host import FakeHost, Killed, clamped, public_key
+from ansible_collections.pic.cells.tests.unit.fake.host import FakeHost
+from ansible_collections.pic.cells.tests.unit.fake.machine import Killed
+from ansible_collections.pic.cells.tests.unit.fake.wg import clamped, public_key
 from ansible_collections.pic.cells.tests.unit.world import World, call, device_key, furnish, program
 
 WG0 = "/etc/wireguard/wg0.conf"
@@ -44,7 +46,7 @@ def test_afterwards_the_host_is_as_it_was(world: World) -> None:
     warnings = uninstall(host)
     assert lines(host) == before
     assert sorted(warnings) == [
-        f"Cell {name!r} still has its link with 'cella', if nobody has removed it there (pic.cells.unlink, before this)." for name in ("cellb", "cellc")
+        f"Cell {name!r} still has its link with 'cella', unless somebody has removed it there (pic.cells.unlink, before this)." for name in ("cellb", "cellc")
     ]
     assert host.exists("/var/lib/pic.removed/identity.key")
     host.boot()
@@ -59,7 +61,7 @@ def test_what_the_cell_has_made_goes(world: World) -> None:
     assert (rc, "PIC-FWD" in out, "still has its link with 'cella'" in err) == (0, True, True)
     assert lines(host) == before
     assert not any(path.startswith("/var/lib/pic") for path in host.files)
-    assert program(host, "uninstall", "cella")[:2] == (0, "nothing is left of a cell\n")
+    assert program(host, "uninstall", "cella")[:2] == (0, "there is no cell left to remove\n")
 
 
 def test_settings_of_somebodys_own_for_our_units_stay(linked: World) -> None:
@@ -124,7 +126,7 @@ def test_a_routed_device_that_stays_is_named(world: World) -> None:
     world.inventory["cella"]["cell_links"] = [{"name": "cellb"}, {"name": "cellc"}]
     world.inventory["cellb"]["cell_peers"] = []
     world.site()
-    assert [warning for warning in uninstall(host) if "'alice'" in warning and "going direct" in warning]
+    assert [warning for warning in uninstall(host) if "'alice'" in warning and "internet directly" in warning]
     assert (host.read(WG0), list(host.wg["wg0"].peers)) == (FILES["PiVPN"], [ALICE, BOB])
 
 
@@ -192,7 +194,7 @@ def test_another_key_keeps_what_is_others_and_every_preshared_key(world: World) 
 
 
 def test_a_host_that_is_no_cell_gets_no_key(host: FakeHost) -> None:
-    assert "no cell" in call("pic_cell_rekey", host, {})["msg"]
+    assert "not a cell" in call("pic_cell_rekey", host, {})["msg"]
     assert host.steps == []
 
 
@@ -215,4 +217,4 @@ def test_the_playbook_removes_the_cell_that_is_named_and_no_other(controller: Co
     assert done.rc == 0, done.text
     assert [controller[name].exists("/var/lib/pic/cell.json") for name in ("cella", "cellb")] == [False, True]
     done = controller.play("uninstall", "-e", "cell=cella")
-    assert (done.rc, "nothing is left of a cell" in done.text) == (0, True)
+    assert (done.rc, "there is no cell left to remove" in done.text) == (0, True)

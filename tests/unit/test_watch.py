@@ -15,15 +15,17 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.pic.cells.plugins.module_utils import pace, units, watch
-from ansible_collections.pic.cells.plugins.module_utils.events import Heard, Interest, interest_of, judge, messages, own_part
-from ansible_collections.pic.cells.plugins.module_utils.iptables import parse_save
-from ansible_collections.pic.cells.plugins.module_utils.listen import Listener
-from ansible_collections.pic.cells.plugins.module_utils.pace import Pace
-from ansible_collections.pic.cells.plugins.module_utils.restore import restore
-from ansible_collections.pic.cells.plugins.module_utils.store import STATE_DIR
-from ansible_collections.pic.cells.plugins.module_utils.watch import Watcher
-from ansible_collections.pic.cells.tests.unit.fake_host import FakeHost
+from ansible_collections.pic.cells.plugins.module_utils.base.command import Result
+from ansible_collections.pic.cells.plugins.module_utils.kernel.iptables import parse_save
+from ansible_collections.pic.cells.plugins.module_utils.parts import units
+from ansible_collections.pic.cells.plugins.module_utils.program import pace, watch
+from ansible_collections.pic.cells.plugins.module_utils.program.events import Heard, Interest, interest_of, judge, messages, own_part
+from ansible_collections.pic.cells.plugins.module_utils.program.listen import Listener
+from ansible_collections.pic.cells.plugins.module_utils.program.pace import Pace
+from ansible_collections.pic.cells.plugins.module_utils.program.restore import restore
+from ansible_collections.pic.cells.plugins.module_utils.program.watch import Watcher
+from ansible_collections.pic.cells.plugins.module_utils.records.store import STATE_DIR
+from ansible_collections.pic.cells.tests.unit.fake.host import FakeHost
 from ansible_collections.pic.cells.tests.unit.world import World
 
 RECORDED = Path(__file__).parent / "kernel_events.txt"
@@ -123,8 +125,8 @@ def test_what_concerns_a_cell_follows_from_its_records_and_rules(linked: World) 
     host.iptables(4, "filter", "-A SOMEBODY -s 192.0.2.9 -j LOG", "-I FORWARD 1 -j SOMEBODY", chains=["SOMEBODY"])
     done = restore(host, STATE_DIR, predict=True)
     assert done.repairs == []
-    assert done.cell
-    interest = interest_of(done.cell)
+    assert done.context
+    interest = interest_of(done.context)
     assert {(4, "filter", "FORWARD"), (6, "filter", "INPUT"), (4, "nat", "POSTROUTING"), (4, "filter", "SOMEBODY")} <= interest.chains
     assert (4, "filter", "DOCKER") not in interest.chains
     assert {"10.0.1.0/24", "fd00:b::/64"} <= interest.networks
@@ -344,6 +346,21 @@ def test_what_happens_while_restore_runs_is_not_lost(watched: Watched) -> None:
     assert (host.text(), watched.starts) == (wanted, 2)
 
 
+def test_a_restore_that_had_read_before_is_followed_by_another_one(watched: Watched) -> None:
+    """A start joins a run that is at work already, which may not have seen the loss; nothing says anything more of it."""
+    host = watched.host
+    wanted, run = host.text(), host.run
+    late = iter([True])
+
+    def joining(argv: Any, *more: Any, **options: Any) -> Any:
+        return Result(0, "") if "start" in argv and next(late, False) else run(argv, *more, **options)
+
+    host.run = joining  # type: ignore[method-assign]
+    host.by_hand("ip -4 rule del from 10.0.0.2 lookup 4200 pref 4001 protocol 201")
+    watched.after(3.0, LOST)
+    assert (host.text(), watched.starts) == (wanted, 1)
+
+
 def test_nothing_is_started_where_nothing_is_missing(watched: Watched) -> None:
     watched.after(20.0, "ip route del default", "iptables -I FORWARD -i wg0 -j ACCEPT", LOST)
     assert (watched.host.steps, watched.starts) == ([], 0)
@@ -416,7 +433,7 @@ def test_forwarding_that_nothing_of_ours_keeps_is_said_once(watched: Watched) ->
     for _time in range(3):
         watched.after(1.0, "sysctl -qw net.ipv4.ip_forward=0")
     assert watched.lines == [
-        "This host does not forward any more: net.ipv4.ip_forward is 0. No packet of a device gets through. Set it with: sysctl -w net.ipv4.ip_forward=1"
+        "This host no longer forwards packets: net.ipv4.ip_forward is 0. No packet of a device gets through. Set it with: sysctl -w net.ipv4.ip_forward=1"
     ]
 
 
@@ -444,7 +461,7 @@ def test_a_host_that_is_no_cell_is_said_once(host: FakeHost, monkeypatch: pytest
     for _time in range(3):
         found.after(10.0, LOST)
     assert (len(found.lines), found.starts) == (1, 0)
-    assert "is no cell" in found.lines[0]
+    assert "is not a cell" in found.lines[0]
 
 
 def test_without_systemd_it_restores_by_itself_and_looks_every_minute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -480,7 +497,7 @@ def test_a_real_kernel_is_heard() -> None:
 def test_the_lock_of_iptables_legacy_is_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is opened for reading only, and its file may be deleted and made anew."""
     lock = tmp_path / "xtables.lock"
-    monkeypatch.setattr("ansible_collections.pic.cells.plugins.module_utils.listen.LEGACY_LOCK", str(lock))
+    monkeypatch.setattr("ansible_collections.pic.cells.plugins.module_utils.program.listen.LEGACY_LOCK", str(lock))
     listener = Listener()
     listener.listen_to_legacy()
     assert not listener.hear_legacy()

@@ -25,22 +25,29 @@ from urllib.parse import urlsplit
 import yaml
 from ansible.module_utils import basic
 
-from ansible_collections.pic.cells.plugins.module_utils import cli, exchange
 from ansible_collections.pic.cells.plugins.module_utils import module as shared
-from ansible_collections.pic.cells.plugins.module_utils.receiver import Refused, receive
-from ansible_collections.pic.cells.plugins.module_utils.transport import Push
-from ansible_collections.pic.cells.plugins.module_utils.view import FILE, FOLDER, Delivery, parse_view, render_delivery
-from ansible_collections.pic.cells.plugins.plugin_utils import endpoints, statement
+from ansible_collections.pic.cells.plugins.module_utils.parts.peer_sync import Push
+from ansible_collections.pic.cells.plugins.module_utils.parts.visible import FILE, FOLDER, Delivery, parse_view, render_delivery
+from ansible_collections.pic.cells.plugins.module_utils.program import cli, exchange, prove
+from ansible_collections.pic.cells.plugins.module_utils.program.receiver import Refused, receive
+from ansible_collections.pic.cells.plugins.plugin_utils import arguments, endpoints
 from ansible_collections.pic.cells.plugins.plugin_utils.answers import judged
+from ansible_collections.pic.cells.plugins.plugin_utils.checks import check_inventory
+from ansible_collections.pic.cells.plugins.plugin_utils.job import read_job
 from ansible_collections.pic.cells.plugins.plugin_utils.mesh import STEPS, Mesh
 from ansible_collections.pic.cells.plugins.plugin_utils.summary import left_out, summary
-from ansible_collections.pic.cells.tests.unit.fake_host import FakeHost, made_key, public_key
+from ansible_collections.pic.cells.tests.unit.fake.host import FakeHost
+from ansible_collections.pic.cells.tests.unit.fake.wg import made_key, public_key
 
 ROLE = Path(__file__).parents[2] / "roles" / "cell"
 
-REHEARSED = ("identity", "tell", "hear", "note", "rules", "links", "routes", "agent")  # steps that change only what check mode foresees
+REHEARSED = ("identity", "tell", "apply", "push")  # steps that change only what check mode foresees
 
-ON_THE_CONTROLLER = ("pic.cells.pic_cells_check",)
+# by part of the step "apply" the module that does the same alone
+PARTS = {"hear": "pic_peer_sync", "rules": "pic_cell_rules", "links": "wg_cell_peer", "routes": "pic_policy_route", "agent": "pic_cell_agent"}
+
+# on the controller, and what executes modules that are not ours
+LEFT_OUT = ("pic.cells.pic_cells_check", "pic.cells.cell_base")
 # where the steps are included, as site() works it out
 ANY_DUE = "ansible_play_batch | map('extract', hostvars) | map(attribute='__cell_due', default=[]) | flatten | length > 0"
 # what the system says of itself, and what the role does with ansible.posix.sysctl
@@ -73,6 +80,7 @@ def call(
         stack.enter_context(mock.patch.object(shared, "Host", host.begun))
         stack.enter_context(mock.patch.object(os, "geteuid", lambda: uid))
         stack.enter_context(mock.patch.object(exchange, "send_all", send))
+        stack.enter_context(mock.patch.object(prove, "ask", host.ask_exits))
         stack.enter_context(mock.patch.object(time, "time", lambda: host.now))
         stack.enter_context(mock.patch.object(time, "sleep", lambda _seconds: None))
         # this machine's syslog is no place for it, and from Python 3.13 on takes no text with a NUL
@@ -96,6 +104,7 @@ def program(host: FakeHost, *words: str, uid: int = 0, send: Callable[[Mapping[s
     with contextlib.ExitStack() as stack:
         stack.enter_context(mock.patch.object(cli, "Host", host.begun))
         stack.enter_context(mock.patch.object(exchange, "send_all", send))
+        stack.enter_context(mock.patch.object(prove, "ask", host.ask_exits))
         stack.enter_context(mock.patch.object(os, "geteuid", lambda: uid))
         stack.enter_context(mock.patch.object(time, "time", lambda: host.now))
         stack.enter_context(mock.patch.object(time, "sleep", lambda _seconds: None))
@@ -110,19 +119,13 @@ def program(host: FakeHost, *words: str, uid: int = 0, send: Callable[[Mapping[s
 
 @dataclass
 class Task:
-    """One task of the role that calls one of our modules."""
+    """One task of the role that calls one of our modules. step: of the role, empty where the task is none."""
 
     module: str
-    args: dict[str, str]
+    step: str
     loop: str
     register: str | None
     included: bool  # only where the preflight has found something to do
-
-    @property
-    def step(self) -> str:
-        """Return the step of the role that the task is, by which its loop finds the hosts that have something to do in it; none for others."""
-        word = re.fullmatch(r"lookup\('pic\.cells\.side', '(\w+)', job=__cell_job\)", self.loop.strip("{} "))
-        return word[1] if word and word[1] in STEPS else ""
 
 
 @functools.cache
@@ -130,11 +133,15 @@ def role_tasks() -> tuple[Task, ...]:
     """Read the tasks that call our modules, in the role's order."""
     found = []
     for task, included in _tasks("main.yml"):
-        module = next((key for key in task if key.startswith("pic.cells.") and key not in ON_THE_CONTROLLER), None)
+        module = next((key for key in task if key.startswith("pic.cells.") and key not in LEFT_OUT), None)
         if module is None and "assert" not in "".join(task):
             continue
-        args = {key: value.strip("{} ").partition("__cell_side.")[2] for key, value in task[module].items()} if module else {}
-        found.append(Task(module.rpartition(".")[2] if module else "refuse", args, task.get("loop", ""), task.get("register"), included))
+        step = ""
+        if module == "pic.cells.cell_step":
+            assert task[module] == {"step": task[module]["step"], "host": "{{ item }}"}, task
+            step = task[module]["step"]
+            module = arguments.STEPS[step][0]
+        found.append(Task(module.rpartition(".")[2] if module else "refuse", step, task.get("loop", "").strip("{} "), task.get("register"), included))
     return tuple(found)
 
 
@@ -149,10 +156,19 @@ def _tasks(file: str, included: bool = False) -> Iterator[tuple[dict[str, Any], 
             yield task, included
 
 
-def registers() -> set[str]:
+@functools.cache
+def registers() -> frozenset[str]:
     """Return what a run of the role makes the hosts forget before anything else."""
     (begin,) = yaml.safe_load((ROLE / "tasks" / "begin.yml").read_text())
-    return {key for key, value in begin["ansible.builtin.set_fact"].items() if value == {}}
+    return frozenset(key for key, value in begin["ansible.builtin.set_fact"].items() if value == {})
+
+
+def _by_module(module: str, result: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the result of a module; of one that does the work of several, what each of these would have returned."""
+    if "steps" not in result:
+        return {module: result}
+    diffs = {diff["after_header"]: diff for diff in result["diff"]}
+    return {PARTS[step]: {**part, "diff": diffs.get(step), "warnings": result["warnings"]} for step, part in result["steps"].items()}
 
 
 class Refusal(Exception):
@@ -282,7 +298,7 @@ class World:
             known = {**variables, **run.registered[own], "__cell_every_step": self.every_step}
             return Mesh(known, lambda value: value, job, lambda: self.extra.get("preshared_key"))
 
-        statement.check_inventory(mesh(hosts[0]))
+        check_inventory(mesh(hosts[0]))
         for host in hosts:
             run.registered[host].update({**{key: {} for key in registers()}, "__cell_batch": list(hosts)})
         for number, task in enumerate(role_tasks()):
@@ -303,7 +319,8 @@ class World:
                 if task.step in REHEARSED and not check:
                     self._check_idle(run, mesh(host), task, set(mesh(host).sides(host)) - set(items))
                 results = [self._task(run, mesh(host), task, item, check) for item in items]
-                run.results.update({(str(result["item"]), f"{number:02} {task.module}"): result for result in results})
+                for result in results:
+                    run.results.update({(str(result["item"]), f"{number:02} {module}"): part for module, part in _by_module(task.module, result).items()})
                 heard[host] = {"results": results}
             for host, results in heard.items():
                 if run.due or not task.included:
@@ -318,7 +335,7 @@ class World:
         hosts = list(play or self.hosts)
         variables = {"hostvars": self.inventory, "groups": {"cells": list(self.inventory)}, "inventory_hostname": hosts[0], "ansible_play_batch": hosts}
         self.extra = {key: value for key, value in given.items() if key == "preshared_key"}
-        job, _warnings = statement.read_job(Mesh(variables, lambda value: value), {"job": kind, **given})
+        job, _warnings = read_job(Mesh(variables, lambda value: value), {"job": kind, **given})
         try:
             return self.site(job["host"], check=check, job=job)
         finally:
@@ -327,18 +344,19 @@ class World:
     def _loop(self, mesh: Mesh, host: str, task: Task) -> list[str]:
         """Work out the loops that the role has; a new one has to be added here."""
         known = {
-            "lookup('pic.cells.side', 'own', job=__cell_job)": lambda: mesh.concerned(host),
-            "lookup('pic.cells.side', 'invited', job=__cell_job)": mesh.invited,
+            "lookup('pic.cells.side', 'own')": lambda: mesh.concerned(host),
+            "lookup('pic.cells.side', 'invited')": mesh.invited,
             "__cell_outside": lambda: mesh.others(host),
+            **{f"lookup('pic.cells.side', '{step}')": functools.partial(mesh.taking, host, step) for step in STEPS},
         }
-        return mesh.taking(host, task.step) if task.step else known[task.loop.strip("{} ")]()
+        return known[task.loop]()
 
     def _check_idle(self, run: Run, mesh: Mesh, task: Task, idle: Iterable[str]) -> None:
         """Check of hosts that do not take a step of the role that it would change nothing there, and say nothing new."""
         for host in idle:
             if host not in self.dead and host not in self.hostile:
-                side = mesh.side(host)
-                args = {key: side[value] if key != "run" else {} for key, value in task.args.items()}  # what comes before is done
+                _module, args = arguments.of_step(mesh, task.step, host, predict=True)
+                args.update({"run": {}} if "run" in args else {})  # what comes before is done
                 result = call(task.module, self[host], args, check=True)
                 said = {key: result.get(key) for key in ("changed", "diff", "warnings", "pending", "msg")}
                 warnings = set(result["warnings"]) - set(run.warnings())
@@ -350,12 +368,10 @@ class World:
             return {**ask(task.module, self[own], {"name": item, "endpoint_port": endpoints.port_of(mesh, own, item)}, check), "item": own}
         if item in self.dead:
             return {"item": item, "unreachable": True}
-        side = mesh.side(item)
-        run.calls.append((item, task.module, {key: side[value] for key, value in task.args.items()}))
+        run.calls.append((item, *arguments.of_step(mesh, task.step, item, predict=check)))
         hostile = self.hostile.get(item)
         result = ask(task.module, self[item], run.calls[-1][2], check, send=functools.partial(self.carry, item), instead=hostile)
         if result.get("failed") and hostile and item != mesh.own:
-            assert mesh.alone(str(mesh.own)) or task.register == "__cell_others", f"{task.module} failed on {item}, and with it {mesh.own}"
             return {**result, "item": item}
         if result.get("failed") and (hostile or item in self.ill):
             self.dead.add(item)

@@ -138,6 +138,10 @@ def test_a_cell_that_is_off_on_the_very_first_day_is_linked_by_a_later_run():
         for cell in ("cella", "cellc"):
             assert (outcome.stats[cell]["failures"], outcome.stats[cell]["unreachable"]) == (0, 0), outcome.message
         assert "pic-cellb" not in inside("cella", "wg", "show", "interfaces").stdout
+        # A link that waits is no difference from the records, for the program on the cell as for a run.
+        for command in ("check", "restore"):
+            assert inside("cella", "pic-cell", command).stdout == ""
+        assert play_with_one_off("site").changed["cella"] == 0
         with pytest.raises(lab.LabError):
             lab.phones()  # cellb has no wg0 yet; those of cella are connected
         assert seen_address("phone-a1", 4) is None, "it leaks"

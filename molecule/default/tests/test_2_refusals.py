@@ -87,7 +87,7 @@ def test_a_state_directory_that_takes_nothing_ends_the_run_and_keeps_all():
         outcome = play("share", cell="cella", remote_cell="cellb", services="none")
         assert outcome.rc != 0
         assert "/var/lib/pic" in outcome.message
-        assert "cannot be written: Read-only file system. Make room, or make it writable, and run again." in outcome.message
+        assert "cannot be written: Read-only file system. Free some space, or make it writable, and run again." in outcome.message
         assert snapshot("cella") == before
         assert reaches("phone-b1", "10.0.0.1", 8443)
     assert not any(play("site").changed.values())
@@ -96,4 +96,4 @@ def test_a_state_directory_that_takes_nothing_ends_the_run_and_keeps_all():
 def test_two_hosts_that_are_one_machine_are_refused():
     outcome = play("site", overlay={"cellb": {"ansible_host": "198.51.100.11"}})
     assert outcome.rc != 0
-    assert "are one machine" in outcome.message
+    assert "are the same machine" in outcome.message

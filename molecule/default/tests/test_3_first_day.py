@@ -21,7 +21,7 @@ def test_check_and_diff_before_the_first_run_predict_it_and_change_nothing():
     assert predicted.changes() == done.changes()
     assert {host for host, _task, _diff in predicted.changes()} == {"cella", "cellb", "cellc"}
     named = "".join(diff for _host, _task, diff in predicted.changes())
-    for text in ("link cellb: pic-cellb", "peer phone-a1: internet via cellb", "shares files, voice", "identity: public key (generated)", "used as exit"):
+    for text in ("link cellb: pic-cellb", "peer phone-a1: internet via cellb", "shares files, voice", "identity: public key (generated)", "used as an exit"):
         assert text in named
     lab.phones()
     assert [seen_address("phone-a1", family) for family in (4, 6)] == ["198.51.100.12", "2001:db8:113::12"]

@@ -12,11 +12,11 @@ from contextlib import ExitStack
 import pytest
 
 import lab
+from dead_exits import DEATHS
 from lab import CELLS, HOSTS, INTERNET, NETWORKS, inside
 from packets import Sniffer, Stream, reaches, seen_address, snapshot
 from playbooks import call, play
 
-CUT = "add table inet cut; add chain inet cut in { type filter hook prerouting priority -400; }; add rule inet cut in iifname eth0 meta l4proto udp drop"
 CELL = {
     "cella": {4: "198.51.100.11", 6: "2001:db8:113::11"},
     "cellb": {4: "198.51.100.12", 6: "2001:db8:113::12"},
@@ -29,25 +29,20 @@ LINK = "pic-cellb"
 
 GATEWAYS = NETWORKS["inet"].addresses(HOSTS["internet"].at["inet"])
 
+# as other VPNs do, and as somebody pins a way to one network
+HALVES = "ip route {0} 0.0.0.0/1 via {1}; ip route {0} 128.0.0.0/1 via {1}; ip -6 route {0} 2000::/3 via {2}"
+STATIC = "ip route {0} 203.0.113.0/24 via {1}; ip -6 route {0} 2001:db8:ffff::/64 via {2}"
+
 # how the way to an exit can be broken on the phone's own cell: what breaks it, what has to be mended by hand, whether the other phone's exit stays
 FAULTS = {
     "link down": (f"ip link set {LINK} down", "", True),
     "interface deleted": (f"ip link del {LINK}", "", True),
     "table flushed": ("ip route flush table {table}; ip -6 route flush table {table}", "", True),
     "policy rules deleted": ("ip rule flush protocol 201; ip -6 rule flush protocol 201", "", False),
-    "static route by the uplink": (
-        f"ip route add 203.0.113.0/24 via {GATEWAYS[0]}; ip -6 route add 2001:db8:ffff::/64 via {GATEWAYS[1]}",
-        "ip route del 203.0.113.0/24; ip -6 route del 2001:db8:ffff::/64",
-        False,
-    ),
+    "link down, static route by the uplink": (f"ip link set {LINK} down; {STATIC.format('add', *GATEWAYS)}", STATIC.format("del", *GATEWAYS), True),
 }
 # how the exit itself can be away, and how it comes back
-ABSENCES = {
-    "paused": (("podman", "pause", "pic-lab-cellb"), ("podman", "unpause", "pic-lab-cellb")),
-    "cut off": (("podman", "exec", "pic-lab-cellb", "nft", CUT), ("podman", "exec", "pic-lab-cellb", "nft", "delete table inet cut")),
-}
-# as other VPNs do
-HALVES = "ip route {0} 0.0.0.0/1 via {1}; ip route {0} 128.0.0.0/1 via {1}; ip -6 route {0} 2000::/3 via {2}"
+ABSENCES = {name: DEATHS[name] for name in ("paused", "cut off")}
 FLOWS = ((80, "tcp"), (9000, "udp"))
 
 
@@ -160,8 +155,9 @@ def test_nothing_leaks_while_the_exit_cell_is_away_and_it_flows_again_by_itself(
     assert seen_address("phone-a1", 4) == CELL["cellb"][4]
 
 
-def test_a_wide_route_of_another_vpn_by_the_uplink_changes_nothing_for_a_routed_phone():
-    inside("cella", "sh", "-c", HALVES.format("add", *GATEWAYS))
+@pytest.mark.parametrize("routes", [HALVES, STATIC], ids=["halves of everything", "one network"])
+def test_a_route_of_others_by_the_uplink_changes_nothing_for_a_routed_phone(routes: str):
+    inside("cella", "sh", "-c", routes.format("add", *GATEWAYS))
     try:
         with Sniffer("cella", "eth0", TO_INTERNET) as uplink:
             for family in (4, 6):
@@ -169,7 +165,7 @@ def test_a_wide_route_of_another_vpn_by_the_uplink_changes_nothing_for_a_routed_
                 assert seen_address("phone-a2", family) == CELL["cellc"][family]
         assert uplink.lines == []
     finally:
-        inside("cella", "sh", "-c", HALVES.format("del", *GATEWAYS))
+        inside("cella", "sh", "-c", routes.format("del", *GATEWAYS))
 
 
 def test_an_exit_without_ipv6_makes_ipv6_fail_at_once_and_nothing_leaks():
@@ -256,3 +252,36 @@ def test_a_withdrawn_offer_cuts_the_flow_at_once_and_the_phone_fails_closed():
     assert outcome.rc == 0, outcome.message
     assert seen_address("phone-a1", 4) == CELL["cellb"][4]
     assert seen_address("phone-a1", 6) == CELL["cellb"][6]
+
+
+def offer(value: str) -> None:
+    outcome = play("offer_exit", cell="cellb", remote_cell="cella", offered=value)
+    assert outcome.rc == 0, outcome.message
+
+
+def test_a_phone_with_two_exits_moves_with_the_offers_and_nothing_leaks():
+    route("phone-a1", "cellb,cellc")
+    with ExitStack() as stack:
+        others = [stack.enter_context(Stream("phone-a2", address, 9000, "udp")) for address in INTERNET]
+        own = [stack.enter_context(Stream("phone-a1", address, *flow)) for address in INTERNET for flow in FLOWS]
+        uplink = stack.enter_context(Sniffer("cella", "eth0", f"({TO_INTERNET}) and (port 80 or port 9000)"))
+        for value, via in (("false", "cellc"), ("true", "cellb")):
+            offer(value)
+            assert await_all(own, 5), f"a flow hangs on its way {via}"
+            assert [seen_address("phone-a1", family) for family in (4, 6)] == [CELL[via][family] for family in (4, 6)]
+        assert all(flow.undisturbed() for flow in others)
+    assert uplink.lines == []
+    assert not any(play("site", overlay={"cella": {"cell_peers": None}}).changed.values())
+
+
+def test_a_phone_goes_direct_only_while_none_of_its_exits_offers_and_where_that_is_stated():
+    route("phone-a1", "cellb,direct")
+    with Sniffer("cella", "eth0", UNMASKED) as unmasked, Stream("phone-a1", INTERNET[0], 9000, "udp"):
+        for value, via in (("false", "cella"), ("true", "cellb")):
+            offer(value)
+            assert [seen_address("phone-a1", family) for family in (4, 6)] == [CELL[via][family] for family in (4, 6)]
+    assert unmasked.lines == [], "packets left with the phone's own address"
+    with Sniffer("cella", "eth0", TO_INTERNET) as uplink:
+        assert seen_address("phone-a1", 4) == CELL["cellb"][4]
+    assert uplink.lines == []
+    route("phone-a1", "cellb")

@@ -213,7 +213,7 @@ def test_the_other_iptables_is_named_and_left_alone():
     used, other = ("-legacy", "-nft") if "legacy" in version else ("-nft", "-legacy")
     done = run("site", "--limit", "cellc")
     printed = done.stdout + done.stderr
-    assert f"iptables{other} holds 1 rules beside those of iptables{used}, which is used" in " ".join(printed.split())
+    assert f"iptables{other} holds 1 rules in addition to those of iptables{used}, which the cell uses" in " ".join(printed.split())
     assert "pic-cell" in inside("cellc", f"iptables{used}-save").stdout
     assert "pic-cell" not in inside("cellc", f"iptables{other}-save").stdout
 

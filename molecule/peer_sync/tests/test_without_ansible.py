@@ -315,10 +315,13 @@ def test_a_push_that_reaches_for_more_is_refused(more):
 
 
 def test_a_wish_after_the_offer_was_withdrawn_is_refused_and_the_rest_applies(without_b):
+    told = link_record("cella", "cellb")["generation"]
     done = play("offer_exit", "--limit", "cellb", cell="cellb", remote_cell="cella", offered="false")
     assert done.rc == 0, done.text
     assert within(AT_ONCE + 3, lambda: link_record("cella", "cellb")["remote_exit_offered"] is False)
     assert within(AT_ONCE + 3, lambda: link_record("cellb", "cella")["remote_exit_relay_active"] is False)
+    # cella answers the withdrawal by a push of its own, with the generation that the next line would take.
+    assert within(AT_ONCE + 3, lambda: link_record("cellb", "cella")["remote_generation"] > told)
     assert status(say(payload(permissions={"outbound": {}}))) == 409
     assert within(AT_ONCE, lambda: may_use("cellb", "cella") == set())
     assert link_record("cellb", "cella")["remote_exit_relay_active"] is False

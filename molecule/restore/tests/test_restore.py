@@ -123,7 +123,7 @@ DAMAGE = {
     "the translation": "iptables -t nat -F PIC-POST",
     "the clamp": "ip6tables -t mangle -F PIC-MSS",
     "a chain with its jump": "iptables -D OUTPUT 1; iptables -F PIC-OUT; iptables -X PIC-OUT",
-    "P": "ip rule del pref 4000 from 10.0.0.2",
+    "a shared policy rule": "ip rule del pref 3999 from 10.0.0.0/24 to 10.0.0.0/8",
     "P+1": "ip rule del pref 4001 from 10.0.0.2",
     "P+2": "ip -6 rule del pref 4002 from fd00:a::2",
     "all policy rules": "ip rule flush protocol 201; ip -6 rule flush protocol 201",
@@ -150,8 +150,19 @@ def foreign() -> Iterator[None]:
     sh("cella", "ip rule del pref 4005; iptables -D FORWARD -j SOMEBODY; iptables -F SOMEBODY; iptables -X SOMEBODY; ip route flush table 77")
 
 
+@pytest.fixture
+def timer_off() -> Iterator[None]:
+    """Keeps the timer from putting back what a test has taken away, before the test has looked: once in some fifty times it would."""
+    for cell in ("cella", "cellc"):
+        sh(cell, "systemctl stop pic-cell-restore.timer; systemctl start pic-cell-restore")  # waits for one that runs already
+    yield
+    for cell in ("cella", "cellc"):
+        # These tests can be quicker than systemd lets a unit be started: five times in ten seconds.
+        sh(cell, "systemctl reset-failed pic-cell-restore.timer pic-cell-restore.service; systemctl start pic-cell-restore.timer")
+
+
 @pytest.mark.parametrize("what", DAMAGE)
-def test_what_is_deleted_by_hand_is_put_back_and_nothing_else(foreign, what):
+def test_what_is_deleted_by_hand_is_put_back_and_nothing_else(foreign, timer_off, what):
     before = state_of("cella")
     sh("cella", DAMAGE[what])
     assert not is_as_recorded("cella"), "the damage did none"
@@ -169,7 +180,7 @@ def test_the_timer_puts_it_back_and_says_what_was_missing(foreign):
     assert within(65, lambda: is_as_recorded("cella"))
     assert state_of("cella") == before
     said = sh("cella", "journalctl -u pic-cell-restore --no-pager -n 30")
-    assert "missing: 10.0.0.2: [4000] main without defaults, [4001] table 4200, [4002] unreachable" in said
+    assert "missing: 10.0.0.2: [4001] table 4200, [4002] unreachable" in said
 
 
 def test_a_restore_that_is_asked_for_again_and_again_is_no_failure():
@@ -188,7 +199,7 @@ def test_the_start_of_what_deletes_rules_puts_them_back_at_once(foreign):
     assert back
 
 
-def test_the_playbook_puts_it_back_on_the_cell_that_is_named_and_check_mode_predicts_it(foreign):
+def test_the_playbook_puts_it_back_on_the_cell_that_is_named_and_check_mode_predicts_it(foreign, timer_off):
     before = state_of("cella")
     for cell in ("cella", "cellc"):
         sh(cell, "iptables -F PIC-FWD")
@@ -203,11 +214,11 @@ def test_the_playbook_puts_it_back_on_the_cell_that_is_named_and_check_mode_pred
     assert is_as_recorded("cellc")
 
 
-def test_explain_says_where_a_phone_goes():
-    assert "10.0.0.2: leaves by cell cellb" in sh("cella", "pic-cell explain phone-a1")
-    assert "10.0.0.4: leaves by eth0, directly" in sh("cella", "pic-cell explain phone-a3")
+def test_explain_says_where_a_phone_goes(timer_off):
+    assert "10.0.0.2: leaves through cell cellb" in sh("cella", "pic-cell explain phone-a1")
+    assert "10.0.0.4: leaves through eth0, directly" in sh("cella", "pic-cell explain phone-a3")
     sh("cella", "ip rule flush protocol 201")
-    assert "10.0.0.2: dropped: the routing would let it out by eth0, the firewall does not" in sh("cella", "pic-cell explain phone-a1")
+    assert "10.0.0.2: dropped: the routing would let it out through eth0, but the firewall blocks it" in sh("cella", "pic-cell explain phone-a1")
     sh("cella", "pic-cell restore")
 
 

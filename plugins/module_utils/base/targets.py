@@ -1,0 +1,67 @@
+# Copyright (c) the pic.cells contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is asked on the internet to see whether an exit works, as a text: tcp://192.0.2.1:443 or dns://192.0.2.1. Pure."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from .errors import BadInput
+from .names import DNS_PORT
+from .networks import address_of, host_port, is_private, network_of
+
+MOST = 8
+TCP, DNS = "tcp", "dns"
+_TARGET = re.compile(r"(tcp|dns)://(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+))(?::([0-9]{1,5}))?")
+
+
+class Target(NamedTuple):
+    """A server: a TCP port that takes connections, or a resolver."""
+
+    kind: str
+    address: str
+    port: int
+
+    @property
+    def family(self) -> int:
+        """Return 4 or 6."""
+        return 6 if ":" in self.address else 4
+
+    @property
+    def protocol(self) -> str:
+        """Return the protocol of its packets."""
+        return "udp" if self.kind == DNS else "tcp"
+
+    def render(self) -> str:
+        """Return the target as text (inverse of parse)."""
+        return f"{self.kind}://{host_port(self.address, self.port)}"
+
+
+@functools.lru_cache(maxsize=64)
+def known(text: str) -> Target:
+    """Return a target that has been judged before. The same few are looked at each second, once for each exit."""
+    return parse(text)
+
+
+def of_family(texts: Iterable[str], family: int) -> list[Target]:
+    """Return those targets that are of family 4 or 6, in their order."""
+    return [target for target in map(known, texts) if target.family == family]
+
+
+def parse(text: object, what: str = "exit_probes") -> Target:
+    """Read a target. what: names it. Raises BadInput."""
+    match = _TARGET.fullmatch(text) if isinstance(text, str) else None
+    try:
+        address = address_of((match[2] or match[3]) if match else "")
+    except ValueError:
+        match = None
+    port = int(match[4] or (DNS_PORT if match[1] == DNS else 0)) if match else 0
+    if match is None or not 0 < port < 65536:
+        raise BadInput(f"{what}: {text!r} is not a target. Give one like tcp://192.0.2.1:443, tcp://[2001:db8::1]:443 or dns://192.0.2.1.")
+    if is_private(network_of(str(address))):
+        raise BadInput(f"{what}: {text!r} is not an address of the internet, so no exit leads to it. Give one that is.")
+    return Target(match[1], str(address), port)

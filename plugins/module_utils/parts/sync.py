@@ -1,0 +1,150 @@
+# Copyright (c) the pic.cells contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What linked cells tell each other: each builds its messages (tell), takes over those of others (hear), and notes how its own have ended (note).
+
+Owns of each link the generation of what is told, what the other cell has said of itself, and how the last push has ended. Adds nothing to the host:
+rules and routes follow from these records. Comes before them in a run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ..base.errors import BadInput
+from ..kernel.plan import Plan
+from ..records.model import Link
+from ..records.ownership import Fields
+from . import merge, peer_sync, signing
+from .inputs import Args
+from .part import Context, Part, Planned
+from .peer_sync import Push
+
+
+def plan_messages(context: Context) -> Planned:
+    """Plan what the linked cells are to be told. Returns plan and {payloads: {link: message}}."""
+    before, payloads, lines = context.before, {}, []
+    for name, link in sorted(context.wanted.links.items()):
+        if link.pending:
+            continue
+        payloads[name] = peer_sync.payload(context.wanted, name, context.identity.public)
+        peer_sync.mint(link, payloads[name])
+        if link != before.links.get(name):
+            lines.append(f"cell {name} is to be told: {_payload_words(payloads[name])}")
+    plan = context.write_records()
+    plan.describe([], lines)
+    return plan, {"payloads": payloads}
+
+
+def plan_receipt(context: Context) -> Planned:
+    """Plan to take over what linked cells say. Returns plan and {answers: {link: {status, applied, generation, reason}}}."""
+    heard, warnings = [], []
+    for message in context.inputs.received:
+        try:
+            heard.append((peer_sync.check_payload(dict(message)), peer_sync.Evidence("delegate")))
+        except BadInput as error:  # what one cell says is no reason not to hear the others
+            warnings.append(f"What cell {str(message.get('from_cell'))[:32]!r} says was rejected. {error}")
+    plan, facts = _plan_heard(context, heard)
+    plan.warnings += warnings
+    return plan, facts
+
+
+def plan_deliveries(context: Context) -> Planned:
+    """Plan to take over what the receiver has handed over, judged anew. Returns plan and answers as plan_receipt does."""
+    secrets, heard = context.preshared_keys(), []
+    for delivery in context.inputs.deliveries:
+        try:
+            message = peer_sync.parse_push(delivery.body)
+        except BadInput:
+            continue
+        link = context.stored.links.get(message["from_cell"])
+        if link is not None:
+            # By the key of the record: the one in the message can be any text.
+            key = signing.push_key(secrets.get(link.name), str(link.public_key), context.identity.public)
+            mac_ok = signing.check_push(key, delivery.body, delivery.signature)
+            heard.append((message, peer_sync.Evidence("tunnel", delivery.interface, delivery.source, mac_ok)))
+    return _plan_heard(context, sorted(heard, key=lambda item: int(item[0]["generation"])))
+
+
+def plan_answers(context: Context) -> Planned:
+    """Plan to note how pushes ended."""
+    plan, links = Plan(), context.wanted.links
+    for name, answer in sorted(context.inputs.answers.items()):
+        if name in links:
+            before = _push_words(links[name])
+            peer_sync.acknowledge(links[name], peer_sync.check_answer(answer), context.timestamp())
+            plan.describe(before, _push_words(links[name]))
+    plan.extend(context.write_records())
+    return plan, {}
+
+
+def pushes(context: Context, payloads: Mapping[str, Args]) -> dict[str, Push]:
+    """Return what is to be sent to the cells that are not told yet. payloads: as plan_messages has returned them."""
+    secrets, found = context.preshared_keys(), {}
+    for name, message in payloads.items():
+        link = context.wanted.links[name]
+        if link.pending_push and link.remote_api_url and link.interface:
+            body = peer_sync.render_push(message)
+            ends = secrets.get(name), context.identity.public, str(link.public_key)
+            key = signing.push_key(*ends)
+            signature = signing.sign_push(key, body) if key else None
+            found[name] = Push(link.remote_api_url, tuple(context.wanted.cell.own_addresses()), link.interface, body, signature, signing.answer_key(*ends))
+    return found
+
+
+def _plan_heard(context: Context, heard: Iterable[tuple[Mapping[str, Any], peer_sync.Evidence]]) -> Planned:
+    plan, answers, links = Plan(), {}, context.wanted.links
+    for message, evidence in heard:
+        name = message["from_cell"]
+        verdict = peer_sync.judge(links.get(name), message, evidence)
+        if verdict.accepted:
+            before = _said_words(links[name])
+            peer_sync.take_over(links[name], message, verdict, context.timestamp())
+            plan.describe(before, _said_words(links[name]))
+        generation = peer_sync.known(links[name]) if name in links else 0
+        answers[name] = {"status": verdict.status, "applied": verdict.accepted, "generation": generation, "reason": verdict.reason}
+        if verdict.status != peer_sync.OK:
+            plan.warnings.append(f"A push of cell {name!r} was answered {verdict.status}: {verdict.reason}.")
+    plan.extend(context.write_records())
+    return plan, {"answers": answers}
+
+
+def _payload_words(message: Mapping[str, Any]) -> str:
+    shares = ", ".join(sorted(message["permissions"]["outbound"])) or "nothing"
+    offer = "offers an exit" if message["exit_offered"] else "offers no exit"
+    wish = "uses its exit" if message["use_as_exit_relay"] else "does not use its exit"
+    return f"shares {shares}; {offer}; {wish}"
+
+
+def _push_words(link: Link) -> list[str]:
+    return [f"cell {link.name}: {'not told yet' if link.pending_push else 'told'}"]
+
+
+def _said_words(link: Link) -> list[str]:
+    shares = ", ".join(sorted(name for name, allowed in link.permissions["outbound"].items() if allowed)) or "nothing"
+    offer = ", offers an exit" if link.remote_exit_offered else ""
+    relay = ", uses this cell as an exit" if link.remote_exit_relay_active else ""
+    return [f"cell {link.name}: shares {shares} with this cell{offer}{relay}"]
+
+
+# A cell tells, and judges by, what the whole run leads to, though other parts write it.
+TELL = Part(
+    "tell",
+    plan_messages,
+    owns=Fields(links=("generation", "minted", "pending_push")),
+    merges=(merge.merge_cell, merge.merge_links, merge.merge_rights, merge.merge_offers, merge.merge_routes),
+)
+HEAR = Part(
+    "hear",
+    plan_receipt,
+    owns=Fields(links=("permissions.outbound", "remote_exit_offered", "remote_exit_relay_active", "last_remote_update_at", "remote_generation")),
+    merges=(merge.merge_cell, merge.merge_links, merge.merge_rights),
+)
+DELIVER = Part("deliver", plan_deliveries, owns=HEAR.owns)
+NOTE = Part(
+    "note",
+    plan_answers,
+    owns=Fields(links=("generation", "minted", "pending_push", "last_push_status", "last_push_at", "last_push_error", "remote_exit_offered")),
+    merges=(merge.merge_cell,),
+)

@@ -1,0 +1,122 @@
+# Copyright (c) the pic.cells contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The subcommands of root, which work with the records and the kernel. Errors of the engine are for whoever calls them."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict
+from typing import Any
+
+from .. import info
+from ..base.command import Host
+from ..base.errors import CellError
+from ..base.networks import parse_address
+from ..kernel.plan import apply
+from ..parts.part import Context
+from ..records.codec import dump_peer
+from ..records.store import Store
+from . import explain, prove, status
+from .exchange import replay, take_in
+from .listen import Listener
+from .output import DIFFERS, FAILED, OK, complain, report, say, say_only_to_a_person
+from .restore import drafted, restore
+from .uninstall import plan_uninstall
+from .watch import Watcher
+
+
+def _read(host: Host, store: Store) -> dict[str, Any]:
+    """Read the cell back without changing anything."""
+    with store.lock(create=False):
+        context = drafted(host, store.path)
+        return {**info.info(context), "warnings": context.store.warnings}
+
+
+def _restore(host: Host, store: Store, given: argparse.Namespace) -> int:
+    done = restore(host, store.path, given.guard, say_only_to_a_person(given), exits=given.exits)
+    report(given, {"repairs": done.repairs, "errors": done.errors}, [])
+    for error in done.errors:
+        complain(error)
+    return FAILED if done.errors else OK
+
+
+def _check(host: Host, store: Store, given: argparse.Namespace) -> int:
+    found = _read(host, store)
+    if not found["name"]:
+        raise CellError(" ".join(found["warnings"]) or f"This host is not a cell: there is no record of it in {store.path}.")
+    drift = found["drift"] + found["warnings"]
+    facts = {"drift": found["drift"], "warnings": found["warnings"], "advice": found["advice"]}
+    report(given, facts, [*drift, *(f"warning: {line}" for line in found["advice"])])
+    return DIFFERS if drift else OK
+
+
+def _status(host: Host, store: Store, given: argparse.Namespace) -> int:
+    found = _read(host, store)
+    report(given, found, status.report(found) + found["warnings"])
+    return OK
+
+
+def _explain(host: Host, store: Store, given: argparse.Namespace) -> int:
+    with store.lock(create=False):
+        context = drafted(host, store.path)
+        to = None if given.to is None else str(parse_address(given.to, "--to"))
+        paths = explain.explain(context, given.peer, to)
+        facts = {
+            "peer": given.peer,
+            "route_via": dump_peer(context.stored.peers[given.peer])["route_via"],
+            "exit": context.stored.exit_of(context.stored.peers[given.peer]),
+            "ways": [asdict(path) for path in paths],
+            "advice": info.advise(context),
+        }
+        report(given, facts, [*explain.words(context, given.peer, paths), *(f"warning: {line}" for line in facts["advice"])])
+    return OK
+
+
+def _prove(host: Host, store: Store, given: argparse.Namespace) -> int:
+    found = prove.prove(host, store.path, given.peer)
+    report(given, prove.facts(found), prove.report(found))
+    return OK if prove.is_proven(found) else DIFFERS
+
+
+def _apply(host: Host, store: Store, given: argparse.Namespace) -> int:
+    done = take_in(host, store.path, given.spool, say)
+    for error in done.errors:
+        complain(error)
+    replay(host, store.path, log=say)  # what has been heard may be answered by what is told: a wish to use an exit that is offered now
+    return FAILED if done.errors else OK
+
+
+def _replay(host: Host, store: Store, given: argparse.Namespace) -> int:
+    answers = replay(host, store.path, attempts=given.attempts, log=say_only_to_a_person(given))
+    report(given, {"answers": answers}, [])
+    return OK
+
+
+def _watch(host: Host, store: Store, given: argparse.Namespace) -> int:
+    Watcher(host, store.path, say, Listener()).run()
+    return OK
+
+
+def _uninstall(host: Host, store: Store, given: argparse.Namespace) -> int:
+    with store.lock(create=False):
+        plan = plan_uninstall(Context(host, store), given.cell, given.purge)
+        for line in plan.warnings:
+            complain(line)
+        apply(host, plan)
+    removed = plan.differences()
+    report(given, {"removed": removed, "warnings": plan.warnings}, removed or ["there is no cell left to remove"])
+    return OK
+
+
+RUN = {
+    "restore": _restore,
+    "check": _check,
+    "watch": _watch,
+    "apply": _apply,
+    "replay": _replay,
+    "status": _status,
+    "explain": _explain,
+    "prove": _prove,
+    "uninstall": _uninstall,
+}

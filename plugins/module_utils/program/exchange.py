@@ -1,0 +1,124 @@
+# Copyright (c) the pic.cells contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Peer-sync over the tunnel, root's side: take over what the receiver hands over, and tell others what they do not know yet."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ..base.command import Host
+from ..kernel.plan import apply
+from ..parts import sync
+from ..parts.inputs import Inputs
+from ..parts.part import Context
+from ..parts.peer_sync import CONFLICT, Push
+from ..parts.units import SERVE
+from ..records.model import Link
+from ..records.store import Store
+from .restore import Restored, restore
+from .spool import FOLDER, take
+from .transport import send_all
+
+SPOOL = FOLDER
+_ROUNDS = 2  # a wish that is refused, or a later generation that is known there, is answered by one more push
+_PAUSE = 2.0  # seconds before the second attempt, doubled for each further one
+
+Send = Callable[[Mapping[str, Push]], dict[str, Any]]
+Log = Callable[[str], None]
+
+
+def take_in(host: Host, path: str, spool: str = SPOOL, log: Log = lambda _line: None) -> Restored:
+    """Take over what waits in the spool, and carry out what follows from it: relays, offers and exits of devices.
+
+    What the receiver has judged is judged again: it is not trusted. path: the folder with the records. log: is told each change.
+    """
+    with Store(host, path).lock(create=False):
+        context = Context(host, Store(host, path))
+        deliveries, names, too_many = take(host, spool, context.stored.links, log)
+        if too_many:
+            _stop_receiver(host, spool, log)
+        plan, _facts = context.plan(sync.DELIVER, Inputs(deliveries=deliveries))
+        apply(host, plan)
+        for name in names:
+            host.remove_foreign(f"{spool}/{name}")
+    for line in plan.summed_up():
+        log(line)
+    return restore(host, path, log=log) if plan else Restored()
+
+
+def _stop_receiver(host: Host, spool: str, log: Log) -> None:
+    """Stop a receiver that fills its folder faster than any linked cell can make it: it is somebody else's program by then."""
+    if host.exists("/run/systemd/system"):
+        host.run(["systemctl", "stop", SERVE])
+    log(f"{spool} holds more entries than linked cells can have sent. {SERVE} is stopped. See why with: journalctl -u {SERVE}")
+
+
+def push(host: Host, context: Context, send: Send | None = None) -> dict[str, Any]:
+    """Tell the linked cells over the tunnel what they are not told yet, under the caller's lock. Returns the answers by cell."""
+    answers: dict[str, Any] = {}
+    for _round in range(_ROUNDS):
+        pushes = _due(host, context)
+        if not pushes:
+            break
+        heard = (send or send_all)(pushes)
+        answers.update(heard)
+        context = context.on(host)
+        _note(host, context, heard)
+        context = context.on(host)
+        if not any(heard.values()):
+            break
+    return answers
+
+
+def replay(host: Host, path: str, send: Send | None = None, attempts: int = 1, log: Log = lambda _line: None) -> dict[str, Any]:
+    """Tell the linked cells what they are not told yet; the lock is not held while they are waited for. Returns the last answers by cell.
+
+    attempts: how often the cells that are not reached are tried, with growing pauses of no fixed length.
+    """
+    answers: dict[str, Any] = {}
+    tried = rounds = 0
+    while tried < attempts:
+        with Store(host, path).lock(create=False):
+            context = Context(host, Store(host, path))
+            known = {name: link.remote_generation for name, link in context.stored.links.items()}
+            pushes = _due(host, context)
+        if not pushes:
+            break
+        heard = (send or send_all)(pushes)
+        with Store(host, path).lock(create=False):
+            context = Context(host, Store(host, path))
+            links = context.stored.links
+            _note(host, context, {name: _marked(answer, known[name], links[name]) for name, answer in heard.items() if name in links})
+        answers.update(heard)
+        for name, answer in sorted(heard.items()):
+            log(f"cell {name}: {'not reached' if answer is None else answer['reason']}")
+        if any(answer and answer["status"] == CONFLICT for answer in heard.values()):
+            restore(host, path, log=log)  # an exit that is not offered any more is none
+        if any(heard.values()) and rounds < _ROUNDS:
+            rounds += 1
+            continue
+        tried += 1
+        if tried < attempts:
+            time.sleep(_PAUSE * 2 ** (tried - 1) * random.uniform(0.5, 1.5))
+    return answers
+
+
+def _due(host: Host, context: Context) -> dict[str, Push]:
+    """Build what is new, and return what is to be sent."""
+    plan, facts = context.plan(sync.TELL, Inputs())
+    apply(host, plan)
+    return sync.pushes(context, facts["payloads"])
+
+
+def _marked(answer: Mapping[str, Any] | None, known: int, link: Link) -> Mapping[str, Any] | None:
+    """Return an answer that says whether the other cell has been heard while it was waited for. known: its generation before."""
+    return answer and {**answer, "overtaken": link.remote_generation != known}
+
+
+def _note(host: Host, context: Context, answers: Mapping[str, Any]) -> None:
+    plan, _facts = context.plan(sync.NOTE, Inputs(answers=answers))
+    apply(host, plan)

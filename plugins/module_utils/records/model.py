@@ -1,0 +1,279 @@
+# Copyright (c) the pic.cells contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a cell remembers: itself, its links and its peers. Pure."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, field, replace
+
+from ..base.destinations import way_of
+from ..base.names import DIRECT, DOWN
+from ..base.networks import interface_of, of_family, sorted_networks
+from .tombstones import Leaving, Tunnel
+
+# The last generation of what a cell tells another. No cell comes to as many changes, and each reader of JSON has them exactly.
+# A count that is there, or beyond, is forged or broken: it begins anew.
+LAST = 2**53
+
+
+@dataclass
+class Service:
+    """Something that listens on a cell or on one of its peers."""
+
+    name: str
+    addresses: list[str] = field(default_factory=list)
+    port: int = 0
+    protocol: str = "tcp"
+
+
+@dataclass
+class Cell:
+    """The cell itself: own addresses with prefix, devices' interface, services."""
+
+    name: str = ""
+    networks: list[str] = field(default_factory=list)
+    endpoint: str | None = None
+    interface: str = "wg0"
+    listen_port: int = 51820
+    link_port_base: int = 51821
+    services: dict[str, Service] = field(default_factory=dict)
+    uplink: str | None = None
+    admin_networks: list[str] = field(default_factory=list)
+    sync_port: int = 8088
+    exit_failures: int = 3
+    exit_hold: int = 60
+    exit_switches: int = 3
+    exit_hold_limit: int = 600
+    exit_dns: list[str] = field(default_factory=list)  # resolvers, at most one of each family, for devices that leave by another cell; none: whom they ask
+    exit_probes: list[str] = field(default_factory=list)  # targets on the internet (base.targets) that are asked through each exit
+    retired: list[str] = field(default_factory=list)  # "address port" where a UDP service was: its server may not know yet
+
+    def udp_services(self) -> set[str]:
+        """Return where UDP services answer, as "address port"."""
+        return {f"{address} {service.port}" for service in self.services.values() if service.protocol == "udp" for address in service.addresses}
+
+    def resolver(self, family: int) -> str | None:
+        """Return the resolver that routed devices are answered by in this family."""
+        return next(iter(of_family(family, self.exit_dns)), None)
+
+    def copy(self) -> Cell:
+        """Return a copy with services of its own."""
+        return replace(self, services={name: copy.copy(service) for name, service in self.services.items()})
+
+    def own_addresses(self, family: int | None = None) -> list[str]:
+        """Return the cell's own addresses, without prefix."""
+        return [str(interface_of(n).ip) for n in self.networks if family in (None, interface_of(n).version)]
+
+    def has_family(self, family: int) -> bool:
+        """Tell whether the cell has a network of this family; while none is known it may have both."""
+        return not self.networks or bool(self.own_networks(family))
+
+    def own_networks(self, family: int | None = None) -> list[str]:
+        """Return the cell's own networks."""
+        return [str(interface_of(n).network) for n in self.networks if family in (None, interface_of(n).version)]
+
+
+@dataclass
+class Link:
+    """What this cell knows and has decided of one other cell. Every flag is false until somebody says otherwise."""
+
+    name: str
+    public_key: str | None = None
+    networks: list[str] = field(default_factory=list)
+    address: list[str] = field(default_factory=list)
+    endpoint: str | None = None
+    interface: str | None = None
+    listen_port: int | None = None
+    keepalive: int | None = None
+    mtu: int | None = None
+    allow_public_networks: bool = False
+    permissions: dict[str, dict[str, bool]] = field(default_factory=lambda: {"inbound": {}, "outbound": {}})
+    exit_offered: bool = False
+    exit_offered_until: str | None = None  # a moment (base.times), and after it too: when the offer ended
+    exit_offered_rate: str | None = None  # (base.rates) of the whole link in each direction, as long as the offer stands
+    remote_exit_offered: bool = False
+    exit_relay_active: bool = False
+    remote_exit_relay_active: bool = False
+    exit_table: int | None = None
+    ruled: bool = True
+    remote_api_url: str | None = None
+    sync_auth: str = "hmac"
+    last_push_status: int | None = None
+    last_push_at: str | None = None
+    last_push_error: str | None = None
+    pending_push: bool = False
+    last_remote_update_at: str | None = None
+    generation: int = 0
+    minted: str | None = None
+    remote_generation: int = 0
+
+    @property
+    def shares(self) -> list[str]:
+        """Return the names of the services that the other cell may reach here."""
+        return sorted(name for name, allowed in self.permissions["inbound"].items() if allowed)
+
+    @property
+    def pending(self) -> bool:
+        """Tell whether too little is known of the other cell to make a tunnel."""
+        return not (self.public_key and self.networks)
+
+    def offers(self, now: str) -> bool:
+        """Tell whether this cell offers the other its exit at a moment."""
+        return self.exit_offered and (self.exit_offered_until is None or now < self.exit_offered_until)
+
+    @property
+    def rate(self) -> str | None:
+        """Return the rate that the link is limited to now; None where it is not."""
+        return self.exit_offered_rate if self.exit_offered else None
+
+    @property
+    def relays(self) -> bool:
+        """Tell whether this cell forwards the other's devices to the internet now."""
+        return self.exit_offered and self.remote_exit_relay_active
+
+    def has_family(self, family: int) -> bool:
+        """Tell whether the other cell has a network of this family."""
+        return bool(of_family(family, self.networks))
+
+
+@dataclass
+class Peer:
+    """A device of this cell."""
+
+    name: str
+    public_key: str | None = None
+    addresses: list[str] = field(default_factory=list)
+    route_via: list[str] = field(default_factory=list)  # its exits, best first, and perhaps "direct" at the end; none: it goes direct
+    networks: list[str] = field(default_factory=list)  # behind it
+    route_except: dict[str, str] = field(default_factory=dict)  # networks of the internet that it reaches by a certain cell, or by "direct"
+
+    @property
+    def exits(self) -> list[str]:
+        """Return the cells that its packets to the internet may leave by, best first, and then those of its exceptions."""
+        return [name for name in dict.fromkeys([*self.route_via, *self.route_except.values()]) if name != DIRECT]
+
+
+@dataclass(frozen=True)
+class Down:
+    """What was found of an exit that does not work, or not for long enough yet. Times are in UTC, as in the records."""
+
+    since: str
+    why: str  # of names.DOWN
+    answers: str | None = None  # since when it works again: good enough where no other exit of a device works
+    held: bool = False  # whether it was not trusted again yet when it went down
+
+    def words(self, name: str) -> str:
+        """Return what a person reads of the exit with this name."""
+        return f"{name} works again since {self.answers} only" if self.answers else f"{name} {DOWN[self.why]} since {self.since}"
+
+
+@dataclass
+class State:
+    """Everything that a cell remembers, and which of its exits were found not to work."""
+
+    cell: Cell = field(default_factory=Cell)
+    links: dict[str, Link] = field(default_factory=dict)
+    peers: dict[str, Peer] = field(default_factory=dict)
+    peers_lost: bool = False  # the registry is there but cannot be read: nobody knows which devices are routed
+    leaving: Leaving = field(default_factory=Leaving)
+    links_lost: bool = False  # the link records are there but cannot be read: nobody knows what belongs to a link
+    down: dict[str, Down] = field(default_factory=dict)  # found out since the boot, and in no record
+
+    def copy(self) -> State:
+        """Return a copy to be overlaid with what was asked for. A field that is a list or a dictionary is replaced, never changed in place."""
+        links = {name: copy.copy(link) for name, link in self.links.items()}
+        peers = {name: copy.copy(peer) for name, peer in self.peers.items()}
+        return State(self.cell.copy(), links, peers, self.peers_lost, self.leaving, self.links_lost, self.down)
+
+    def at(self, now: str) -> State:
+        """Return these records as they count at a moment: an offer whose end has come is withdrawn."""
+        if all(link.offers(now) is link.exit_offered for link in self.links.values()):
+            return self
+        counting = self.copy()
+        for link in counting.links.values():
+            link.exit_offered = link.offers(now)
+        return counting
+
+    def link_interface_names(self) -> list[str]:
+        """Return the interfaces of all links, sorted."""
+        return sorted({link.interface for link in self.links.values() if link.interface})
+
+    def device_keys(self) -> set[str]:
+        """Return the keys of all devices."""
+        return {peer.public_key for peer in self.peers.values() if peer.public_key}
+
+    def tunnels(self) -> set[Tunnel]:
+        """Return the tunnel of each link that has one."""
+        return {Tunnel(str(link.interface), str(link.public_key)) for link in self.links.values() if not link.pending}
+
+    def exits(self) -> set[str]:
+        """Return the names of the links that are used as an exit."""
+        return {link.name for link in self.links.values() if link.exit_relay_active}
+
+    def exit_of(self, peer: Peer) -> str | None:
+        """Return the cell that a device leaves by now, None where it goes direct.
+
+        The first of its exits that can be used and works. Where none works it is the one that has answered for longest, or else the one that went down
+        last, so that a device stays where it is while all of them are down. Where none can be used it is the first, which is closed.
+        """
+        silent = []
+        for name in peer.route_via:
+            if name == DIRECT:
+                return None
+            if self.exit_is_effective(name):
+                if name not in self.down:
+                    return name
+                silent.append(name)
+        answering = [name for name in silent if self.down[name].answers]
+        if answering:
+            return min(answering, key=lambda name: str(self.down[name].answers))
+        return max(silent, key=lambda name: (self.down[name].since, not self.down[name].held), default=next(iter(peer.route_via), None))
+
+    def way_of(self, peer: Peer, to: str) -> str | None:
+        """Return the cell by which a device's packets to an address of the internet leave now, None where they go direct."""
+        excepted = way_of(peer.route_except, to)
+        return self.exit_of(peer) if excepted is None else None if excepted == DIRECT else excepted
+
+    @property
+    def routed(self) -> list[Peer]:
+        """Return the devices that are meant to leave by another cell now."""
+        return [peer for peer in self.peers.values() if self.exit_of(peer) is not None]
+
+    def routed_addresses(self, family: int) -> list[str]:
+        """Return the addresses of all devices that are meant to leave by another cell now, in numeric order."""
+        return sorted_networks(of_family(family, (address for peer in self.routed for address in peer.addresses)))
+
+    def routed_networks(self, family: int) -> list[str]:
+        """Return the networks behind devices that are meant to leave by another cell now."""
+        return sorted_networks(of_family(family, (network for peer in self.routed for network in peer.networks)))
+
+    @property
+    def named_exits(self) -> list[str]:
+        """Return the cells that some device has among its exits, sorted."""
+        return sorted({name for peer in self.peers.values() for name in peer.exits})
+
+    @property
+    def watched_exits(self) -> list[str]:
+        """Return the cells that can be used as an exit by a device that has another way too, sorted: only for these it matters whether they work."""
+        several = {name for peer in self.peers.values() if len(peer.route_via) > 1 for name in peer.route_via}
+        return sorted(name for name in several if self.exit_is_effective(name) and self.links[name].address)
+
+    def exit_is_effective(self, name: str | None) -> bool:
+        """Tell whether a cell can be used as an exit now: linked, known, and offering."""
+        link = self.links.get(name or "")
+        return link is not None and not link.pending and link.remote_exit_offered
+
+    def exit_in_use(self, name: str) -> bool:
+        """Tell whether some device has this cell among its exits, and it can be one: it is ready then before it is needed."""
+        return self.exit_is_effective(name) and any(name in peer.exits for peer in self.peers.values())
+
+
+def leaving(before: State, after: State) -> Leaving:
+    """Return the tombstones of devices, tunnels and exits that are in the first records and not in the second."""
+    return Leaving(
+        devices=sorted(before.device_keys() - after.device_keys()),
+        links=sorted(before.tunnels() - after.tunnels()),
+        exits=sorted(before.exits() - after.exits()),
+    )

@@ -1,0 +1,256 @@
+# Copyright (c) the pic.cells contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the inventory states of cells, and of the links between them, as far as a run is about them.
+
+Every host may be absent: outside --limit, cut away by a slice of AWX, or somebody else's. What is not visible is None, which the modules take for
+"as the record has it"; nothing is ever removed because it is not visible.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, cast
+
+from ansible_collections.pic.cells.plugins.module_utils.base.names import DIRECT, check_state_dir
+from ansible_collections.pic.cells.plugins.module_utils.base.times import render_moment
+from ansible_collections.pic.cells.plugins.module_utils.records.store import STATE_DIR
+from ansible_collections.pic.cells.plugins.plugin_utils import offers, schema
+from ansible_collections.pic.cells.plugins.plugin_utils.registers import Registers, kept
+
+try:
+    import netaddr
+except ImportError:
+    HAS_NETADDR = False
+else:
+    HAS_NETADDR = True
+
+GROUP = "cells"
+LINK, ROUTE_PEER = "link", "route_peer"
+AUTO, TUNNEL = "auto", "tunnel"
+FIXED = "__cell_stated"  # a register
+_OF_BOTH = ("state", "preshared_key")  # of a link, what one side states for both
+
+
+class Inventory(Registers):
+    """All visible cells as they are stated. A host is an inventory name, a cell is a cell_name."""
+
+    def __init__(
+        self,
+        variables: Mapping[str, Any],
+        template: Callable[[Any], Any],
+        job: Mapping[str, Any] | None = None,
+        preshared_key: Callable[[], str | None] = lambda: None,
+    ) -> None:
+        """variables: as known.py returns them. template: what fills them in. job: the day-2 change, none for the whole site.
+
+        preshared_key: what the extra var of that name says, asked for late, since it is a secret.
+        """
+        super().__init__(variables)
+        self._template, self.preshared_key = template, preshared_key
+        self._variables = variables
+        self._hostvars = _Once(variables["hostvars"])
+        # An extra var has a name of our own too, so it is never taken from an inventory.
+        self.extra: Mapping[str, Any] = variables.get("extra", variables)
+        self.job = job or {}
+        self.all_play_hosts: list[str] = list(variables.get("ansible_play_hosts_all", ()))
+        # A run is about one group, so its name is none of one host: an extra var, for the playbooks, or any variable where the role is used without them.
+        fixed = self._fixed(self.own) if self.own else None
+        asked = self.extra.get(schema.GROUP_VARIABLE)  # never filled in, as in the playbooks
+        self.group = str((fixed or {}).get(schema.GROUP_VARIABLE) or asked or template(variables.get(schema.GROUP_VARIABLE)) or GROUP)
+        self.hosts: list[str] = [host for host in variables.get("groups", {}).get(self.group, ()) if host in self._hostvars]
+        self.host_of = {self.name(host): host for host in reversed(self.hosts)}
+
+    @kept
+    def var(self, host: str, key: str) -> Any:
+        """Return a variable of a host, None where it is absent or an empty text; a text for a list is the list, of one or with commas."""
+        return schema.normal(key, self.stated(host, key))
+
+    def stated(self, host: str, key: str) -> Any:
+        """Return a variable of a host as it is written; those of a role and its play, which are in no hostvars, as they were when the role began there."""
+        fixed = self._fixed(host)
+        if fixed is not None:
+            return fixed.get(key)
+        return self._template(self._variables[key]) if host == self.own and key in self._variables else self._hostvars[host].get(key)
+
+    def variables(self, host: str) -> list[str]:
+        """Return the names of all variables of a host."""
+        return sorted({*self._hostvars[host], *(self._fixed(host) or ()), *(self._variables if host == self.own else ())})
+
+    @kept
+    def _fixed(self, host: str) -> Mapping[str, Any] | None:
+        """Return what was stated of a host of this batch when the role began there, before any connection; None where it has not."""
+        found = self.register(host, FIXED) if host in self.batch else {}
+        return cast(Mapping[str, Any], found["stated"]) if found.get("stated") is not None else None
+
+    @kept
+    def name(self, host: str) -> str:
+        """Return the name of the cell on a host: cell_name, or the host's name up to its first dot."""
+        return str(self.var(host, "cell_name") or host.split(".", 1)[0])
+
+    @kept
+    def networks(self, host: str) -> list[str]:
+        """Return the networks of a host's cell, without host bits."""
+        return [str(netaddr.IPNetwork(n).cidr) for n in self.var(host, "cell_networks") or ()]
+
+    @kept
+    def addresses(self, host: str) -> list[str]:
+        """Return the own addresses of a host's cell."""
+        return [str(netaddr.IPNetwork(n).ip) for n in self.var(host, "cell_networks") or ()]
+
+    def state_dir(self, host: str) -> str:
+        """Return the folder of the records on a host."""
+        return check_state_dir(self.var(host, "cell_state_dir") or STATE_DIR)
+
+    @kept
+    def transport(self, host: str) -> str:
+        """Return how a host's cell tells others: by Ansible (delegate), through the tunnel, or (auto) by what reaches them."""
+        return str(self.var(host, "cell_sync_transport") or AUTO)
+
+    def manages_packages(self, host: str) -> bool:
+        """Tell whether the role installs packages on a host."""
+        return self.var(host, "cell_manage_packages") is not False
+
+    @kept
+    def link_items(self, host: str) -> dict[str, dict[str, Any]]:
+        """Return what is stated of a host's links, by the other cell's name; a link stated on the other side counts."""
+        own = self.name(host)
+        names = [*self._stated_links(host), *(self.name(other) for other in self.hosts if other != host and own in self._stated_links(other))]
+        items = {name: self.link_item(host, name) for name in dict.fromkeys(names)}
+        return {name: item for name, item in items.items() if item is not None}
+
+    @kept
+    def link_item(self, host: str, name: str) -> dict[str, Any] | None:
+        """Return what is stated of a host's link with one other cell, on either side; None where neither states it."""
+        item, other = self.stated_link(host, name), self.host_of.get(name)
+        mirrored = None if other in (None, host) else self.stated_link(str(other), self.name(host))
+        if mirrored is None:
+            return item
+        return {"name": name, **{key: mirrored.get(key) for key in _OF_BOTH}, **(item or {})}
+
+    @kept
+    def stated_link(self, host: str, name: str) -> dict[str, Any] | None:
+        """Return what a host itself states of its link with a cell."""
+        item = self._stated_links(host).get(name)
+        return None if item is None else offers.split_offer(schema.normal_item("cell_links", item))
+
+    @kept
+    def _stated_links(self, host: str) -> dict[str, Mapping[str, Any]]:
+        """Return the items of a host's links as they are written, by name: of most hosts, a run about one cell needs no more."""
+        return {str(item["name"]): item for item in schema.items(self.stated(host, "cell_links"))}
+
+    @property
+    def changes_links(self) -> bool:
+        """Tell whether the run is a day-2 change; one that only looks at one host (restore, replay) is for all that concerns it."""
+        return "job" in self.job
+
+    def concerned(self, host: str) -> list[str]:
+        """Return a host of the play where the run is about it: an inventory can have a group of the name that the playbooks give to the one host of a job."""
+        return [host] if host == self.job.get("host", host) else []
+
+    def named(self) -> list[str]:
+        """Return the other cells that a day-2 change names."""
+        return [name for name in (self.job.get("remote_cell"), *self.job.get("via_cell", ())) if name and name != DIRECT]
+
+    def partners(self, host: str, states: tuple[str, ...] = ("present", "absent")) -> list[str]:
+        """Return the visible hosts that a host's cell is linked with, as far as this run is about it."""
+        chosen = [self.host_of.get(str(item["name"])) for item in self.chosen_links(host) if (item.get("state") or "present") in states]
+        return [other for other in chosen if other]
+
+    def invited(self) -> list[str]:
+        """Return the cells that are in no inventory and that a link is made with: they are sent an invitation."""
+        return [name for name in self.named() if self.job.get("invitation") and name not in self.host_of]
+
+    def chosen_links(self, host: str) -> list[dict[str, Any]]:
+        """Return what is stated of a host's links, as far as this run is about them."""
+        return list(self.chosen(host).values())
+
+    @kept
+    def chosen(self, host: str) -> dict[str, dict[str, Any]]:
+        """Return what is stated of a host's links, as far as this run is about them, by the other cell's name."""
+        if not self.changes_links:
+            return self.link_items(host)
+        return {name: self.chosen_link(host, name) or {"name": name} for name in self._changed(host)}
+
+    @kept
+    def chosen_link(self, host: str, name: str) -> dict[str, Any] | None:
+        """Return what is stated of one link as far as this run is about it, None where nothing is."""
+        item = self.link_item(host, name)
+        if not self.changes_links:
+            return item
+        if name not in self._changed(host):
+            return None
+        item = dict(item or {"name": name})
+        if self.job["job"] != LINK:
+            # Silence keeps: a day-2 change enforces nothing but itself.
+            item = {key: value for key, value in item.items() if key not in ("share", *offers.RIGHTS, "state")}
+        if self.name(host) == self.job["cell"]:
+            item.update(self.job.get("change", {}))
+        if self.job["job"] == "unlink":
+            item["state"] = "absent"
+        return item
+
+    @kept
+    def _changed(self, host: str) -> list[str]:
+        """Return the cells whose links with a host's cell a day-2 change is about."""
+        own = self.name(host)
+        return [name for name in (self.named() if own == self.job["cell"] else [self.job["cell"]]) if name != own]
+
+    def stated_routes(self, host: str) -> list[dict[str, Any]]:
+        """Return the exits that are stated of a host's devices, as far as this run is about them."""
+        if not self.changes_links:
+            peers = [peer for peer in self.var(host, "cell_peers") or () if peer.get("state") != "absent"]
+            # No playbook for a single change states exceptions, so one that the inventory states no more is gone.
+            return [{"peer": peer["name"], "via_cell": peer.get("route_via"), "route_except": peer.get("route_except") or []} for peer in peers]
+        if self.job.get("peer") and self.name(host) == self.job["cell"]:
+            return [{"peer": self.job["peer"], "via_cell": self.job["via_cell"]}]
+        return []
+
+    def stated_offer(self, host: str, to: str) -> bool | None:
+        """Return whether this run states that a host's cell offers another an exit, None where it states neither."""
+        item = self.chosen_link(host, self.name(to)) or {}
+        if item.get(offers.UNTIL) and not self.answered(host):
+            return None  # its own clock tells, and until that is read its record: else the preflight would rehearse by another clock than the run goes by
+        return False if self.has_ended(host, item) else item.get(offers.OFFER)
+
+    def expects_offer(self, host: str, to: str) -> bool:
+        """Tell whether this run states that a host's cell offers another an exit, though nobody may have read that cell."""
+        item = self.chosen_link(host, self.name(to)) or {}
+        return item.get(offers.OFFER) is True and not self.has_ended(host, item)
+
+    def has_ended(self, host: str, item: Mapping[str, Any]) -> bool:
+        """Tell whether an offer that is stated of a host's cell has ended, by the clock of that cell where it has been read, which is what ends it there."""
+        return offers.has_ended(item, render_moment(self.answered(host).get("read_at") or time.time()))
+
+
+class _Once(dict[str, Any]):
+    """The variables of hosts, each put together once: hostvars does it at every access, for a millisecond or more."""
+
+    def __init__(self, hostvars: Mapping[str, Any]) -> None:
+        super().__init__()
+        self._source = hostvars
+
+    def __missing__(self, host: str) -> Any:
+        self[host] = self._source[host]
+        return self[host]
+
+    def __contains__(self, host: object) -> bool:
+        return host in self._source
+
+
+def exits_of(route: Mapping[str, Any]) -> list[str]:
+    """Return all that is named as an exit of a device, also by its exceptions; "direct" too."""
+    return [*(route.get("via_cell") or ()), *(item["via"] for item in route.get("route_except") or ())]
+
+
+def as_list(value: Any) -> list[Any]:
+    """Return the items of a list, one value as a list of it, and nothing as an empty one."""
+    if value in (None, ""):
+        return []
+    return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+def only(item: Mapping[str, Any], *keys: str) -> dict[str, Any]:
+    """Return some keys of an item, those that have a value."""
+    return {key: item[key] for key in keys if item.get(key) is not None}
