@@ -7,9 +7,8 @@ SHELL := /bin/bash
 HOST ?= cella
 # for what is no Debian package: another Python brings another ansible-core
 PYTHON := python3
-# A scenario makes the cells anew; the rest of the lab stays from one to the next. Without the reset molecule would take cells of before for made.
-CHOSEN = $(if $(SCENARIO),--scenario-name $(SCENARIO),--all)
-SCENARIOS = molecule reset $(CHOSEN) && molecule test $(CHOSEN) --destroy=never && make --no-print-directory demo-down
+# A scenario makes the cells anew; the rest of the lab stays from one to the next.
+SCENARIOS = tests/tools/scenarios.sh $(SCENARIO)
 BUILD := $(CURDIR)/.build
 VENV := $(BUILD)/$(subst python3,venv,$(notdir $(PYTHON)))
 COLLECTION := $(BUILD)/collections/ansible_collections/pic/cells
