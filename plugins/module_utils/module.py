@@ -52,7 +52,17 @@ def run_inputs(params: Mapping[str, Any]) -> Inputs | None:
         return None
     # What a run is going to use as an exit waits fail-closed until it is offered.
     offers = [{"name": link["name"], "offered": link["offered"], "state": link["state"], "expected": True} for link in run["links"]]
-    return Inputs(params["cell"], run["peers"], run["links"], run["links"], offers, run["routes"], run["received"], answers=run["answers"])
+    return Inputs(
+        cell=params["cell"],
+        devices=run["peers"],
+        links=run["links"],
+        rights=run["links"],
+        offers=offers,
+        exits=run["exits"],
+        routes=run["routes"],
+        received=run["received"],
+        answers=run["answers"],
+    )
 
 
 def run_step(module: AnsibleModule, step: str, inputs: Inputs, steps: Steps = RUN) -> None:

@@ -109,12 +109,15 @@ DEVICE_NAME: dict[str, Any] = {"peer": {"type": "str", "required": True}}
 ROUTE: dict[str, Any] = {"via_cell": TEXTS, **EXCEPTIONS}
 ROUTES = several({**DEVICE_NAME, **ROUTE}, default=[])
 
+EXIT: dict[str, Any] = {**NAME, "config": {"type": "str", "no_log": True}, "config_file": TEXT}
+
 RUN: dict[str, Any] = {
     "run": {
         "type": "dict",
         "options": {
             "peers": several(DEVICE, default=[]),
             "links": several({**NAME, **GENERATED, **TUNNEL, **RIGHTS, **OFFERED, **STATE}, default=[]),
+            "exits": several(EXIT),
             "routes": ROUTES,
             "received": {"type": "list", "elements": "dict", "default": []},
             "answers": {"type": "dict", "default": {}},

@@ -142,6 +142,14 @@ links:
         exit_table:
           description: The routing table of this exit.
           type: int
+        given_addresses:
+          description: What a provider calls this cell in its tunnel (C(cell_exits)). Empty where the other end is a cell.
+          type: list
+          elements: str
+        given_resolvers:
+          description: The resolvers that a provider has there.
+          type: list
+          elements: str
         pending_push:
           description: Whether the other cell has not been told the latest.
           type: bool
@@ -182,10 +190,8 @@ links:
     bergen:
       name: bergen
       interface: pic-bergen
-      listen_port: 51821
       endpoint: 192.0.2.12:51821
       networks: [10.0.1.0/24, "fd00:b::/64"]
-      last_handshake: 1768464000
       received: 1588
       sent: 1584
       permissions: {"inbound": {"files": true}, "outbound": {}}

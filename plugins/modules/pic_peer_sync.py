@@ -167,7 +167,11 @@ def main() -> None:
     step = "hear" if given["received"] is not None else "note" if given["answers"] is not None else None if given["transport"] else "tell"
     with opened(module, step or "push") as context:
         inputs = Inputs(
-            *(given["cell"], (), given["cells"], given["cells"], given["cells"], given["routes"]),
+            cell=given["cell"],
+            links=given["cells"],
+            rights=given["cells"],
+            offers=given["cells"],
+            routes=given["routes"],
             received=given["received"] or (),
             answers=_news(context, given["answers"] or {}),
         )

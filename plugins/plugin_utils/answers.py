@@ -243,6 +243,8 @@ _LINK = _record(
     remote_generation=_count,
     preshared_key_id=_maybe(_line),
     last_push_error=_maybe(_line),
+    given_addresses=_list(_line),
+    given_resolvers=_list(_line),
     exit_offered_until=_maybe(_moment),
     exit_offered_rate=_maybe(_rate),
     **dict.fromkeys(("exit_offered", "remote_exit_offered", "exit_relay_active", "remote_exit_relay_active", "pending_push", "ruled"), _flag),

@@ -65,6 +65,7 @@ def whole_run(mesh: Mesh, host: str, heard: bool = True) -> Arguments:
     return {
         "peers": devices(mesh, host),
         "links": _links(mesh, host, "generated", "offered", *_ADDRESSED, *_TUNNEL, *_RIGHTS),
+        "exits": mesh.exits(host),
         "routes": mesh.routes(host),
         "received": mesh.received(host) if heard else [],
         "answers": mesh.answers(host) if heard else {},

@@ -20,6 +20,7 @@ from ansible_collections.pic.cells.plugins.module_utils.base.networks import (
     parse_network,
 )
 from ansible_collections.pic.cells.plugins.module_utils.base.wgkeys import check_endpoint, check_preshared_key, check_public_key
+from ansible_collections.pic.cells.plugins.module_utils.kernel.provided import read as read_provided
 from ansible_collections.pic.cells.plugins.module_utils.records.model import Cell
 from ansible_collections.pic.cells.plugins.plugin_utils import endpoints, schema
 from ansible_collections.pic.cells.plugins.plugin_utils.inventory import as_list
@@ -44,7 +45,7 @@ def check_inventory(mesh: Mesh) -> list[str]:
     for host in mesh.hosts:
         mesh.state_dir(host)
     for host in mesh.hosts:
-        for variable in ("cell_services", "cell_peers", "cell_links"):
+        for variable in ("cell_services", "cell_peers", "cell_links", "cell_exits"):
             _check_items(mesh, host, variable)
     _check_names(mesh)
     for host in mesh.hosts:
@@ -54,6 +55,8 @@ def check_inventory(mesh: Mesh) -> list[str]:
         _check_peers(mesh, host)
         for item in mesh.link_items(host).values():
             _check_link(mesh, host, item)
+        for item in mesh.provided(host).values():
+            _check_exit(mesh, host, item)
     _check_unique(_public_keys(mesh), "public_key", "Every cell and device needs a key of its own.")
     _check_unique(_endpoints(mesh), "endpoint", "Two cells cannot answer at one address and port. Correct one of them.")
     endpoints.check_endpoints(mesh)
@@ -190,6 +193,20 @@ def _check_link(mesh: Mesh, host: str, item: Mapping[str, Any]) -> None:
     states = {i.get("state") or "present" for i in _stated_of_pair(mesh, host, other)} if other else set()
     if len(states) > 1:
         raise BadInput(f"The {where} is present on one side and absent on the other. Give both sides the same state, or define the link on one side only.")
+
+
+def _check_exit(mesh: Mesh, host: str, item: Mapping[str, Any]) -> None:
+    """Refuse an exit that has the name of a cell, or no file of a provider that can be used."""
+    name = item["name"]
+    where = f"exit {name!r} of host {host!r}"
+    if name in mesh.host_of or name in mesh.link_items(host):
+        raise BadInput(f"The {where} has the name of a cell. Exits and cells share one space of names; give the exit another.")
+    if (item.get("config") is None) == (item.get("config_file") is None):
+        raise BadInput(f"The {where} needs either config or config_file. Give the text of the provider's WireGuard file, or its path on the cell.")
+    if item.get("config") is not None:
+        read_provided(item["config"], f"config of {where}")
+    elif not str(item["config_file"]).startswith("/"):
+        raise BadInput(f"config_file of {where}: {item['config_file']!r} is not an absolute path. Give the path of the file on the cell.")
 
 
 def check_networks(where: str, networks: Any, link: Mapping[str, Any]) -> None:

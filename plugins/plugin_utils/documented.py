@@ -215,6 +215,22 @@ via_cell:
     **EXCEPTIONS,
 }
 
+NAME_OF_EXIT = _table(r"""
+name:
+  description: What devices name it by in O(run.routes[].via_cell). Exits and linked cells share one space of names.
+  type: str
+  required: true
+""")
+
+EXIT = _table(r"""
+config:
+  description: The provider's WireGuard file, as text. One of O(run.exits[].config) and O(run.exits[].config_file) is needed.
+  type: str
+config_file:
+  description: The path of that file on the cell.
+  type: str
+""")
+
 OF_A_TUNNEL = _table(r"""
 generated:
   description: Whether the other cell has made its key in this very run; the difference then shows V((generated\)) in its place, as check mode does.
@@ -259,6 +275,7 @@ type: dict
             description="All that is given of the links.",
             default=[],
         ),
+        "exits": _several({**NAME_OF_EXIT, **EXIT}, description="The exits that are no cells. Left out, they stay as they are; an empty list removes them."),
         "routes": _several({**DEVICE_NAME, **ROUTE}, description="The devices' ways, as O(pic.cells.pic_policy_route#module:routes).", default=[]),
         "received": {
             "description": "The payloads of other cells, as O(pic.cells.pic_peer_sync#module:received).",

@@ -151,7 +151,8 @@ class Inventory(Registers):
 
     def named(self) -> list[str]:
         """Return the other cells that a day-2 change names."""
-        return [name for name in (self.job.get("remote_cell"), *self.job.get("via_cell", ())) if name and name != DIRECT]
+        exits = self.provided(self.host_of[self.job["cell"]]) if self.job.get("via_cell") else {}
+        return [name for name in (self.job.get("remote_cell"), *self.job.get("via_cell", ())) if name and name != DIRECT and name not in exits]
 
     def partners(self, host: str, states: tuple[str, ...] = ("present", "absent")) -> list[str]:
         """Return the visible hosts that a host's cell is linked with, as far as this run is about it."""
@@ -196,6 +197,15 @@ class Inventory(Registers):
         """Return the cells whose links with a host's cell a day-2 change is about."""
         own = self.name(host)
         return [name for name in (self.named() if own == self.job["cell"] else [self.job["cell"]]) if name != own]
+
+    @kept
+    def provided(self, host: str) -> dict[str, dict[str, Any]]:
+        """Return what is stated of a host's exits that are no cells, by name."""
+        return {str(item["name"]): schema.normal_item("cell_exits", item) for item in schema.items(self.stated(host, "cell_exits"))}
+
+    def exits(self, host: str) -> list[dict[str, Any]] | None:
+        """Return a host's exits that are no cells: all of them, as what is stated no more is gone; None in a day-2 change, which says nothing of them."""
+        return None if self.changes_links else list(self.provided(host).values())
 
     def stated_routes(self, host: str) -> list[dict[str, Any]]:
         """Return the exits that are stated of a host's devices, as far as this run is about them."""

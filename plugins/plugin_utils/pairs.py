@@ -116,7 +116,7 @@ class Pairs(Participants):
             peer = route["peer"]
             before = read.get("peers", {}).get(peer, {})
             known = {DIRECT, *as_list(before.get("route_via")), *before.get("route_except", {}).values()}
-            unfit = (self._unfit_exit(host, peer, via) for via in exits_of(route) if via not in known)
+            unfit = (self._unfit_exit(host, peer, via) for via in exits_of(route) if via not in known and via not in self.provided(host))
             why = next(filter(None, unfit), None)
             if why:
                 found[peer] = why

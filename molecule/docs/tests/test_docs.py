@@ -28,7 +28,20 @@ SERVERS = ("two-servers.md", "operating.md")
 BEGIN = "getting-started.md"
 # In the lab that the page before has brought up, each after the other; they undo what they do.
 LAB = (
-    *("index.md", "inventory.md", "status.md", "share.md", "offer-exit.md", "route-peer.md", "unlink.md", "link.md", "replay.md", "restore.md", "pic-cell.md"),
+    *(
+        "index.md",
+        "inventory.md",
+        "status.md",
+        "share.md",
+        "offer-exit.md",
+        "route-peer.md",
+        "provider.md",
+        "unlink.md",
+        "link.md",
+        "replay.md",
+        "restore.md",
+        "pic-cell.md",
+    ),
     *("troubleshooting.md", "firewalls.md", "monitoring.md", "ansible-errors.md", "coming-from.md"),
 )
 OWNERS = "invitation.md"

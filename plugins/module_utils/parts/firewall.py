@@ -56,7 +56,7 @@ def build(state: State, family: int, facts: HostFacts, more: Iterable[Contributi
     filters.update(_sources(state.cell, links, family))
     if on_devices_interface(state.cell, links):
         filters.update(_senders(state.cell, links, family, facts))
-    for link in links:
+    for link in (link for link in links if not link.provided):
         filters[names.chain("L", link.name)] = _from_link(link, family, facts)
         filters[names.chain("I", link.name)] = _to_cell(state.cell, link, family)
         filters[names.chain("S", link.name)] = _shares(state.cell, link, family)
@@ -156,7 +156,7 @@ def answer_chains(state: State, family: int) -> Chains:
     }
     asked = targets.of_family(state.cell.exit_probes, family)
     for link in probes.probed(state) if asked else ():
-        for own in host_networks(state.cell.own_addresses(family)):
+        for own in host_networks(link.sources(state.cell, family)):
             matches = [f"-i {link.interface} -s {target.address} -d {own} -p {target.protocol} --sport {target.port}" for target in asked]
             leaves.setdefault(own, []).extend(Rule(f"{match} {_ANSWER} -j RETURN", names.tag(link.name)) for match in matches)
     # A router on the way to a linked cell's network has an address of its own.

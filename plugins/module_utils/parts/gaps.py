@@ -90,8 +90,8 @@ class Allowed:
             return to_api or not _holds(self._own, flow.source)
         if flow.source in self._routed and self._is_answered_near(flow):
             return True
-        # translated, as at the uplink
-        return self._must_not_leave(flow) and flow.answered != flow.source and not _holds((*HOME[self.family], *self._own), flow.to)
+        # translated, as at the uplink, and not as towards a provider
+        return self._must_not_leave(flow) and flow.answered not in (flow.source, *self._given) and not _holds((*HOME[self.family], *self._own), flow.to)
 
     def _must_not_leave(self, flow: Flow) -> bool:
         """Tell whether a device's flow must not leave by the uplink."""
@@ -107,6 +107,10 @@ class Allowed:
     @cached_property
     def _own(self) -> list[Network]:
         return [network_of(text) for text in self.state.cell.own_networks(self.family)]
+
+    @cached_property
+    def _given(self) -> list[str]:
+        return [address for link in ruled(self.state) if link.provided for address in link.given_addresses]
 
     @cached_property
     def _routed(self) -> frozenset[str]:

@@ -6,9 +6,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from ..base.command import Host
+from ..base.errors import BadInput
+from ..base.names import check_name
+from ..kernel.provided import LARGEST, Provided, read
 from .visible import Delivery
 
 Args = Mapping[str, Any]
@@ -23,6 +27,8 @@ class Inputs:
     links: Sequence[Args] = ()  # name, public_key, networks, endpoint, interface ..., state
     rights: Sequence[Args] = ()  # name, share, offer_exit, offer_until, offer_rate, exit_relay, state: what a linked cell may reach
     offers: Sequence[Args] = ()  # name, offered, expected: what a linked cell offers
+    exits: Sequence[Args] | None = None  # name, config or config_file: all exits that are no cells; None where nothing is said of them
+    provided: Mapping[str, Provided] | None = None  # the same, read, by name
     routes: Sequence[Args] = ()  # peer, via_cell, addresses
     received: Sequence[Args] = ()  # messages of linked cells
     deliveries: Sequence[Delivery] = ()  # messages that the receiver has handed over
@@ -32,6 +38,26 @@ class Inputs:
     def present_links(self) -> list[Args]:
         """Return the links that stay."""
         return [item for item in self.links if item.get("state") != "absent"]
+
+    @property
+    def present_tunnels(self) -> list[Args]:
+        """Return what is said of the tunnels to linked cells that stay, and to providers."""
+        return [*self.present_links, *({"name": name} for name in self.provided or ())]
+
+    def with_provided(self, host: Host) -> Inputs:
+        """Return the same with the files of providers read, of which some are on the host. Raises BadInput."""
+        if self.exits is None or self.provided is not None:
+            return self
+        provided: dict[str, Provided] = {}
+        for item in self.exits:
+            name = check_name("Exit", item.get("name"))
+            text, path, what = item.get("config"), item.get("config_file"), f"config of exit {name!r}"
+            if path:
+                text, what = host.read_foreign(str(path), LARGEST), f"config_file {path!r} of exit {name!r}"
+            if text is None or name in provided:
+                raise BadInput(f"{what}: {'it is given twice' if text else 'it is missing, or no plain file of the cell'}. Give one config or config_file.")
+            provided[name] = read(text, what)
+        return replace(self, provided=provided)
 
     @property
     def absent_links(self) -> list[str]:

@@ -20,7 +20,7 @@ from ..kernel.plan import Plan, Write
 from ..kernel.routing import batch
 from ..records.model import Link, State
 from ..records.ownership import Fields
-from . import adoption, checks, exits, fitness, invitations, merge, reach, remains, tunnels
+from . import adoption, checks, exits, fitness, invitations, merge, providers, reach, remains, tunnels
 from .identity import check_key, plan_key
 from .inputs import Args, Inputs
 from .part import Context, Part, Planned
@@ -31,11 +31,12 @@ def plan_links(context: Context) -> Planned:
     state, inputs = context.wanted, context.inputs
     for name in inputs.absent_links:
         state.links.pop(name, None)
-    present = inputs.present_links
+    present = inputs.present_tunnels
     _check(context, present)
     pending = [item["name"] for item in present if state.links[item["name"]].pending]
     plan = context.write_records()
     plan.steps += plan_key(context).steps
+    plan.extend(providers.plan_keys(context))
     leftovers, changed = _plan_leftovers(context), _by_interface(context, present)
     made = _plan_interfaces(context, present, changed)
     # The files first: one that goes may be all that has the preshared key of a link that moves.
@@ -76,7 +77,9 @@ def _check(context: Context, present: Sequence[Args]) -> None:
     state, seen = context.wanted, context.observed
     remains.check_links(context.stored, state)
     checks.check_keys(state, None if context.identity.new else context.identity.public, seen.wireguard)
-    checks.check_networks(state, seen.host_networks(state.cell.interface))
+    host_networks = seen.host_networks(state.cell.interface)
+    checks.check_networks(state, host_networks)
+    providers.check(state, host_networks)
     adoption.check_others(state, context.stored, context.devices_interface())
     tunnels.allocate_ports(context)
     checks.check_links(state, seen.wireguard)
@@ -145,8 +148,9 @@ def _check_unless_lost(context: Context) -> None:
 def _words(state: State) -> list[str]:
     lines = []
     for link in state.links.values():
-        lines.append(f"link {link.name}: {', '.join(link.networks) or 'networks not known yet'}, endpoint {link.endpoint or 'none'}")
-        lines.append(f"link {link.name}: public key {link.public_key or 'not known yet'}")
+        kind, networks = ("exit", link.given_addresses) if link.provided else ("link", link.networks)
+        lines.append(f"{kind} {link.name}: {', '.join(networks) or 'networks not known yet'}, endpoint {link.endpoint or 'none'}")
+        lines.append(f"{kind} {link.name}: public key {link.public_key or 'not known yet'}")
     return lines
 
 
@@ -156,12 +160,12 @@ LINKS = Part(
     owns=Fields(
         links=(
             *("public_key", "networks", "address", "endpoint", "interface", "listen_port", "keepalive", "mtu"),
-            *("remote_api_url", "sync_auth", "allow_public_networks"),
+            *("remote_api_url", "sync_auth", "allow_public_networks", "given_addresses", "given_resolvers"),
         ),
         makes_links=True,
         removes_links=True,
     ),
-    merges=(merge.merge_cell, merge.merge_links),
+    merges=(merge.merge_cell, merge.merge_links, providers.merge_exits),
     words=_words,
 )
 REPAIR = replace(

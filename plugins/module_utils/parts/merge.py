@@ -141,6 +141,10 @@ def _merge_link(state: State, item: Args) -> None:
     if name == state.cell.name:
         raise BadInput(f"Cell {name!r} cannot be linked with itself. Name another cell.")
     link = state.links.setdefault(name, Link(name))
+    if link.provided:
+        if set(given) - {"name"}:
+            raise BadInput(f"Link {name!r} has the name of an exit of this cell that is no cell (cell_exits). Choose another name for one of them.")
+        return
     derived = api_url(link.address, state.cell.sync_port)
     where = f"link {name!r}"
     if "public_key" in given and given["public_key"] == wgkeys.GENERATED:

@@ -89,9 +89,9 @@ class Context:
     def plan(self, part: Part, inputs: Inputs, contributions: tuple[Contribution, ...] = ()) -> Planned:
         """Plan one part. contributions: what all parts add to the firewall. Raises BadInput and StoreError, before anything has changed."""
         self.contributions = contributions
-        self.part, self.inputs, self.wanted = part, inputs, self.stored.copy()
+        self.part, self.inputs, self.wanted = part, inputs.with_provided(self.host), self.stored.copy()
         for merge in part.merges:
-            merge(self.wanted, inputs)
+            merge(self.wanted, self.inputs)
         self.wanted = self.wanted.at(self.timestamp())
         self._keep_port()
         part.check(self)

@@ -54,6 +54,8 @@ def needs(state: State, uplinks: Mapping[int, str | None]) -> Iterator[Need]:
             continue
         inside = [("devices", cell.interface, own[0])] if state.peers else []
         for link in links:
+            for _who, name, address in inside[:1] if link.provided and link.has_family(family) else ():
+                yield from _both(f"packets between devices and {link.name}", family, (name, address), (str(link.interface), SOMEWHERE[family]), through)
             theirs = [address for address in link.address if (":" in address) == (family == 6)]
             if not theirs or link.interface == cell.interface:
                 continue

@@ -75,7 +75,7 @@ def _check_exit(context: Context, peer: Peer, via: str) -> None:
             f"Peer {peer.name!r} cannot be routed via {via!r}: cell {cell.name!r} has no link with it. Its links: "
             f"{', '.join(sorted(context.wanted.links)) or 'none'}. Correct the name, link the cells first, or send the peer {DIRECT}."
         )
-    if not link.remote_exit_offered:
+    if not link.offers_exit:
         raise BadInput(
             f"Peer {peer.name!r} cannot be routed via {via!r}: that cell has not offered {cell.name!r} an exit. "
             f"Let it offer one (pic.cells.offer_exit), or send the peer {DIRECT}."
@@ -139,7 +139,7 @@ def _plan_exit_peers(context: Context, before: State) -> tuple[Plan, Plan]:
         allowed = interface.peers.get(tunnels.peer_key(link), WgPeer("")).allowed_ips
         if (old.exit_relay_active, old.exit_table, EVERYWHERE[0] in allowed) != (used, link.exit_table, used):
             changed.setdefault(interface.name, []).append(link)
-            was, will = ([f"{link.interface}: cell {name} with {', '.join(n)}"] for n in (allowed, tunnels.allowed_ips(link)))
+            was, will = ([f"{link.interface}: {link.kind} {name} with {', '.join(n)}"] for n in (allowed, tunnels.allowed_ips(link)))
             said.setdefault(interface.name, []).append(Change(was, will))
     known = context.preshared_keys() if changed else {}
     for name, links in changed.items():
@@ -152,7 +152,8 @@ def _plan_exit_peers(context: Context, before: State) -> tuple[Plan, Plan]:
 
 def _words(state: State) -> list[str]:
     lines = [f"peer {peer.name}: internet {destinations.ways_in_words(peer.route_via, peer.route_except)}" for peer in state.peers.values()]
-    return lines + [f"link {link.name}: used as an exit" for link in state.links.values() if link.exit_relay_active]
+    used = [link for link in state.links.values() if link.exit_relay_active]
+    return lines + [f"{'exit' if link.provided else 'link'} {link.name}: used as an exit" for link in used]
 
 
 def _offers_words(state: State) -> list[str]:

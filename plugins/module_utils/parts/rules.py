@@ -17,7 +17,7 @@ from ..kernel.model import SavedRuleset
 from ..kernel.plan import Plan, Step
 from ..records.model import Link, State
 from ..records.ownership import Fields
-from . import firewall, gaps, hostfacts, killswitch, merge, stages, tunnels
+from . import firewall, gaps, hostfacts, killswitch, merge, providers, stages, tunnels
 from .part import Context, Part, Planned
 
 
@@ -48,7 +48,7 @@ def plan_rules(context: Context) -> Planned:
         plan.steps += [conntrack.end(flows) for flows in context.leaving.flows]
         context.bury(plan, flows=[])
     plan.warnings += [*seen.warnings, *_ended(context)]
-    return plan, {"shares": {name: link.shares for name, link in sorted(context.wanted.links.items())}}
+    return plan, {"shares": {name: link.shares for name, link in sorted(context.wanted.links.items()) if not link.provided}}
 
 
 def _ended(context: Context) -> list[str]:
@@ -89,6 +89,7 @@ def _words(state: State) -> list[str]:
     return [
         f"link {link.name}: shares {', '.join(link.shares) or 'nothing'}{_offer_words(link)}{'' if link.ruled else ', no rules'}"
         for link in state.links.values()
+        if not link.provided
     ]
 
 
@@ -104,7 +105,7 @@ RULES = Part(
     "rules",
     plan_rules,
     owns=Fields(links=("permissions.inbound", "exit_offered", "exit_offered_until", "exit_offered_rate", "remote_exit_relay_active", "ruled")),
-    merges=(merge.merge_cell, merge.merge_links, merge.merge_rights),
+    merges=(merge.merge_cell, merge.merge_links, merge.merge_rights, providers.merge_exits),
     check=_check_tables(iptables.check_shown),
     words=_words,
 )

@@ -97,7 +97,7 @@ def own_questions(state: State, _facts: HostFacts, family: int) -> list[Rule]:
     return [
         Rule(f"-s {own} -d {target.address} ! -o {LINKS} -p {target.protocol} --dport {target.port} -j DROP")
         for target in targets.of_family(state.cell.exit_probes, family)
-        for own in host_networks(state.cell.own_addresses(family))
+        for own in host_networks([*state.cell.own_addresses(family), *_given_addresses(state, family)])
     ]
 
 
@@ -127,6 +127,12 @@ def own_api(state: State, _facts: HostFacts, family: int) -> list[Rule]:
     return [Rule(f"! -i lo -d {address} -p tcp --dport {state.cell.sync_port} -j DROP") for address in state.cell.own_addresses(family)]
 
 
+def provided_sources(state: State, _facts: HostFacts, family: int) -> list[Rule]:
+    """Give what leaves towards a provider the address that it has given this cell, and knows; no other would be answered."""
+    links = [link for link in ruled(state) if link.provided and link.has_family(family)]
+    return [Rule(f"-o {link.interface} -j MASQUERADE", names.tag(link.name)) for link in links]
+
+
 def kept_sources(state: State, _facts: HostFacts, family: int) -> list[Rule]:
     """Let what leaves towards a link keep its source: under a foreign masquerade a phone would wear the cell's address there."""
     return [Rule(f"{match} -j ACCEPT", tag) for match, tag in towards(state.cell, ruled(state), family)]
@@ -153,7 +159,7 @@ def clamp_mss(state: State, _facts: HostFacts, family: int) -> list[Rule]:
 FORWARD: tuple[Stage, ...] = (killswitch, source_check, conntrack_state, from_links, revoked_flows, remote_api, to_links, to_uplink)
 INPUT: tuple[Stage, ...] = (tunnels, source_check, conntrack_state_of_links, from_links_to_cell, own_api)
 OUTPUT: tuple[Stage, ...] = (own_questions, revoked_flows)
-POSTROUTING: tuple[Stage, ...] = (kept_sources, masquerade)
+POSTROUTING: tuple[Stage, ...] = (provided_sources, kept_sources, masquerade)
 MANGLE: tuple[Stage, ...] = (clamp_mss,)
 
 
@@ -174,6 +180,11 @@ def towards(cell: Cell, links: list[Link], family: int) -> list[tuple[str, str]]
     for link in on_devices_interface(cell, links):
         matches += [(f"-o {cell.interface} -d {network}", names.tag(link.name)) for network in of_family(family, link.networks)]
     return matches
+
+
+def _given_addresses(state: State, family: int) -> list[str]:
+    """Return the addresses that providers have given this cell."""
+    return sorted({address for link in ruled(state) if link.provided for address in link.sources(state.cell, family)})
 
 
 def _arriving(link: Link, family: int) -> list[str]:

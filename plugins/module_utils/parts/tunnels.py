@@ -9,12 +9,12 @@ from collections.abc import Collection, Mapping
 
 from ..base import wgkeys
 from ..base.errors import BadInput
-from ..base.networks import EVERYWHERE, host_networks, sorted_networks
+from ..base.networks import EVERYWHERE, FAMILIES, host_networks, sorted_networks
 from ..kernel import mtu, wgconfig, wgquick, wireguard
 from ..kernel.model import Interface, WgPeer
 from ..kernel.plan import Plan
-from ..records.model import Link
-from . import exits, invitations, keys
+from ..records.model import Cell, Link
+from . import exits, invitations, keys, providers
 from .part import Context
 
 DEFAULT_KEEPALIVE = 25  # seconds: keeps the mappings of common NATs and firewalls open (WireGuard quick start)
@@ -38,12 +38,18 @@ def plan_tunnels(context: Context, interface: str, links: Collection[Link], give
         if interface != cell.interface:
             wanted.listen_port, wanted.mtu = link.listen_port, link.mtu or _fitting_mtu(context, link)
             # Without its last address an interface has no routes: none of the cell's being known is no reason to take it away.
-            wanted.addresses = sorted_networks(host_networks(cell.own_addresses())) or (observed.addresses if observed else [])
+            wanted.addresses = _addresses(cell, link) or (observed.addresses if observed else [])
+            wanted.private_key = providers.private_key(context, link) if link.provided else wanted.private_key
             wanted.routes += exits.default_routes(cell, link) if link.exit_relay_active else []
             removed |= set(observed.peers if observed else ())
-    labels = {peer_key(link): f"cell {link.name}" for link in links}
+    labels = {peer_key(link): f"{link.kind} {link.name}" for link in links}
     present = [route for routing in context.routing().values() for route in routing.routes]
     return wireguard.plan_interface(context.host, wanted, observed, labels, removed, context.now, present)
+
+
+def _addresses(cell: Cell, link: Link) -> list[str]:
+    """Return the addresses of a link's own interface, as networks."""
+    return sorted_networks(host_networks(address for family in FAMILIES if cell.has_family(family) for address in link.sources(cell, family)))
 
 
 def device_addresses(context: Context) -> list[str]:
@@ -102,14 +108,16 @@ def peer_key(link: Link) -> str:
 
 
 def allowed_ips(link: Link) -> list[str]:
-    """Return the networks that a link's peer may send from."""
-    return sorted_networks([*link.networks, *(EVERYWHERE if link.exit_relay_active else ())])
+    """Return the networks that a link's peer may send from. What a provider sends is for the chains alone; without any WireGuard would take nothing."""
+    return sorted_networks([*link.networks, *(EVERYWHERE if link.exit_relay_active or link.provided else ())])
 
 
 def _preshared_key(context: Context, link: Link, given: str | None, in_file: str | None, known: str | None) -> str | None:
     """Return the preshared key of a link: the one that is given, or else the one that it has, or that waits in an invitation. Raises BadInput."""
     if given:
         _check_preshared_key(context, f"link {link.name!r}", given)
+    if link.provided:
+        return providers.preshared_key(context, link)
     before = context.stored.links.get(link.name, link)
     secret = given or in_file or (known if before.public_key == link.public_key else None)
     invited = None if secret else invitations.waiting(context.host, context.store.path, link.name, context.now)

@@ -132,7 +132,7 @@ def _why_no_route(context: Context, peer: Peer, family: int, to: str) -> str:
 def _why_closed(context: Context, via: str, family: int) -> str:
     link = context.stored.links.get(via)
     if link is not None and context.stored.exit_is_effective(via) and not (link.has_family(family) and context.stored.cell.has_family(family)):
-        return f"cell {via} cannot be an exit for IPv{family}"
+        return f"{link.kind} {via} cannot be an exit for IPv{family}"
     return why_unusable(context, via) or "a rule or a route is missing; 'pic-cell restore' puts it back"
 
 
@@ -143,7 +143,7 @@ def why_unusable(context: Context, via: str) -> str:
         return f"cell {via} is not linked"
     if link.pending:
         return f"the link with {via} is pending; its key or its networks are not known yet"
-    if not link.remote_exit_offered:
+    if not link.offers_exit:
         return f"cell {via} offers no exit now"
     interface = context.observed.wireguard.get(str(link.interface))
     if interface is None or not interface.up:
@@ -180,23 +180,23 @@ def _out_of_the_cell(context: Context, peer: Peer, family: int, to: str, path: P
 def _through_the_tunnel(context: Context, peer: Peer, link: Link, to: str, path: Path) -> str:
     other = context.observed.wireguard.get(str(link.interface), Interface("")).peers.get(str(link.public_key))
     if other is None:
-        return f"dropped: interface {link.interface} has no peer for cell {link.name}"
-    path.found.append(f"cell {link.name}: {'offers an exit' if link.remote_exit_offered else 'offers no exit'}; {age(other.handshake, context.now)}")
+        return f"dropped: interface {link.interface} has no peer for {link.kind} {link.name}"
+    path.found.append(f"{link.kind} {link.name}: {'offers an exit' if link.offers_exit else 'offers no exit'}; {age(other.handshake, context.now)}")
     if not _holds(other.allowed_ips, to):
-        return f"dropped: WireGuard's allowed IPs for cell {link.name} do not contain this address; 'pic-cell restore' repairs that"
+        return f"dropped: WireGuard's allowed IPs for {link.kind} {link.name} do not contain this address; 'pic-cell restore' repairs that"
     if not is_recent(other.handshake, context.now, SILENT):
-        return f"dropped: the tunnel to cell {link.name} is silent; that cell is off, or cannot be reached"
+        return f"dropped: the tunnel to {link.kind} {link.name} is silent; the other end is off, or cannot be reached"
     if _holds(link.networks, to):
         return f"goes to cell {link.name}, which lets through only what it shares"
     meant = context.stored.way_of(peer, to)
     if link.name != meant:
-        return f"leaves through cell {link.name}, although the records say {meant or DIRECT}"
+        return f"leaves through {link.kind} {link.name}, although the records say {meant or DIRECT}"
     if destinations.way_of(peer.route_except, to):
-        return f"leaves through cell {link.name}{_AN_EXCEPTION}"
+        return f"leaves through {link.kind} {link.name}{_AN_EXCEPTION}"
     down = {name: found.words(name) for name, found in context.stored.down.items() if context.stored.exit_is_effective(name)}
     if link.name in down:
-        return f"leaves through cell {link.name}, though {down[link.name]}"
-    return f"leaves through cell {link.name}{why_not_better(peer.route_via, link.name, down)}"
+        return f"leaves through {link.kind} {link.name}, though {down[link.name]}"
+    return f"leaves through {link.kind} {link.name}{why_not_better(peer.route_via, link.name, down)}"
 
 
 def layer(context: Context, family: int, table: str, address: str, excepted: str | None = None) -> tuple[bool, bool]:

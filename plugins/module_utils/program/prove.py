@@ -11,6 +11,8 @@ from typing import Any
 
 from ..base.command import Host
 from ..base.errors import StoreError
+from ..kernel.model import WgPeer
+from ..kernel.wireguard import age
 from ..parts.part import Context
 from ..parts.verdicts import Watched, watched_link
 from ..records.model import Peer
@@ -86,14 +88,15 @@ def look_at(context: Context, names: Iterable[str]) -> tuple[dict[str, Exit], li
     """Look at some exits by records and kernel. Returns them by their names, and how those that can be exits are to be asked."""
     state = context.stored
     exits = {name: _of_records(context, name) for name in names}
-    return exits, [watched_link(state.cell, state.links[name]) for name, found in exits.items() if not found.wrong]
+    items = [watched_link(state.cell, state.links[name]) for name, found in exits.items() if not found.wrong]
+    return exits, [item for item in items if item.addresses or item.targets]
 
 
 def question(exits: Iterable[Exit], items: Sequence[Watched]) -> None:
     """Ask exits at the same time, and put down what they answer."""
     named = {found.name: found for found in exits}
     answers = ask(items, PATIENCE, SMALL)
-    large = ask([item for item in items if answers.get(item.name)], PATIENCE, LARGE)
+    large = ask([item for item in items if item.addresses and answers.get(item.name)], PATIENCE, LARGE)
     for item in items:
         _judge(named[item.name], item, answers, large)
 
@@ -135,21 +138,26 @@ def _of_records(context: Context, name: str) -> Exit:
     """Return an exit with what keeps it from being asked, by the records and by its interface."""
     why, link = explain.why_unusable(context, name), context.stored.links.get(name)
     interface = context.observed.wireguard.get(str(link.interface)) if link else None
-    return Exit(name, mtu=interface.mtu if interface else None, wrong=[why] if why else [])
+    found = Exit(name, mtu=interface.mtu if interface else None, wrong=[why] if why else [])
+    if link and interface and not why and link.provided and not watched_link(context.stored.cell, link).targets:
+        handshake = interface.peers.get(str(link.public_key), WgPeer("")).handshake
+        found.found.append(f"nobody can tell whether exit {name} carries traffic, as no target is stated (cell_exit_probes); {age(handshake, context.now)}")
+    return found
 
 
 def _judge(found: Exit, item: Watched, answers: Mapping[str, Answer], large: Mapping[str, Answer]) -> None:
     """Put down what one exit has answered."""
-    cell = f"cell {item.name}"
+    cell = f"{'cell' if item.addresses else 'exit'} {item.name}"
     if item.name not in answers:
         found.wrong.append(f"{cell} could not be asked: this host is too busy, or has no connection left")
         return
     answer, found.asked = answers[item.name], True
     if answer is None:
-        found.wrong.append(f"{cell} does not answer through its tunnel")
+        silent = "does not answer through its tunnel" if item.addresses else "lets nothing through: none of the stated targets answers"
+        found.wrong.append(f"{cell} {silent}")
         return
     found.tunnel, found.internet = True, dict(answer)
-    found.found.append(f"{cell} answers through its tunnel")
+    found.found += [f"{cell} answers through its tunnel"] if item.addresses else []
     if not answer:
         found.found.append(f"{cell} does not say whether it has internet: its program is older, or its firewall refuses the question")
         return
@@ -162,6 +170,8 @@ def _judge(found: Exit, item: Watched, answers: Mapping[str, Answer], large: Map
         found.found.append(f"{cell} says that it has a route to the internet for {' and '.join(has)}")
     if lacks:  # without IPv6 alone a device's IPv6 is refused, and its IPv4 works
         (found.found if f"IPv{item.family}" in has else found.wrong).append(f"{cell} says that it has no route to the internet for {' and '.join(lacks)}")
+    if not item.addresses:
+        return
     if item.name not in large:
         found.found.append(f"{cell} could not be asked for packets of {found.mtu} bytes: this host is too busy, or has no connection left")
         return

@@ -28,6 +28,9 @@ def report(info: Mapping[str, Any], now: float | None = None) -> list[str]:
         return ["This host is not a cell yet."]
     lines = [f"cell {info['name']}: {', '.join(info['networks'])}"]
     for name, link in sorted(info["links"].items()):
+        if link.get("given_addresses"):
+            lines.append(f"exit {name}: {tunnel(link, now)}; this cell is {' and '.join(link['given_addresses'])} there")
+            continue
         shares = ", ".join(sorted(service for service, allowed in link["permissions"].get("inbound", {}).items() if allowed)) or "nothing"
         notes = [
             tunnel(link, now),
@@ -67,10 +70,10 @@ def _holding(info: Mapping[str, Any], now: float) -> Iterator[tuple[str, str]]:
     for line in info["drift"]:
         yield DRIFT, line
     for name, link in sorted(info["links"].items()):
-        if not (link["public_key"] and link["networks"]):
+        if not (link["public_key"] and (link["networks"] or link.get("given_addresses"))):
             yield PENDING, f"the link with {name} waits for its public key and its networks"
         elif link["keepalive"] != 0 and not is_recent(link["last_handshake"], now, SILENT):  # without keepalive a tunnel that nobody uses is silent
-            yield QUIET, f"link {name}: {tunnel(link, now)}"
+            yield QUIET, f"{'exit' if link.get('given_addresses') else 'link'} {name}: {tunnel(link, now)}"
         if link["pending_push"]:
             yield PENDING, f"{name} has not been told the latest state ({link['last_push_error']})"
     silent, dead = down(info), down(info, answering=False)

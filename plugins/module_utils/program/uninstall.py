@@ -44,7 +44,9 @@ def plan_uninstall(context: Context, name: str, purge: bool = False) -> Plan:
     if state.peers_lost or state.links_lost:
         raise StoreError(f"{' '.join(context.store.warnings)} Put it back from a backup, so that pic.cells knows what belongs to the cell.")
     plan.warnings += [
-        f"Cell {link!r} still has its link with {name!r}, unless somebody has removed it there (pic.cells.unlink, before this)." for link in sorted(state.links)
+        f"Cell {link!r} still has its link with {name!r}, unless somebody has removed it there (pic.cells.unlink, before this)."
+        for link in sorted(state.links)
+        if not state.links[link].provided
     ]
     found = context.devices_interface()
     plan.extend(_plan_units(host, [found.name, *state.link_interface_names()]))

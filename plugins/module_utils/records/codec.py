@@ -96,7 +96,12 @@ def dump_cell(cell: Cell) -> dict[str, Any]:
 
 def dump_links(links: Mapping[str, Link]) -> dict[str, Any]:
     """Turn link records into what is written (inverse of load_links)."""
-    return {"links": [asdict(links[name]) for name in sorted(links)]}
+    return {"links": [_dump_link(links[name]) for name in sorted(links)]}
+
+
+def _dump_link(link: Link) -> dict[str, Any]:
+    """Return a link's record; that of a cell is as every version before exits that are no cells wrote it."""
+    return {key: value for key, value in asdict(link).items() if value or not key.startswith("given_")}
 
 
 def dump_peers(peers: Mapping[str, Peer]) -> dict[str, Any]:

@@ -77,7 +77,7 @@ class Cell:
 
 @dataclass
 class Link:
-    """What this cell knows and has decided of one other cell. Every flag is false until somebody says otherwise."""
+    """What this cell knows and has decided of one other cell, or of a provider of internet access. Every flag is false until somebody says otherwise."""
 
     name: str
     public_key: str | None = None
@@ -108,6 +108,23 @@ class Link:
     generation: int = 0
     minted: str | None = None
     remote_generation: int = 0
+    given_addresses: list[str] = field(default_factory=list)  # of this cell in a provider's tunnel: where there are any, the other end is no cell
+    given_resolvers: list[str] = field(default_factory=list)  # a provider's
+
+    @property
+    def provided(self) -> bool:
+        """Tell whether the other end is a provider of internet access (cell_exits), which is no cell: it tells nothing, and is told nothing."""
+        return bool(self.given_addresses)
+
+    @property
+    def kind(self) -> str:
+        """Return what the other end is, as a person reads it."""
+        return "exit" if self.provided else "cell"
+
+    @property
+    def offers_exit(self) -> bool:
+        """Tell whether the other end lets this cell's devices out to the internet. A provider is there for nothing else."""
+        return self.provided or self.remote_exit_offered
 
     @property
     def shares(self) -> list[str]:
@@ -117,7 +134,7 @@ class Link:
     @property
     def pending(self) -> bool:
         """Tell whether too little is known of the other cell to make a tunnel."""
-        return not (self.public_key and self.networks)
+        return not (self.public_key and (self.networks or self.provided))
 
     def offers(self, now: str) -> bool:
         """Tell whether this cell offers the other its exit at a moment."""
@@ -134,8 +151,12 @@ class Link:
         return self.exit_offered and self.remote_exit_relay_active
 
     def has_family(self, family: int) -> bool:
-        """Tell whether the other cell has a network of this family."""
-        return bool(of_family(family, self.networks))
+        """Tell whether the other cell has a network of this family, or a provider has given this cell an address of it."""
+        return bool(of_family(family, self.given_addresses or self.networks))
+
+    def sources(self, cell: Cell, family: int) -> list[str]:
+        """Return the addresses that this cell itself has in the tunnel. cell: this cell."""
+        return of_family(family, self.given_addresses) if self.provided else cell.own_addresses(family)
 
 
 @dataclass
@@ -258,12 +279,16 @@ class State:
     def watched_exits(self) -> list[str]:
         """Return the cells that can be used as an exit by a device that has another way too, sorted: only for these it matters whether they work."""
         several = {name for peer in self.peers.values() if len(peer.route_via) > 1 for name in peer.route_via}
-        return sorted(name for name in several if self.exit_is_effective(name) and self.links[name].address)
+        return sorted(name for name in several if self.exit_is_effective(name) and self._can_be_asked(self.links[name]))
+
+    def _can_be_asked(self, link: Link) -> bool:
+        """Tell whether there is somebody to ask whether an exit works: the other cell, or targets on the internet through a provider's tunnel."""
+        return bool(link.address or (link.provided and self.cell.exit_probes))
 
     def exit_is_effective(self, name: str | None) -> bool:
         """Tell whether a cell can be used as an exit now: linked, known, and offering."""
         link = self.links.get(name or "")
-        return link is not None and not link.pending and link.remote_exit_offered
+        return link is not None and not link.pending and link.offers_exit
 
     def exit_in_use(self, name: str) -> bool:
         """Tell whether some device has this cell among its exits, and it can be one: it is ready then before it is needed."""

@@ -1,0 +1,136 @@
+# Copyright (c) the pic.cells contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Exits that are no cells: a provider's WireGuard file becomes a tunnel that devices leave through, and nothing else does."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from ansible_collections.pic.cells.plugins.module_utils.base.errors import BadInput
+from ansible_collections.pic.cells.plugins.module_utils.program.restore import restore
+from ansible_collections.pic.cells.tests.unit.fake.iptables import render
+from ansible_collections.pic.cells.tests.unit.test_ordered_exits import run
+from ansible_collections.pic.cells.tests.unit.test_provided import FILE, PRESHARED, PRIVATE, PUBLIC
+from ansible_collections.pic.cells.tests.unit.world import Refusal, World, program
+
+KEY = "/var/lib/pic/providers/vpn.key"
+CONFIG = "/etc/wireguard/pic-vpn.conf"
+
+
+@pytest.fixture
+def provided(linked: World) -> World:
+    """Return three cells in which cella's phone leaves by a provider, else by cellb."""
+    linked.inventory["cella"]["cell_exits"] = [{"name": "vpn", "config": FILE}]
+    linked.inventory["cella"]["cell_peers"][0]["route_via"] = ["vpn", "cellb"]
+    linked.inventory["cella"]["cell_peers"][1]["route_via"] = "direct"
+    run(linked)
+    return linked
+
+
+def phone(world: World) -> str:
+    return world.inventory["cella"]["cell_peers"][0]["name"]
+
+
+def rules(world: World, family: int, table: str, chain: str) -> list[str]:
+    return [render(rule) for name, held in world["cella"].tables["-nft", family][table].rules.items() if name.startswith(chain) for rule in held]
+
+
+def test_the_tunnel_has_the_keys_and_addresses_that_the_provider_gave(provided: World) -> None:
+    host = provided["cella"]
+    text = host.files[CONFIG][1]
+    assert f"PrivateKey = {PRIVATE}\n" in text and f"PresharedKey = {PRESHARED}\n" in text and "Table = off\n" in text
+    assert "Address = 10.64.3.7/32\nAddress = fc00:bbbb::7/128\nMTU = 1380\n" in text
+    assert "AllowedIPs = 0.0.0.0/0, ::/0\nEndpoint = 198.51.100.7:51820\nPersistentKeepalive = 25\n" in text
+    assert host.files[KEY] == (0o600, f"{PRIVATE}\n{PRESHARED}\n")
+    assert set(host.wg["pic-vpn"].peers) == {PUBLIC}
+    assert program(host, "check")[0] == 0
+
+
+def test_the_device_leaves_there_and_a_second_run_changes_nothing(provided: World) -> None:
+    link = provided.link("cella", "vpn")
+    assert len([route for route in provided["cella"].routes if route.dev == "pic-vpn" and route.table == link["exit_table"]]) == 2
+    assert f"peer {phone(provided)}:" in program(provided["cella"], "status")[1]
+    assert not provided.site().changed
+    assert not provided.site(check=True).changed
+
+
+def test_what_leaves_there_gets_the_providers_address_before_anything_keeps_its_own(provided: World) -> None:
+    for family in (4, 6):
+        post = rules(provided, family, "nat", "PIC-POST")
+        [at] = [number for number, rule in enumerate(post) if "-o pic-vpn" in rule and "-j MASQUERADE" in rule]
+        assert at < next(number for number, rule in enumerate(post) if "-o pic-+" in rule)
+
+
+def test_nobody_is_told_anything_and_nothing_is_shared(provided: World) -> None:
+    link = provided.link("cella", "vpn")
+    assert (link["pending_push"], link["generation"], link["last_push_at"]) == (False, 0, None)
+    assert "vpn" not in json.dumps(json.loads(provided["cella"].files["/var/lib/pic/view/links.json"][1]))
+    assert not [rule for family in (4, 6) for chain in "LIS" for rule in rules(provided, family, "filter", f"PIC-{chain}-vpn")]
+
+
+def test_the_key_is_nowhere_else(provided: World) -> None:
+    host = provided["cella"]
+    for path, (_mode, text) in host.files.items():
+        assert path in (KEY, CONFIG) or (PRIVATE not in text and PRESHARED not in text), path
+    assert not [argv for argv in host.log if PRIVATE in " ".join(argv)]
+
+
+def test_a_lost_interface_and_a_lost_file_come_back_from_the_records(provided: World) -> None:
+    host = provided["cella"]
+    before = host.files[CONFIG]
+    del host.files[CONFIG]
+    host.drop_link("pic-vpn")
+    restore(host, "/var/lib/pic")
+    assert host.files[CONFIG] == before
+    assert host.wg["pic-vpn"].peers[PUBLIC].psk == PRESHARED
+
+
+def test_an_exit_that_is_stated_no_more_is_gone_and_its_device_stays_closed(provided: World) -> None:
+    provided.inventory["cella"]["cell_exits"] = []
+    provided.inventory["cella"]["cell_peers"][0]["route_via"] = ["cellb"]
+    run(provided)
+    host = provided["cella"]
+    assert "pic-vpn" not in host.wg and CONFIG not in host.files and KEY not in host.files
+    assert "vpn" not in {link["name"] for link in provided.record("cella")["links"]}
+    assert not [rule for family in (4, 6) for table in ("filter", "mangle", "nat") for rule in rules(provided, family, table, "PIC-") if "vpn" in rule]
+    assert not provided.site().changed
+
+
+def test_a_day_2_change_names_it_like_a_cell(provided: World) -> None:
+    name = phone(provided)
+    provided.job("route_peer", cell="cella", peer=name, via_cell="cellb")
+    assert provided["cella"].files[CONFIG]
+    provided.job("route_peer", cell="cella", peer=name, via_cell="vpn")
+    assert {peer["name"]: peer["route_via"] for peer in provided.record("cella", "peer_registry.json")["peers"]}[name] == "vpn"
+
+
+def test_the_file_can_be_on_the_cell(linked: World) -> None:
+    linked["cella"].files["/root/vpn.conf"] = (0o600, FILE)
+    linked.inventory["cella"]["cell_exits"] = [{"name": "vpn", "config_file": "/root/vpn.conf"}]
+    run(linked)
+    assert linked.link("cella", "vpn")["given_addresses"] == ["10.64.3.7", "fc00:bbbb::7"]
+
+
+@pytest.mark.parametrize(
+    ("exits", "said"),
+    [
+        ([{"name": "cellb", "config": FILE}], "has the name of a cell"),
+        ([{"name": "vpn"}], "needs either config or config_file"),
+        ([{"name": "vpn", "config": FILE, "config_file": "/root/x"}], "needs either config or config_file"),
+        ([{"name": "vpn", "config_file": "x"}], "not an absolute path"),
+        ([{"name": "vpn", "config_file": "/root/none.conf"}], "missing, or no plain file"),
+        ([{"name": "vpn", "config": FILE}, {"name": "vpn", "config": FILE}], "given twice"),
+        ([{"name": "vpn", "config": FILE.replace("DNS", "PostUp = rm -rf /\nDNS")}], "no command of a provider's file is ever run"),
+        ([{"name": "vpn", "config": FILE.replace("10.64.3.7/32", "10.0.0.99/32")}], "out of reach without it"),
+        ([{"name": "vpn", "config": FILE.replace("10.64.0.1", "10.0.1.53")}], "out of reach without it"),
+    ],
+)
+def test_what_is_refused_before_anything_has_changed(linked: World, exits: list, said: str) -> None:
+    linked.inventory["cella"]["cell_exits"] = exits
+    before = linked.text()
+    with pytest.raises((Refusal, BadInput), match=said):
+        linked.site()
+    assert linked.text() == before
