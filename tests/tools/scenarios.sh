@@ -5,7 +5,7 @@
 # A lab that shares two cores with other work can be late. With PIC_LAB_SECOND_TRY set, one scenario that failed runs once more, and
 # the summary says so. What a capture saw is never a matter of time: such a scenario has failed.
 set -uo pipefail
-cd "$(dirname "$0")/../.."
+cd "$(dirname "$0")/../.." || exit
 
 # Without the reset, molecule takes the cells of the scenario before for those of this one.
 run() {
