@@ -33,6 +33,15 @@ def outside(name: str) -> dict[str, Any]:
     }
 
 
+def provider(name: str) -> str:
+    """Return a provider's file."""
+    number = len(name) + ord(name[-1])
+    return (
+        f"[Interface]\nPrivateKey = {made_key(f'customer of {name}')}\nAddress = 10.99.0.{number}/32, fc00:99::{number}/128\n"
+        f"[Peer]\nPublicKey = {made_key(name)}\nAllowedIPs = 0.0.0.0/0, ::/0\nEndpoint = 192.0.2.{number}:51820\n"
+    )
+
+
 class Change:
     """One random change of an inventory, made of one or more edits; a cell's networks take its devices and services along."""
 
@@ -194,6 +203,14 @@ class Change:
     def edit_exit_probes(self) -> str:
         """Ask other targets through exits, or none."""
         return self.state(self.cell, "cell_exit_probes", [], ["tcp://192.0.2.1:443"], ["dns://9.9.9.9", "tcp://[2001:db8:9::1]:443"])
+
+    def edit_exits(self) -> str:
+        """Give the cell other exits that are no cells, or none; a device that has one may keep the name."""
+        exits = self.dice.choice((["vpn"], ["vpn", "vps"], []))
+        self.cell["cell_exits"] = [{"name": name, "config": provider(name)} for name in exits]
+        if exits and self.items("peers"):
+            self.one("peers")["route_via"] = self.dice.choice((["vpn"], ["vpn", "direct"]))
+        return f"exits {exits}"
 
     def edit_networks(self) -> str:
         """Renumber the cell, or give it one family more or less; devices and services move along."""

@@ -32,6 +32,7 @@ _NATIVE = re.compile(r"^# Table `([^']+)' contains incompatible base-chains, use
 _RULE_LINE = re.compile(r"(?:\[\d+:\d+\] )?-A ([^ ]+) ?(.*)", re.DOTALL)
 _OPEN = re.compile(r'(?:(?:"(?:[^"\\]|\\.)*"|[^ "][^ ]*)? )*"(?:[^"\\]|\\.)*', re.DOTALL)
 _COMMENT_OPTION = re.compile(r'-m comment --comment (?:"(?:[^"\\]|\\.)*"|[^ ]+) ?', re.DOTALL)
+_IMPLIED = re.compile(r"(-p (tcp|udp) )-m \2 ")
 _LONGEST = 8192  # characters of a rule; a comment has 256 at most
 
 
@@ -269,7 +270,8 @@ def _plan_shared_chain(chain: str, target: str | None, saved: Saved, ours: tuple
 
 
 def _without_comment(rule: str) -> str:
-    return _COMMENT_OPTION.sub("", rule).strip()
+    """Return a rule without its comment, and without what iptables adds to one with a port, so that it reads the same once it was saved."""
+    return _IMPLIED.sub(r"\1", _COMMENT_OPTION.sub("", rule)).strip()
 
 
 def _all_rules(saved: SavedRuleset) -> list[str]:
