@@ -12,6 +12,7 @@ import pytest
 from ansible_collections.pic.cells.plugins.module_utils.base.errors import BadInput
 from ansible_collections.pic.cells.plugins.module_utils.program.restore import restore
 from ansible_collections.pic.cells.tests.unit.fake.iptables import render
+from ansible_collections.pic.cells.tests.unit.test_advice import said_in_a_run, told
 from ansible_collections.pic.cells.tests.unit.test_ordered_exits import run
 from ansible_collections.pic.cells.tests.unit.test_provided import FILE, PRESHARED, PRIVATE, PUBLIC
 from ansible_collections.pic.cells.tests.unit.world import Refusal, World, program
@@ -134,3 +135,27 @@ def test_what_is_refused_before_anything_has_changed(linked: World, exits: list,
     with pytest.raises((Refusal, BadInput), match=said):
         linked.site()
     assert linked.text() == before
+
+
+def test_it_is_said_that_nobody_notices_when_it_is_dead(provided: World) -> None:
+    provided.reset()
+    [sentence] = told(provided["cella"])
+    assert sentence.startswith(f"The exit 'vpn' of {phone(provided)} is no cell that could be asked") and "cell_exit_probes" in sentence
+    assert said_in_a_run(provided, "cella") == [sentence]
+    provided.inventory["cella"]["cell_exit_probes"] = ["tcp://192.0.2.1:443"]
+    provided.site()
+    provided.reset()
+    assert told(provided["cella"]) == []
+
+
+def test_targets_are_asked_through_it_and_their_answers_come_to_its_own_address(provided: World) -> None:
+    provided.inventory["cella"]["cell_exit_probes"] = ["tcp://192.0.2.1:443", "tcp://[2001:db8:9::1]:443"]
+    run(provided)
+    host = provided["cella"]
+    watched = {item["name"]: item for item in json.loads(host.files["/var/lib/pic/exits/exits.json"][1])["exits"]}
+    assert (watched["vpn"]["addresses"], watched["vpn"]["interface"]) == ([], "pic-vpn")
+    assert watched["vpn"]["targets"] == watched["cellb"]["targets"] == provided.inventory["cella"]["cell_exit_probes"]
+    for family, own, other in ((4, "10.64.3.7", "10.0.0.1"), (6, "fc00:bbbb::7", "fd00:a::1")):
+        answered = [rule for rule in rules(provided, family, "filter", "PIC-B") if "-i pic-vpn" in rule and "--sport 443" in rule]
+        assert len(answered) == 1 and f"-d {own}/" in answered[0] and f"-d {other}/" not in answered[0]
+        assert [rule for rule in rules(provided, family, "filter", "PIC-OUT") if f"-s {own}/" in rule and "! -o pic-+" in rule]

@@ -105,6 +105,18 @@ def _uplinks(situation: Situation) -> Iterable[str]:
         )
 
 
+def _unjudged(situation: Situation) -> Iterable[str]:
+    """Say which exits nobody notices to be dead, though a device has another one behind it."""
+    state = situation.state
+    for name, link in sorted(state.links.items()):
+        devices = sorted(peer.name for peer in state.peers.values() if name in peer.route_via[:-1])
+        if link.provided and devices and not state.cell.exit_probes:
+            yield (
+                f"The exit {name!r} of {', '.join(devices)} is no cell that could be asked, so nobody notices when it carries no traffic. "
+                "State targets that are asked through it (cell_exit_probes)."
+            )
+
+
 def _rates(situation: Situation) -> Iterable[str]:
     """Say which rate of an offer holds for one direction only."""
     return limits.advise(situation.state, situation.seen)
@@ -292,6 +304,7 @@ SOURCES: tuple[Source, ...] = (
     _hidden_chains,
     _uplinks,
     _rates,
+    _unjudged,
     _other_ways,
     _several_ways,
     _names,
