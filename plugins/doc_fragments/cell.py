@@ -114,6 +114,10 @@ options:
         description: Resolvers that answer what routed devices ask private addresses, one public address of each family at most; V(own) alone for none.
         type: list
         elements: str
+      resolver:
+        description: The resolver of this cell, one address of each family at most, within O(cell.networks). It is open to linked cells that use the exit.
+        type: list
+        elements: str
 requirements:
   - Python 3.9 or later, C(wg), C(wg-quick), C(ip), C(iptables), C(ip6tables) and C(conntrack) on the cell
 notes:

@@ -61,6 +61,7 @@ CELL: dict[str, Any] = {
             "exit_hold_limit": NUMBER,
             "exit_probes": TEXTS,
             "exit_dns": TEXTS,
+            "resolver": TEXTS,
         },
     },
 }

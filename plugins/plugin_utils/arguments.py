@@ -24,7 +24,7 @@ _LINK = ("generated", *_ADDRESSED, *_TUNNEL)
 _RULED = ("api_url", "state", *_ADDRESSED, *_RIGHTS)
 _SYNCED = ("offered", "state", *_ADDRESSED, *_RIGHTS)
 _EXITS = ("exit_failures", "exit_hold", "exit_switches", "exit_hold_limit", "exit_dns", "exit_probes")
-_CELL = ("networks", "endpoint", "interface", "listen_port", "link_port_base", "uplink", "admin_networks", "sync_port", *_EXITS)
+_CELL = ("networks", "endpoint", "interface", "listen_port", "link_port_base", "uplink", "admin_networks", "sync_port", "resolver", *_EXITS)
 
 
 def of_step(mesh: Mesh, step: str, host: str, predict: bool = False) -> tuple[str, Arguments]:

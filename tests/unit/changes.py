@@ -200,6 +200,10 @@ class Change:
         """Let other resolvers answer devices that leave by another cell, or none."""
         return self.state(self.cell, "cell_exit_dns", "own", ["9.9.9.9"], ["149.112.112.112", "2620:fe::fe"])
 
+    def edit_resolver(self) -> str:
+        """State another resolver of the cell, or none."""
+        return self.state(self.cell, "cell_resolver", [], [self.address(self.dice.choice(self.cell["cell_networks"]))])
+
     def edit_exit_probes(self) -> str:
         """Ask other targets through exits, or none."""
         return self.state(self.cell, "cell_exit_probes", [], ["tcp://192.0.2.1:443"], ["dns://9.9.9.9", "tcp://[2001:db8:9::1]:443"])
@@ -231,6 +235,8 @@ class Change:
                     found.append(str(wanted[address.version].network[offset]))
             return found or [self.address(str(next(iter(wanted.values()))))]
 
+        if self.cell.get("cell_resolver"):
+            self.cell["cell_resolver"] = moved(self.cell["cell_resolver"])
         for item in self.items("peers"):
             item["addresses"] = moved(item["addresses"])
         for item in self.items("services"):

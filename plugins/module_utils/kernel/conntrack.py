@@ -35,7 +35,7 @@ def revoked(before: State, after: State) -> list[Flows]:
                 if link.relays and not now.relays:
                     found.append(Flows(family, source=network, translated=True))
     for family in FAMILIES:
-        if before.cell.resolver(family) != after.cell.resolver(family):
+        if before.cell.exit_resolver(family) != after.cell.exit_resolver(family):
             found += [flows for address in after.routed_addresses(family) for flows in questions_of(address)]
     return sorted(found)
 
@@ -82,9 +82,13 @@ def listing(family: int) -> tuple[str, ...]:
 
 
 def share_keys(state: State, name: str, family: int) -> set[tuple[str, str, int]]:
-    """Return protocol, address and port of whatever is shared with a cell."""
+    """Return protocol, address and port of whatever is shared with a cell, the resolver among it while the cell is its exit."""
     services = (state.cell.services[share] for share in state.links[name].shares if share in state.cell.services)
-    return {(service.protocol, address, service.port) for service in services for address in of_family(family, service.addresses)}
+    resolvers = of_family(family, state.cell.resolver) if state.links[name].relays else []
+    return {
+        *((service.protocol, address, service.port) for service in services for address in of_family(family, service.addresses)),
+        *((protocol, address, DNS_PORT) for protocol in DNS_PROTOCOLS for address in resolvers),
+    }
 
 
 def _family(address: str) -> int:

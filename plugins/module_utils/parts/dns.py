@@ -31,14 +31,14 @@ def refused(state: State, family: int) -> Chains:
 
 def redirected(state: State, family: int) -> Chains:
     """Return the chains that find out whether a question is a routed device's; none where there is no resolver of this family."""
-    return _of_routed(_REDIRECTED, state, family, "-g PIC-ASK") if state.cell.resolver(family) and state.cell.has_family(family) else {}
+    return _of_routed(_REDIRECTED, state, family, "-g PIC-ASK") if state.cell.exit_resolver(family) and state.cell.has_family(family) else {}
 
 
 def answers(state: State, family: int) -> list[Rule]:
     """Return the rules that send a routed device's question to the resolver, unless it asks a linked cell or the internet."""
     near = [*map(str, HOME[family]), *outside(state.cell.own_networks(family), map(str, HOME[family]))]
     shared = [Rule(f"-d {network} -j RETURN", names.tag(link.name)) for link in ruled(state) for network in of_family(family, link.networks)]
-    return [*shared, *(Rule(f"-d {network} -j DNAT --to-destination {state.cell.resolver(family)}") for network in near)]
+    return [*shared, *(Rule(f"-d {network} -j DNAT --to-destination {state.cell.exit_resolver(family)}") for network in near)]
 
 
 def nat(state: State, family: int) -> Table:

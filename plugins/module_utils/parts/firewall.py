@@ -267,16 +267,16 @@ def _to_cell(cell: Cell, link: Link, family: int) -> list[Rule]:
 
 
 def _shares(cell: Cell, link: Link, family: int) -> list[Rule]:
-    """Let a packet to what is shared pass, and no other.
+    """Let a packet to what is shared pass, or while this cell is its exit to the resolver, and no other.
 
     A share is matched by where the packet was sent to before any DNAT, so that one published by docker works.
     """
-    rules = []
-    for service in _sorted(cell.services[name] for name in link.shares if name in cell.services):
-        for address in of_family(family, service.addresses):
-            match = f"-p {service.protocol} -m conntrack --ctorigdst {address} --ctorigdstport {service.port}"
-            rules.append(Rule(f"{match} -j ACCEPT", names.tag(link.name)))
-    return [*rules, Rule("-j DROP", names.tag(link.name))]
+    services = _sorted(cell.services[name] for name in link.shares if name in cell.services)
+    asked = [(service.protocol, address, service.port) for service in services for address in of_family(family, service.addresses)]
+    if link.relays:
+        asked += [(protocol, address, names.DNS_PORT) for address in of_family(family, cell.resolver) for protocol in names.DNS_PROTOCOLS]
+    matches = [f"-p {protocol} -m conntrack --ctorigdst {address} --ctorigdstport {port}" for protocol, address, port in dict.fromkeys(asked)]
+    return [*(Rule(f"{match} -j ACCEPT", names.tag(link.name)) for match in matches), Rule("-j DROP", names.tag(link.name))]
 
 
 def _sorted(services: Iterable[Service]) -> list[Service]:

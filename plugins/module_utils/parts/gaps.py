@@ -102,7 +102,7 @@ class Allowed:
     def _is_answered_near(self, flow: Flow) -> bool:
         """Tell whether somebody else than the stated resolver answers a routed device's question to the cell, its LAN or another device."""
         asks = flow.port == DNS_PORT and flow.protocol in DNS_PROTOCOLS and _holds((*HOME[self.family], *self._own), flow.to)
-        return asks and bool(self.state.cell.exit_dns) and flow.answering != self.state.cell.resolver(self.family)
+        return asks and bool(self.state.cell.exit_dns) and flow.answering != self.state.cell.exit_resolver(self.family)
 
     @cached_property
     def _own(self) -> list[Network]:

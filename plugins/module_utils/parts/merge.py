@@ -72,6 +72,14 @@ def merge_cell(state: State, inputs: Inputs) -> None:
     if (args or {}).get("exit_probes") is not None:  # an empty list asks nobody any more
         cell.exit_probes = _targets(given.get("exit_probes", []), f"exit_probes of cell {cell.name!r}")
     before = cell.udp_services()
+    if (args or {}).get("resolver") is not None:  # an empty list states that there is none any more
+        cell.resolver = _one_of_each_family(given.get("resolver", []), f"resolver of cell {cell.name!r}")
+    for address in cell.resolver if {"networks", "resolver"} & given.keys() else ():
+        if not _inside(address, cell.own_networks()):
+            raise BadInput(
+                f"resolver of cell {cell.name!r}: {address} is in none of the cell's networks {', '.join(cell.own_networks())}. "
+                "Linked cells reach no other: give an address in these."
+            )
     for item in given.get("services", ()):
         _merge_service(cell, item)
     cell.retired = sorted({*cell.retired, *before} - cell.udp_services())
@@ -81,14 +89,18 @@ def _resolvers(texts: list[str], near: list[str], what: str) -> list[str]:
     """Read the resolvers of routed devices: one of each family, on the internet, or a lone 'own' for none. near: networks of cells."""
     if not texts or texts == [OWN]:
         return []
-    resolvers = [parse_address(text, what) for text in texts]
+    resolvers = _one_of_each_family(texts, what)
     for resolver in resolvers:
-        if is_private(network_of(str(resolver))) or _inside(str(resolver), near):
+        if is_private(network_of(resolver)) or _inside(resolver, near):
             raise BadInput(f"{what}: {resolver} is not an address of the internet, so no exit leads to it. Give the address of a public resolver, or {OWN!r}.")
-    families = [resolver.version for resolver in resolvers]
-    if len(set(families)) < len(families):
-        raise BadInput(f"{what}: {', '.join(map(str, resolvers))} are too many. Give one IPv4 and one IPv6 address at most.")
-    return [str(resolver) for resolver in resolvers]
+    return resolvers
+
+
+def _one_of_each_family(texts: list[str], what: str) -> list[str]:
+    addresses = [parse_address(text, what) for text in texts]
+    if len({address.version for address in addresses}) < len(addresses):
+        raise BadInput(f"{what}: {', '.join(map(str, addresses))} are too many. Give one IPv4 and one IPv6 address at most.")
+    return [str(address) for address in addresses]
 
 
 def _targets(texts: list[str], what: str) -> list[str]:

@@ -216,7 +216,7 @@ def who_answers(cell: Cell, family: int) -> str:
     """Say who answers what a routed device asks by DNS near it; the rest leaves by the exit as all else does."""
     if not cell.exit_dns:
         return "what it asks a resolver of this cell leaves by this cell's own connection"
-    resolver = cell.resolver(family)
+    resolver = cell.exit_resolver(family)
     return f"what it asks private addresses is {f'answered by {resolver}, through its exit' if resolver else 'dropped, since no resolver is stated'}"
 
 

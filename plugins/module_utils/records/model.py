@@ -9,7 +9,7 @@ import copy
 from dataclasses import dataclass, field, replace
 
 from ..base.destinations import way_of
-from ..base.names import DIRECT, DOWN
+from ..base.names import DIRECT, DNS_PORT, DOWN
 from ..base.networks import interface_of, of_family, sorted_networks
 from .tombstones import Leaving, Tunnel
 
@@ -47,14 +47,16 @@ class Cell:
     exit_switches: int = 3
     exit_hold_limit: int = 600
     exit_dns: list[str] = field(default_factory=list)  # resolvers, at most one of each family, for devices that leave by another cell; none: whom they ask
+    resolver: list[str] = field(default_factory=list)  # that the owner runs, at most one of each family: it answers cells that use this one as their exit
     exit_probes: list[str] = field(default_factory=list)  # targets on the internet (base.targets) that are asked through each exit
     retired: list[str] = field(default_factory=list)  # "address port" where a UDP service was: its server may not know yet
 
     def udp_services(self) -> set[str]:
         """Return where UDP services answer, as "address port"."""
-        return {f"{address} {service.port}" for service in self.services.values() if service.protocol == "udp" for address in service.addresses}
+        services = {f"{address} {service.port}" for service in self.services.values() if service.protocol == "udp" for address in service.addresses}
+        return services | {f"{address} {DNS_PORT}" for address in self.resolver}
 
-    def resolver(self, family: int) -> str | None:
+    def exit_resolver(self, family: int) -> str | None:
         """Return the resolver that routed devices are answered by in this family."""
         return next(iter(of_family(family, self.exit_dns)), None)
 

@@ -49,7 +49,7 @@ def cell(data: Any) -> Cell:
         names.check_name("Cell", found.name)
     _all(interface_of, found.networks)
     _all(network_of, found.admin_networks)
-    _all(address_of, found.exit_dns)
+    _all(address_of, [*found.exit_dns, *found.resolver])
     _all(targets.parse, found.exit_probes)
     names.check_interface(found.interface)
     if found.uplink is not None:
