@@ -133,6 +133,10 @@ links:
         remote_exit_offered:
           description: Whether the other cell offers this one an exit.
           type: bool
+        remote_resolvers:
+          description: The resolver that it has said to have for devices that use this exit, by its last offer.
+          type: list
+          elements: str
         exit_relay_active:
           description: Whether devices of this cell leave by the other one.
           type: bool

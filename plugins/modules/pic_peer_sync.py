@@ -99,6 +99,10 @@ payloads:
         use_as_exit_relay:
           description: Whether this cell wants to use the other one as exit.
           type: bool
+        resolvers:
+          description: The resolver that this cell opens to the other one as its exit. Missing where it has none, or offers no exit.
+          type: list
+          elements: str
   sample:
     bergen:
       from_cell: oslo

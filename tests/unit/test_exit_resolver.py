@@ -5,16 +5,20 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
+from ansible_collections.pic.cells.plugins.module_utils.parts.peer_sync import Push
 from ansible_collections.pic.cells.tests.unit.netfilter import Packet, verdict
 from ansible_collections.pic.cells.tests.unit.test_gaps import entry
 from ansible_collections.pic.cells.tests.unit.test_ordered_exits import PHONE, run
-from ansible_collections.pic.cells.tests.unit.world import World, program
+from ansible_collections.pic.cells.tests.unit.world import World, program, three_cells
 
 RESOLVERS = ["10.0.1.53", "fd00:b::53"]  # in cellb's networks
 PHONE_6 = "fd00:a::2"
@@ -119,3 +123,84 @@ def test_a_cell_that_moves_to_other_networks_takes_its_resolver_along(opened: Wo
     del opened.inventory["cellb"]["cell_resolver"]
     with pytest.raises(Exception, match=r"resolver of cell 'cellb': 10\.0\.1\.53 is in none"):
         opened.site("cellb")
+
+
+# What is told
+
+
+class Older(World):
+    """Cells of which some have a program of before there were resolvers in messages."""
+
+    old: frozenset[str] = frozenset()
+    fields = ("from_cell", "from_public_key", "generation", "permissions", "exit_offered", "use_as_exit_relay")
+
+    def _arrive(self, push: Push) -> dict[str, Any] | None:
+        to = {"10.0.0.1": "cella", "10.0.1.1": "cellb", "10.0.2.1": "cellc"}[str(urlsplit(push.url).hostname)]
+        if to in self.old and set(json.loads(push.body)) != set(self.fields):  # as check_payload was
+            return {"status": 400, "generation": 0, "reason": "HTTP status 400"}
+        return super()._arrive(push)
+
+
+@pytest.fixture
+def mixed(tmp_path: Path) -> Older:
+    """Return cells as in opened, but cella's program is older, and cellb tells it all through the tunnel."""
+    world = Older(tmp_path, three_cells())
+    world.inventory["cella"]["cell_peers"][1]["route_via"] = "direct"
+    world.inventory["cellb"]["cell_services"] = [{"name": "files", "address": "10.0.1.1", "port": 443}]
+    world.inventory["cellb"]["cell_links"][0]["share"] = ["files"]
+    world.site()
+    world.old = frozenset({"cella"})
+    world.inventory["cellb"].update(cell_resolver=RESOLVERS, cell_sync_transport="tunnel")
+    return world
+
+
+def pending(world: World) -> tuple[bool, str | None]:
+    """Return whether cellb has something to tell cella, and why it is not told."""
+    link = world.link("cellb", "cella")
+    return link["pending_push"], link["last_push_error"]
+
+
+def test_a_cell_is_told_the_resolver_of_its_exit(opened: World) -> None:
+    assert opened.link("cella", "cellb")["remote_resolvers"] == RESOLVERS
+    assert opened.link("cellc", "cella")["remote_resolvers"] == []
+    done = run(opened, "offer_exit", cell="cellb", remote_cell="cella", offered="no")
+    assert not any("resolver" in line for line in done.said["cellb"])
+    assert opened.link("cella", "cellb")["remote_resolvers"] == RESOLVERS
+
+
+def test_what_an_older_program_does_not_know_holds_up_no_revocation(mixed: Older) -> None:
+    done = mixed.site("cellb")
+    older = "its program is older and knows no resolvers of exits; it was told all else"
+    assert f"pending on cellb: cella has not been told the latest state ({older}); cellb tries again by itself" in done.said["cellb"]
+    assert pending(mixed) == (True, older)
+    assert mixed.site("cellb").changed == []
+    program(mixed["cellb"], "replay", send=functools.partial(mixed.carry, "cellb"))
+    assert pending(mixed) == (True, older)
+    mixed.inventory["cellb"]["cell_links"][0]["share"] = []
+    mixed.site("cellb")
+    assert mixed.link("cella", "cellb")["permissions"]["outbound"] == {}
+    mixed.job("offer_exit", play=("cellb",), cell="cellb", remote_cell="cella", offered="no")
+    assert not mixed.link("cella", "cellb")["remote_exit_offered"]
+    assert pending(mixed) == (False, None)
+
+
+@pytest.mark.parametrize("by", ["the timer", "a run"])
+def test_a_program_that_is_renewed_is_told_what_it_did_not_know(mixed: Older, by: str) -> None:
+    mixed.site("cellb")
+    mixed.old = frozenset()
+    if by == "a run":
+        del mixed.inventory["cellb"]["cell_sync_transport"]
+        mixed.site()
+    else:
+        program(mixed["cellb"], "replay", send=functools.partial(mixed.carry, "cellb"))
+    assert mixed.link("cella", "cellb")["remote_resolvers"] == RESOLVERS
+    assert pending(mixed) == (False, None)
+    assert mixed.site().changed == []
+
+
+def test_a_resolver_that_a_record_has_been_given_by_others_is_no_record(opened: World) -> None:
+    links = opened.record("cella")
+    next(link for link in links["links"] if link["name"] == "cellb")["remote_resolvers"] = ["10.0.1.53 -j ACCEPT"]
+    opened["cella"].write("/var/lib/pic/cell_links.json", json.dumps(links))
+    rc, _out, err = program(opened["cella"], "restore")
+    assert rc != 0 or "cell_links.json cannot be read" in err

@@ -120,6 +120,16 @@ def test_an_exit_wish_without_an_offer_is_refused_and_the_rest_applies(offered: 
         {"permissions": {"outbound": ["files"]}},
         {"permissions": {"outbound": {"files": "yes"}}},
         {"permissions": {"outbound": {"the files": True}}},
+        {"resolvers": "10.0.1.53"},
+        {"resolvers": [53]},
+        {"resolvers": ["10.0.1.53", None]},
+        {"resolvers": {"10.0.1.53": True}},
+        {"resolvers": ["10.0.1.0/24"]},
+        {"resolvers": ["10.0.1.53 "]},
+        {"resolvers": ["fd00:b::53%pic-cellb"]},
+        {"resolvers": ["FD00:B::53"]},
+        {"resolvers": ["10.0.1.53", "10.0.1.54"]},
+        {"resolvers": ["10.0.1.53"], "more": True},
     ],
 )
 def test_a_payload_of_another_shape_is_refused(changes: dict[str, Any]) -> None:
@@ -137,6 +147,42 @@ def test_a_payload_with_a_field_missing_is_refused(missing: str) -> None:
 def test_a_payload_that_is_no_object_is_refused(message: object) -> None:
     with pytest.raises(BadInput, match="an object"):
         peer_sync.check_payload(message)
+
+
+@pytest.mark.parametrize(
+    ("resolvers", "expected"),
+    [
+        ([], {4: None, 6: None}),
+        (["10.0.1.53"], {4: "10.0.1.53", 6: None}),
+        (["fd00:b::53", "10.0.1.53"], {4: "10.0.1.53", 6: "fd00:b::53"}),
+        (["10.0.0.1", "fd00:a::1"], {4: None, 6: None}),
+        (["192.168.7.1", "2620:fe::fe"], {4: None, 6: None}),
+    ],
+    ids=["none", "IPv4", "both", "of the receiver itself", "of others"],
+)
+def test_a_resolver_counts_within_the_networks_of_its_cell_alone(resolvers: list[str], expected: dict[int, str | None]) -> None:
+    link = known()
+    link.networks = ["10.0.1.0/24", "fd00:b::/64"]
+    found = pushed(link, resolvers=resolvers)[1]
+    assert found is not None
+    assert {family: found.resolver(family) for family in (4, 6)} == expected
+
+
+def test_a_resolver_stays_known_while_nothing_is_offered_and_goes_with_an_offer_that_has_none() -> None:
+    link = pushed(known(), resolvers=["10.0.1.53"])[1]
+    assert link is not None
+    pushed(link, generation=6, exit_offered=False)
+    assert link.resolver(4) == "10.0.1.53"
+    pushed(link, generation=7)
+    assert link.resolver(4) is None
+
+
+def test_a_resolver_is_told_with_an_offer_alone() -> None:
+    link = Link("cellb", "KEY", ["10.0.1.0/24"])
+    state = State(Cell("cella", resolver=["10.0.0.53"]), {"cellb": link})
+    assert "resolvers" not in peer_sync.payload(state, "cellb", "OWN")
+    link.exit_offered = True
+    assert peer_sync.payload(state, "cellb", "OWN")["resolvers"] == ["10.0.0.53"]
 
 
 def test_a_new_content_gets_a_new_generation_and_the_same_one_keeps_it() -> None:
@@ -317,6 +363,7 @@ def test_a_payload_gets_this_generation(monkeypatch: pytest.MonkeyPatch, generat
         ({"permissions": {"outbound": {}}}, False),
         ({"exit_offered": False}, False),
         ({"use_as_exit_relay": True}, False),
+        ({"resolvers": ["10.0.1.53"]}, False),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
 )

@@ -14,10 +14,11 @@ from urllib.parse import urlsplit
 
 from ..base.errors import BadInput
 from ..base.names import check_name
+from ..base.networks import address_of
 from ..base.texts import printable
 from ..records.model import LAST, Cell, Link, State
 
-OK, FORBIDDEN, CONFLICT = 200, 403, 409
+OK, MALFORMED, FORBIDDEN, CONFLICT = 200, 400, 403, 409
 PATH = "/api/cells/peer-sync/permissions"
 EXIT_PATH = "/api/cells/peer-sync/exit"
 SIGNATURE = "X-Pic-Cells-Signature"
@@ -26,11 +27,13 @@ MOST_SERVICES = 256  # that one cell shares with another: each is a line of the 
 AHEAD = 2**32  # generations that a push may be ahead of what is known: one a second, unheard for 136 years
 HMAC, ADDRESS = "hmac", "address"  # what a link's sync_auth can be
 _FIELDS = {"from_cell": str, "from_public_key": str, "generation": int, "permissions": dict, "exit_offered": bool, "use_as_exit_relay": bool}
+RESOLVERS = "resolvers"  # the one field that a message can lack: cells before it refuse a message that has it, and so it goes out without it once more
+_LEFT_OUT = "its program is older and knows no resolvers of exits; it was told all else"
 
 
 @dataclass(frozen=True)
 class Push:
-    """One push: where to, from where, and what. signature, answer_key: None where the link has no key."""
+    """One push: where to, from where, and what. signature, answer_key: None where the link has no key. older: the same for a cell that refuses this one."""
 
     url: str
     sources: tuple[str, ...]
@@ -38,6 +41,7 @@ class Push:
     body: bytes
     signature: str | None = None
     answer_key: str | None = field(default=None, repr=False)
+    older: Push | None = None
 
 
 @dataclass(frozen=True)
@@ -69,8 +73,9 @@ def api_port(cell: Cell, link: Link) -> int:
 
 
 def payload(state: State, name: str, public_key: str) -> dict[str, Any]:
-    """Return what this cell tells another: what it shares, whether it offers an exit, whether it asks for one."""
+    """Return what this cell tells another: what it shares, whether it offers an exit, with which resolver, whether it asks for one."""
     link = state.links[name]
+    resolvers = {RESOLVERS: list(state.cell.resolver)} if link.exit_offered and state.cell.resolver else {}
     return {
         "from_cell": state.cell.name,
         "from_public_key": public_key,
@@ -78,7 +83,20 @@ def payload(state: State, name: str, public_key: str) -> dict[str, Any]:
         "permissions": {"outbound": dict.fromkeys(link.shares, True)},
         "exit_offered": link.exit_offered,
         "use_as_exit_relay": state.exit_in_use(name),
+        **resolvers,
     }
+
+
+def without_resolvers(message: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return a payload as cells took it before there were resolvers in it; None where it has none."""
+    return {key: message[key] for key in _FIELDS} if RESOLVERS in message else None
+
+
+def answer_to_older(message_generation: int, answer: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """Return how a push ended that went out once more without its resolvers: what was left out is still to be told."""
+    if answer is None or answer["status"] != OK or answer["generation"] != message_generation:
+        return answer
+    return {"status": MALFORMED, "generation": 0, "reason": _LEFT_OUT}
 
 
 def render_push(message: Mapping[str, Any]) -> bytes:
@@ -97,7 +115,7 @@ def parse_push(body: bytes) -> dict[str, Any]:
 
 def digest(message: Mapping[str, Any]) -> str:
     """Return a fingerprint of a payload's content; the generation does not count."""
-    content = {key: message[key] for key in sorted(_FIELDS) if key != "generation"}
+    content = {key: value for key, value in message.items() if key != "generation"}  # one without resolvers has that of before: an upgrade tells nothing anew
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -115,8 +133,10 @@ def check_answer(answer: object) -> dict[str, Any] | None:
 
 def check_payload(message: object) -> dict[str, Any]:
     """Return a payload of the right shape; raise BadInput for missing, unknown or ill-typed fields."""
-    if not isinstance(message, dict) or set(message) != set(_FIELDS):
-        raise BadInput(f"A peer-sync payload has to be an object with exactly the fields {', '.join(_FIELDS)}. Send one built by pic_peer_sync.")
+    if not isinstance(message, dict) or set(message) - {RESOLVERS} != set(_FIELDS):
+        raise BadInput(
+            f"A peer-sync payload has to be an object with exactly the fields {', '.join(_FIELDS)}, and perhaps {RESOLVERS}. Send one built by pic_peer_sync."
+        )
     for key, kind in _FIELDS.items():
         if not isinstance(message[key], kind) or (kind is int and isinstance(message[key], bool)):
             raise BadInput(f"The peer-sync field {key} is not of type {kind.__name__}. Send a payload built by pic_peer_sync.")
@@ -127,10 +147,20 @@ def check_payload(message: object) -> dict[str, Any]:
         raise BadInput(f"The peer-sync field permissions names {len(outbound)} services, but {MOST_SERVICES} is the limit.")
     for service in outbound:
         check_name("Service", service)
+    _check_resolvers(message.get(RESOLVERS, []))
     check_name("Cell", message["from_cell"])
     if not 0 < message["generation"] <= LAST:
         raise BadInput(f"The peer-sync field generation has to be a number from 1 to {LAST}. Send a payload built by pic_peer_sync.")
     return message
+
+
+def _check_resolvers(resolvers: object) -> None:
+    try:
+        addresses = [address_of(text) for text in resolvers] if isinstance(resolvers, list) else [None]
+    except (TypeError, ValueError):
+        addresses = [None]
+    if None in addresses or [str(address) for address in addresses] != resolvers or len({address.version for address in addresses if address}) < len(addresses):
+        raise BadInput(f"The peer-sync field {RESOLVERS} has to be a list of one IPv4 and one IPv6 address at most. Send a payload built by pic_peer_sync.")
 
 
 def judge(link: Link | None, message: Mapping[str, Any], evidence: Evidence) -> Verdict:
@@ -166,6 +196,9 @@ def take_over(link: Link, message: Mapping[str, Any], verdict: Verdict, now: str
     link.permissions = {"inbound": link.permissions["inbound"], "outbound": dict(message["permissions"]["outbound"])}
     link.remote_exit_offered = message["exit_offered"]
     link.remote_exit_relay_active = verdict.relay
+    if message["exit_offered"]:
+        # One that is not offered any more stays known: what devices ask by DNS goes on to be closed as all else is.
+        link.remote_resolvers = list(message.get(RESOLVERS, []))
     link.last_remote_update_at = now
     link.remote_generation = message["generation"]
 
@@ -194,8 +227,9 @@ def acknowledge(link: Link, answer: Mapping[str, Any] | None, now: str) -> None:
     stored = answer is not None and status in (OK, CONFLICT) and answer["generation"] == link.generation
     was = (link.pending_push, link.last_push_status, link.last_push_error)
     link.pending_push = not stored or status == CONFLICT
-    if stored and status == OK and was[0] and answer is not None and answer.get("ignored"):
-        # An earlier answer was lost, or the generation was once given to something else (the record was lost): nobody can tell, so it is said anew.
+    if stored and status == OK and was[0] and answer is not None and (answer.get("ignored") or was[1] == MALFORMED):
+        # An earlier answer was lost, or the generation was once given to something else (the record was lost; an older program took what was without
+        # resolvers): nobody can tell, so it is said anew.
         link.pending_push, link.minted, error = True, None, "the other cell knows this generation already"
     if answer is not None and status == OK and answer["generation"] > link.generation:
         # The other side knows a later one of ours (this cell was reinstalled): continue from there.

@@ -10,6 +10,7 @@ rules and routes follow from these records. Comes before them in a run.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from ..base.errors import BadInput
@@ -85,12 +86,20 @@ def pushes(context: Context, payloads: Mapping[str, Args]) -> dict[str, Push]:
     for name, message in payloads.items():
         link = context.wanted.links[name]
         if link.pending_push and link.remote_api_url and link.interface:
-            body = peer_sync.render_push(message)
             ends = secrets.get(name), context.identity.public, str(link.public_key)
-            key = signing.push_key(*ends)
-            signature = signing.sign_push(key, body) if key else None
-            found[name] = Push(link.remote_api_url, tuple(context.wanted.cell.own_addresses()), link.interface, body, signature, signing.answer_key(*ends))
+            found[name] = _push(context, link, message, *ends)
+            older = peer_sync.without_resolvers(message)
+            if older:
+                found[name] = replace(found[name], older=_push(context, link, older, *ends))
     return found
+
+
+def _push(context: Context, link: Link, message: Mapping[str, Any], secret: str | None, own: str, other: str) -> Push:
+    """Return one push to a cell. secret: the preshared key. own, other: public keys."""
+    body, key = peer_sync.render_push(message), signing.push_key(secret, own, other)
+    signature = signing.sign_push(key, body) if key else None
+    sources = tuple(context.wanted.cell.own_addresses())
+    return Push(str(link.remote_api_url), sources, str(link.interface), body, signature, signing.answer_key(secret, own, other))
 
 
 def _plan_heard(context: Context, heard: Iterable[tuple[Mapping[str, Any], peer_sync.Evidence]]) -> Planned:
@@ -113,6 +122,7 @@ def _plan_heard(context: Context, heard: Iterable[tuple[Mapping[str, Any], peer_
 def _payload_words(message: Mapping[str, Any]) -> str:
     shares = ", ".join(sorted(message["permissions"]["outbound"])) or "nothing"
     offer = "offers an exit" if message["exit_offered"] else "offers no exit"
+    offer += f" with the resolver {', '.join(message[peer_sync.RESOLVERS])}" if peer_sync.RESOLVERS in message else ""
     wish = "uses its exit" if message["use_as_exit_relay"] else "does not use its exit"
     return f"shares {shares}; {offer}; {wish}"
 
@@ -123,7 +133,8 @@ def _push_words(link: Link) -> list[str]:
 
 def _said_words(link: Link) -> list[str]:
     shares = ", ".join(sorted(name for name, allowed in link.permissions["outbound"].items() if allowed)) or "nothing"
-    offer = ", offers an exit" if link.remote_exit_offered else ""
+    resolvers = f" with the resolver {', '.join(link.remote_resolvers)}" if link.remote_resolvers else ""
+    offer = f", offers an exit{resolvers}" if link.remote_exit_offered else ""
     relay = ", uses this cell as an exit" if link.remote_exit_relay_active else ""
     return [f"cell {link.name}: shares {shares} with this cell{offer}{relay}"]
 
@@ -138,7 +149,12 @@ TELL = Part(
 HEAR = Part(
     "hear",
     plan_receipt,
-    owns=Fields(links=("permissions.outbound", "remote_exit_offered", "remote_exit_relay_active", "last_remote_update_at", "remote_generation")),
+    owns=Fields(
+        links=(
+            *("permissions.outbound", "remote_exit_offered", "remote_resolvers"),
+            *("remote_exit_relay_active", "last_remote_update_at", "remote_generation"),
+        )
+    ),
     merges=(merge.merge_cell, merge.merge_links, merge.merge_rights),
 )
 DELIVER = Part("deliver", plan_deliveries, owns=HEAR.owns)

@@ -15,7 +15,7 @@ from ..kernel.plan import apply
 from ..parts import sync
 from ..parts.inputs import Inputs
 from ..parts.part import Context
-from ..parts.peer_sync import CONFLICT, Push
+from ..parts.peer_sync import CONFLICT, MALFORMED, Push, answer_to_older, parse_push
 from ..parts.units import SERVE
 from ..records.model import Link
 from ..records.store import Store
@@ -64,7 +64,7 @@ def push(host: Host, context: Context, send: Send | None = None) -> dict[str, An
         pushes = _due(host, context)
         if not pushes:
             break
-        heard = (send or send_all)(pushes)
+        heard = _sent(pushes, send or send_all)
         answers.update(heard)
         context = context.on(host)
         _note(host, context, heard)
@@ -88,7 +88,7 @@ def replay(host: Host, path: str, send: Send | None = None, attempts: int = 1, l
             pushes = _due(host, context)
         if not pushes:
             break
-        heard = (send or send_all)(pushes)
+        heard = _sent(pushes, send or send_all)
         with Store(host, path).lock(create=False):
             context = Context(host, Store(host, path))
             links = context.stored.links
@@ -112,6 +112,16 @@ def _due(host: Host, context: Context) -> dict[str, Push]:
     plan, facts = context.plan(sync.TELL, Inputs())
     apply(host, plan)
     return sync.pushes(context, facts["payloads"])
+
+
+def _sent(pushes: Mapping[str, Push], send: Send) -> dict[str, Any]:
+    """Send pushes. Where an older program refuses one for what it does not know, all else is told at once: it may be a revocation."""
+    heard = dict(send(pushes))
+    refused = {name: pushes[name].older for name, answer in heard.items() if answer and answer["status"] == MALFORMED}
+    older = {name: push for name, push in refused.items() if push}
+    for name, answer in (send(older) if older else {}).items():
+        heard[name] = answer_to_older(parse_push(older[name].body)["generation"], answer)
+    return heard
 
 
 def _marked(answer: Mapping[str, Any] | None, known: int, link: Link) -> Mapping[str, Any] | None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from ..base.destinations import way_of
 from ..base.names import DIRECT, DNS_PORT, DOWN
-from ..base.networks import interface_of, of_family, sorted_networks
+from ..base.networks import address_of, interface_of, network_of, of_family, sorted_networks
 from .tombstones import Leaving, Tunnel
 
 # The last generation of what a cell tells another. No cell comes to as many changes, and each reader of JSON has them exactly.
@@ -96,6 +96,7 @@ class Link:
     exit_offered_until: str | None = None  # a moment (base.times), and after it too: when the offer ended
     exit_offered_rate: str | None = None  # (base.rates) of the whole link in each direction, as long as the offer stands
     remote_exit_offered: bool = False
+    remote_resolvers: list[str] = field(default_factory=list)  # as the other cell has said with its last offer, wherever they are
     exit_relay_active: bool = False
     remote_exit_relay_active: bool = False
     exit_table: int | None = None
@@ -151,6 +152,11 @@ class Link:
     def relays(self) -> bool:
         """Tell whether this cell forwards the other's devices to the internet now."""
         return self.exit_offered and self.remote_exit_relay_active
+
+    def resolver(self, family: int) -> str | None:
+        """Return the other cell's resolver, None where it has none: what it says of an address outside of its networks counts for nothing."""
+        networks = [network_of(network) for network in self.networks]
+        return next((one for one in of_family(family, self.remote_resolvers) if any(address_of(one) in network for network in networks)), None)
 
     def has_family(self, family: int) -> bool:
         """Tell whether the other cell has a network of this family, or a provider has given this cell an address of it."""

@@ -78,7 +78,7 @@ def links(data: Any) -> dict[str, Link]:
         names.check_name("Cell", link.name)
         _key(link.public_key)
         _all(interface_of, link.networks)
-        _all(address_of, [*link.address, *link.given_addresses, *link.given_resolvers])
+        _all(address_of, [*link.address, *link.remote_resolvers, *link.given_addresses, *link.given_resolvers])
         if link.endpoint is not None:
             wgkeys.check_endpoint("endpoint", link.endpoint)
         if link.interface is not None:
