@@ -111,7 +111,9 @@ options:
         type: list
         elements: str
       exit_dns:
-        description: Resolvers that answer what routed devices ask private addresses, one public address of each family at most; V(own) alone for none.
+        description:
+          - Resolvers that answer what routed devices ask private addresses, one public address of each family at most; V(own) alone for none.
+          - V(exit) alone for the resolver that the exit in use has named, if it has.
         type: list
         elements: str
       resolver:

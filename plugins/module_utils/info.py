@@ -44,6 +44,7 @@ def info(context: Context, run: Inputs | None = None, steps: cell.Steps = cell.R
                 **codec.dump_peer(peer),
                 "exit": state.exit_of(peer),
                 "exit_effective": state.exit_is_effective(state.exit_of(peer)),
+                "dns_by_uplink": [f"IPv{family}" for family in state.dns_by_uplink(peer)],
                 **_counters(tunnels.get(peer.public_key or "")),
             }
             for name, peer in sorted(state.peers.items())

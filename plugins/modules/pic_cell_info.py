@@ -117,9 +117,7 @@ links:
           description: Bytes sent since then.
           type: int
         permissions:
-          description:
-            - C(inbound), what this cell shares with the other, and C(outbound), what the other says it shares.
-            - Services by name, each V(true) or V(false).
+          description: C(inbound), what this cell shares with the other, C(outbound), what the other says it shares; services by name, each V(true) or V(false).
           type: dict
         exit_offered:
           description: Whether this cell offers the other one an exit now.
@@ -238,6 +236,10 @@ peers:
         exit_effective:
           description: Whether that cell offers its exit now, so that the device has internet through it.
           type: bool
+        dns_by_uplink:
+          description: V(IPv4) and V(IPv6), as far as its DNS leaves by this cell's own connection since the exit, which is stated to answer, has no resolver.
+          type: list
+          elements: str
         last_handshake:
           description: Seconds since the epoch, 0 for never.
           type: int

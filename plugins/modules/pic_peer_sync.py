@@ -100,7 +100,8 @@ payloads:
           description: Whether this cell wants to use the other one as exit.
           type: bool
         resolvers:
-          description: The resolver that this cell opens to the other one as its exit. Missing where it has none, or offers no exit.
+          description: The resolver that this cell opens to the other one as its exit.
+          returned: where it has one, and offers an exit
           type: list
           elements: str
   sample:

@@ -250,7 +250,16 @@ _LINK = _record(
     **dict.fromkeys(("exit_offered", "remote_exit_offered", "exit_relay_active", "remote_exit_relay_active", "pending_push", "ruled"), _flag),
     **_TUNNEL,
 )
-_DEVICE = _record(name=_name, public_key=_maybe(_key), route_via=_exits, route_except=_exceptions, exit=_maybe(_name), exit_effective=_flag, **_TUNNEL)
+_DEVICE = _record(
+    name=_name,
+    public_key=_maybe(_key),
+    route_via=_exits,
+    route_except=_exceptions,
+    exit=_maybe(_name),
+    exit_effective=_flag,
+    dns_by_uplink=_list(_line, 2),
+    **_TUNNEL,
+)
 _EXIT = _exactly(usable=_flag, down=_maybe(_exactly(since=_line, why=_line, answers=_maybe(_line), words=_line)))
 _PROVEN = _exactly(
     name=_name,

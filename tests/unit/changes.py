@@ -198,7 +198,7 @@ class Change:
 
     def edit_exit_dns(self) -> str:
         """Let other resolvers answer devices that leave by another cell, or none."""
-        return self.state(self.cell, "cell_exit_dns", "own", ["9.9.9.9"], ["149.112.112.112", "2620:fe::fe"])
+        return self.state(self.cell, "cell_exit_dns", "own", "exit", "exit", ["9.9.9.9"], ["149.112.112.112", "2620:fe::fe"])
 
     def edit_resolver(self) -> str:
         """State another resolver of the cell, or none."""

@@ -182,7 +182,10 @@ def test_explain_says_who_answers(resolved: World) -> None:
 @pytest.mark.parametrize(
     ("stated", "said"),
     [
-        (["10.0.0.1"], "10.0.0.1 is not an address of the internet, so no exit leads to it. Give the address of a public resolver, or 'own'."),
+        (
+            ["10.0.0.1"],
+            "10.0.0.1 is not an address of the internet, so no exit leads to it. Give the address of a public resolver, 'exit' for that of the exit, or 'own'.",
+        ),
         (["127.0.0.1"], "127.0.0.1 is not an address of the internet"),
         (["fd00:a::1"], "fd00:a::1 is not an address of the internet"),
         (["9.9.9.9", "1.1.1.1"], "9.9.9.9, 1.1.1.1 are too many. Give one IPv4 and one IPv6 address at most."),

@@ -141,7 +141,8 @@ def unlike(said: dict[str, Any], contains: dict[str, Any], where: str) -> list[s
     named = next((key for key in contains if key in NAMED), None)
     if named:
         contains = dict.fromkeys(said, contains[named])
-    found = [f"{where}: {key}" for key in sorted(set(said) ^ set(contains))]
+    optional = {key for key, what in contains.items() if what.get("returned", "success") not in ("success", "always")}
+    found = [f"{where}: {key}" for key in sorted(set(said) ^ set(contains)) if key in said or key not in optional]
     for key in set(said) & set(contains):
         value, what = said[key], contains[key]
         # a boolean is an int in Python

@@ -43,6 +43,7 @@ FAMILIES = (4, 6)
 PHONE = {4: "10.0.0.2", 6: "fd00:a::2"}
 LAN = dict(zip(FAMILIES, NETWORKS["lan-a"].addresses(HOSTS["lan-a"].at["lan-a"])))
 CELL_ITSELF = {4: "10.0.0.1", 6: "fd00:a::1"}
+OF_CELLB = {4: "10.0.1.1", 6: "fd00:b::1"}
 ON_THE_INTERNET = dict(zip(FAMILIES, INTERNET))
 
 
@@ -129,3 +130,61 @@ def test_without_the_redirect_nobody_is_asked(family: int) -> None:
     finally:
         sh("cella", "pic-cell restore; systemctl start pic-cell-watch pic-cell-restore.timer")
     assert within(5, lambda: answers(family) == {CELL["cellb"][family]})
+
+
+@pytest.fixture
+def following() -> Iterator[None]:
+    """Lets the phones' questions follow their exits; of the resolvers near them that of cellb alone is left."""
+    sh("cellb", SERVE)
+    for host in ("cella", "lan-a"):
+        sh(host, "systemctl stop pic-lab-dns")
+    assert play("site", overlay={"cella": {"cell_exit_dns": "exit"}, "cellb": {"cell_resolver": list(OF_CELLB.values())}}).rc == 0
+    yield
+    outcome = play("site", overlay={"cella": {"cell_exit_dns": list(INTERNET)}, "cellb": {"cell_resolver": []}})
+    sh("cellb", "systemctl stop pic-lab-dns")
+    for host in ("cella", "lan-a"):
+        sh(host, SERVE)
+    assert outcome.rc == 0
+    assert "--ctorigdstport 53 " not in sh("cellb", "iptables-save; ip6tables-save")
+
+
+def near(family: int, phone: str = "phone-a1") -> set[str]:
+    """Returns the answers to all that a phone can ask near it in a family."""
+    return {answer(phone, asked[family], protocol) for asked in (CELL_ITSELF, LAN) for protocol in PROTOCOLS}
+
+
+@pytest.mark.usefixtures("following")
+def test_the_resolver_of_the_exit_answers_and_nobody_else() -> None:
+    outcome = play("site", overlay={"cella": {"cell_exit_dns": "exit"}, "cellb": {"cell_resolver": list(OF_CELLB.values())}})
+    assert (outcome.rc, set(outcome.changed.values())) == (0, {0}), outcome.message
+    for family in FAMILIES:
+        questions = f"dst host {OF_CELLB[family]} and dst port 53"
+        with Sniffer("cella", "eth0", "port 53") as uplink, Sniffer("cella", "eth1", "port 53") as network, Sniffer("cellb", "pic-cella", questions) as asked:
+            # It has seen the phone's own address: the question has come through the link, and was masqueraded nowhere.
+            assert near(family) == {PHONE[family]}
+        assert uplink.lines == network.lines == []
+        assert asked.lines and all(f" {PHONE[family]}." in line for line in asked.lines)
+        assert answer("phone-a1", ON_THE_INTERNET[family], "udp") == CELL["cellb"][family]
+        # The exit of this one has named no resolver.
+        assert near(family, "phone-a2") == {""}
+    assert "leaves by this cell's own connection, since cell cellc has named no resolver" in sh("cella", "pic-cell explain phone-a2")
+
+
+@pytest.mark.usefixtures("following")
+def test_with_the_offer_the_answers_end_and_come_back() -> None:
+    assert play("offer_exit", cell="cellb", remote_cell="cella", offered="false").rc == 0
+    with Sniffer("cella", "eth0", "port 53") as uplink, Sniffer("cella", "eth1", "port 53") as network:
+        assert [near(family) for family in FAMILIES] == [{""}, {""}]
+    assert uplink.lines == network.lines == []
+    assert play("offer_exit", cell="cellb", remote_cell="cella", offered="true").rc == 0
+    assert [near(family) for family in FAMILIES] == [{PHONE[family]} for family in FAMILIES]
+
+
+@pytest.mark.usefixtures("following")
+def test_the_questions_follow_a_switch_of_exits() -> None:
+    try:
+        route("phone-a1", "cellc")
+        assert [near(family) for family in FAMILIES] == [{""}, {""}]  # its own cell was asked, which has no resolver now
+    finally:
+        route("phone-a1", "cellb")
+    assert [near(family) for family in FAMILIES] == [{PHONE[family]} for family in FAMILIES]

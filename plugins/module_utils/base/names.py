@@ -18,6 +18,7 @@ GENERAL_TAG = "pic-cells"
 LINK_PREFIX = "pic-"  # of the interfaces of links
 BUCKET_PREFIX = "pif-"  # of the devices that limit what links receive; no rule takes one for a link
 DNS_PORT, DNS_PROTOCOLS = 53, ("tcp", "udp")
+OWN, EXIT = "own", "exit"  # who answers routed devices: whom they ask, by this cell's own connection; the resolver of their exit
 DOWN = {"silent": "has not answered through its tunnel", "offline": "has had no internet itself"}  # why an exit does not work
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
@@ -101,7 +102,7 @@ def link_interface(cell: str) -> str:
 
 
 def chain(kind: str, cell: str) -> str:
-    """Name the chain of one kind (L, I, S) that belongs to a link."""
+    """Name the chain of one kind (L, I, S, A) that belongs to a link."""
     return _fitting(f"PIC-{kind}-", cell, _CHAIN_LENGTH)
 
 

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from ..base.names import DNS_PORT, DNS_PROTOCOLS
 from ..base.networks import FAMILIES, of_family
@@ -34,10 +34,20 @@ def revoked(before: State, after: State) -> list[Flows]:
                     found.append(Flows(family, protocol, network, asked=address, port=str(port)))
                 if link.relays and not now.relays:
                     found.append(Flows(family, source=network, translated=True))
-    for family in FAMILIES:
-        if before.cell.exit_resolver(family) != after.cell.exit_resolver(family):
-            found += [flows for address in after.routed_addresses(family) for flows in questions_of(address)]
+    found += [flows for address in _answered_otherwise(before, after) for flows in questions_of(address)]
     return sorted(found)
+
+
+def _answered_otherwise(before: State, after: State) -> Iterator[str]:
+    """Yield the addresses of devices whose questions are for somebody else than before. One that leaves by another exit loses all flows anyway."""
+    if not before.cell.leads_dns and not after.cell.leads_dns:
+        return
+    for name, peer in after.peers.items():
+        was = before.peers.get(name)
+        if was is not None and before.exit_of(was) == after.exit_of(peer):
+            for family in FAMILIES:
+                if before.answerer(was, family) != after.answerer(peer, family):
+                    yield from of_family(family, peer.addresses)
 
 
 def of_address(address: str) -> list[Flows]:

@@ -220,11 +220,12 @@ def _plan_table(wanted: Table, saved: Saved, ours: tuple[str, ...], only: set[st
     """Return the commands for one table, in the order that iptables-restore needs: chains, their rules, the jumps of others' chains, and what goes."""
     lines = _Lines()
     declared, added, changes, dropped = [], [], [], []
+    led_to = {rule.text.rpartition(" ")[2] for rules in wanted.chains.values() for rule in rules}
     for chain, rules in wanted.chains.items():
         rendered = [rule.render(chain) for rule in rules]
         found = saved.rules.get(chain)
         described = only is None or chain in only
-        if found is None and not rendered and only is not None:
+        if found is None and not rendered and only is not None and chain not in led_to:
             continue
         if found is not None and (not described or [comment_of(r) for r in found] == [comment_of(r) for r in rendered]):
             continue

@@ -3,78 +3,108 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """DNS of routed devices: what they ask the cell, or anything else near it, is answered by a resolver that they reach through their exit. Pure.
 
-nat PREROUTING -> PIC-PRE -> PIC-RESOLVE -> PIC-ASK    a routed device's question to a private address goes to the resolver
-filter INPUT   -> PIC-IN  -> PIC-DNS                   one that reaches the cell all the same is dropped
-filter FORWARD -> PIC-PATH -> PIC-ROUTED -> PIC-HOME   and so is one to the LAN or to another device
+nat PREROUTING -> PIC-PRE -> PIC-RESOLVE -> PIC-ASK, PIC-A-<exit>   a routed device's question to a private address goes to the resolver
+filter INPUT   -> PIC-IN  -> PIC-DNS                                one that reaches the cell all the same is dropped
+filter FORWARD -> PIC-PATH -> PIC-ROUTED -> PIC-HOME -> PIC-DNS     and so is one to the LAN or to another device
 
-A question to a public address needs nothing: it leaves by the exit as all else does. Without a stated resolver there is none of this.
+A question to a public address needs nothing: it leaves by the exit as all else does. Where nobody states who answers there is none of this.
+A resolver is a stated one on the internet, or that of the exit in use: then each exit has a chain, and a device whose exit has none asks whom it likes.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from ..base import names
 from ..base.networks import HOME, host_networks, of_family, outside
 from ..kernel.ruleset import Rule, Table
-from ..records.model import Cell, State
+from ..records.model import Cell, Peer, State
 from .chains import Chains, tree
 from .stages import on_devices_interface, ruled
 
 _QUESTION = [f"-p {protocol} --dport {names.DNS_PORT}" for protocol in names.DNS_PROTOCOLS]
 _REFUSED, _REDIRECTED = "PIC-DNS", "PIC-RESOLVE"
 _BRANCHES = {_REFUSED: "PIC-Q", _REDIRECTED: "PIC-V"}
+_STATED, _OF_EXIT = "PIC-ASK", "A"
 
 
 def refused(state: State, family: int) -> Chains:
     """Return the chains that drop a routed device's question. They need no resolver of this family: one that nobody answers must not leave either."""
-    return _of_routed(_REFUSED, state, family, "-j DROP") if state.cell.exit_dns else {}
+    if not state.cell.leads_dns:
+        return {}
+    return _tree(_REFUSED, dict.fromkeys(state.cell.own_networks(family) if state.peers_lost else _asking(state, family), "-j DROP"))
 
 
 def redirected(state: State, family: int) -> Chains:
-    """Return the chains that find out whether a question is a routed device's; none where there is no resolver of this family."""
-    return _of_routed(_REDIRECTED, state, family, "-g PIC-ASK") if state.cell.exit_resolver(family) and state.cell.has_family(family) else {}
+    """Return the chains that find out whose question goes to which resolver, and those of the exits' own ones; none where there can be no resolver.
+
+    They stand without any device too, so that a change of exits alone makes no more than these.
+    """
+    if not state.cell.has_family(family):
+        return {}
+    if not state.cell.dns_by_exit:
+        devices = state.cell.own_networks(family) if state.peers_lost else _asking(state, family)
+        return _tree(_REDIRECTED, dict.fromkeys(devices, f"-g {_STATED}")) if state.cell.exit_resolver(family) else {}
+    leaves, chains = {}, Chains()
+    for network, peer in _asking(state, family).items():
+        resolver, chain = state.answerer(peer, family), names.chain(_OF_EXIT, str(state.exit_of(peer)))
+        if resolver:
+            leaves[network] = f"-g {chain}"
+            chains[chain] = _answers(state, family, resolver)
+    return {**_tree(_REDIRECTED, leaves), **{chain: chains[chain] for chain in sorted(chains)}}
 
 
-def answers(state: State, family: int) -> list[Rule]:
-    """Return the rules that send a routed device's question to the resolver, unless it asks a linked cell or the internet."""
-    near = [*map(str, HOME[family]), *outside(state.cell.own_networks(family), map(str, HOME[family]))]
-    shared = [Rule(f"-d {network} -j RETURN", names.tag(link.name)) for link in ruled(state) for network in of_family(family, link.networks)]
-    return [*shared, *(Rule(f"-d {network} -j DNAT --to-destination {state.cell.exit_resolver(family)}") for network in near)]
+def ends(state: State, family: int) -> Chains:
+    """Return the chain of the stated resolver, where there is one."""
+    resolver = state.cell.exit_resolver(family)
+    return {_STATED: _answers(state, family, resolver)} if resolver else {}
 
 
 def nat(state: State, family: int) -> Table:
-    """Return the whole redirect of one family, with the jump to it; an empty table where there is no resolver."""
+    """Return the whole redirect of one family, with the jump to it; an empty table where there can be no resolver."""
     chains = redirected(state, family)
     if not chains:
         return Table()
-    return Table({"PIC-PRE": _questions(state.cell, _REDIRECTED), **chains, "PIC-ASK": answers(state, family)}, {"PREROUTING": "PIC-PRE"})
+    return Table({"PIC-PRE": _questions(state.cell, _REDIRECTED), **chains, **ends(state, family)}, {"PREROUTING": "PIC-PRE"})
 
 
 def at_the_cell(state: State) -> list[Rule]:
     """Return the rules of INPUT: no resolver of the cell itself is asked by a routed device."""
-    return _questions(state.cell, _REFUSED) if state.cell.exit_dns else []
+    return _questions(state.cell, _REFUSED) if state.cell.leads_dns else []
 
 
 def at_home(state: State, family: int) -> list[Rule]:
     """Return the rules before those that let a routed device reach its LAN and other devices: a linked cell's resolver may answer, and no other."""
-    if not state.cell.exit_dns:
+    if not state.cell.leads_dns:
         return []
     links = [(link, network) for link in on_devices_interface(state.cell, ruled(state)) for network in of_family(family, link.networks)]
     shared = [Rule(f"-o {state.cell.interface} -d {network} {question} -j RETURN", names.tag(link.name)) for link, network in links for question in _QUESTION]
-    return [*shared, *(Rule(f"{question} -j DROP") for question in _QUESTION)]
+    # By the resolver of its exit not every routed device is answered.
+    return [*shared, *(Rule(f"{question} -j {_REFUSED if state.cell.dns_by_exit else 'DROP'}") for question in _QUESTION)]
 
 
 def is_branch(chain: str, state: State) -> bool:
-    """Tell whether a chain is a branch of these for devices. Without a stated resolver they are for the plan of all rules to remove."""
-    return bool(state.cell.exit_dns) and chain.startswith(tuple(f"{branch}-" for branch in _BRANCHES.values()))
+    """Tell whether a chain follows devices and exits. Where nobody states who answers they are for the plan of all rules to remove."""
+    return state.cell.leads_dns and chain.startswith((*(f"{branch}-" for branch in _BRANCHES.values()), names.chain(_OF_EXIT, "")))
 
 
 def _questions(cell: Cell, chain: str) -> list[Rule]:
     return [Rule(f"-i {cell.interface} {question} -g {chain}") for question in _QUESTION]
 
 
-def _of_routed(chain: str, state: State, family: int, verdict: str) -> Chains:
-    """Return a tree of all routed devices. While the registry of devices cannot be read, every device could be one."""
-    networks = [*host_networks(state.routed_addresses(family)), *state.routed_networks(family)]
-    if state.peers_lost:
-        networks = state.cell.own_networks(family)
-    return tree(chain, _BRANCHES[chain], "-s", {network: [Rule(f"-s {network} {verdict}")] for network in networks})
+def _answers(state: State, family: int, resolver: str) -> list[Rule]:
+    """Return the rules that send a routed device's question to a resolver, unless it asks a linked cell or the internet."""
+    near = [*map(str, HOME[family]), *outside(state.cell.own_networks(family), map(str, HOME[family]))]
+    shared = [Rule(f"-d {network} -j RETURN", names.tag(link.name)) for link in ruled(state) for network in of_family(family, link.networks)]
+    return [*shared, *(Rule(f"-d {network} -j DNAT --to-destination {resolver}") for network in near)]
+
+
+def _asking(state: State, family: int) -> dict[str, Peer]:
+    """Return the routed devices that may not ask whom they like, by their addresses and the networks behind them."""
+    asking = [peer for peer in state.routed if state.answerer(peer, family) != names.OWN]
+    return {network: peer for peer in asking for network in (*host_networks(of_family(family, peer.addresses)), *of_family(family, peer.networks))}
+
+
+def _tree(chain: str, verdicts: Mapping[str, str]) -> Chains:
+    """Return a tree of networks. While the registry of devices cannot be read, every device could be a routed one."""
+    return tree(chain, _BRANCHES[chain], "-s", {network: [Rule(f"-s {network} {verdict}")] for network, verdict in verdicts.items()})

@@ -183,7 +183,7 @@ def _forward_scope(cell: Cell) -> list[Rule]:
 
 def ends(state: State, family: int, table: str) -> Chains:
     """Return the chains of a table that those of the layer lead to."""
-    return {"PIC-ASK": dns.answers(state, family)} if table == "nat" else {"PIC-HOME": home_chain(state, family)}
+    return dns.ends(state, family) if table == "nat" else {"PIC-HOME": home_chain(state, family)}
 
 
 def home_chain(state: State, family: int) -> list[Rule]:

@@ -12,7 +12,7 @@ from functools import cached_property
 
 from ..base import destinations
 from ..base.destinations import Exceptions
-from ..base.names import DIRECT, DNS_PORT, DNS_PROTOCOLS
+from ..base.names import DIRECT, DNS_PORT, DNS_PROTOCOLS, OWN
 from ..base.networks import HOME, PRIVATE, Network, address_of, is_private, network_of, of_family
 from ..kernel import conntrack
 from ..kernel.plan import Ask, Run
@@ -100,9 +100,9 @@ class Allowed:
         return flow.source in self._routed if via is None else via != DIRECT
 
     def _is_answered_near(self, flow: Flow) -> bool:
-        """Tell whether somebody else than the stated resolver answers a routed device's question to the cell, its LAN or another device."""
+        """Tell whether somebody else than is meant to answers a routed device's question to the cell, its LAN or another device."""
         asks = flow.port == DNS_PORT and flow.protocol in DNS_PROTOCOLS and _holds((*HOME[self.family], *self._own), flow.to)
-        return asks and bool(self.state.cell.exit_dns) and flow.answering != self.state.cell.exit_resolver(self.family)
+        return asks and self._answerers[flow.source] not in (OWN, flow.answering)
 
     @cached_property
     def _own(self) -> list[Network]:
@@ -115,6 +115,11 @@ class Allowed:
     @cached_property
     def _routed(self) -> frozenset[str]:
         return frozenset(self.state.routed_addresses(self.family))
+
+    @cached_property
+    def _answerers(self) -> dict[str, str | None]:
+        """Return who answers routed devices, by their addresses."""
+        return {address: self.state.answerer(peer, self.family) for peer in self.state.routed for address in of_family(self.family, peer.addresses)}
 
     @cached_property
     def _excepted(self) -> dict[str, Exceptions]:

@@ -216,6 +216,8 @@ def _words(state: State) -> list[str]:
         lines.append(f"cell {cell.name}: endpoint {cell.endpoint or 'none'}, peer-sync port {cell.sync_port}")
         if cell.exit_dns:
             lines.append(f"cell {cell.name}: devices that leave by another cell are answered by {', '.join(cell.exit_dns)}")
+        if cell.dns_by_exit:
+            lines.append(f"cell {cell.name}: devices that leave by another cell are answered by the resolver of that cell")
         if cell.resolver:
             lines.append(f"cell {cell.name}: cells that use its exit are answered by its resolver {', '.join(cell.resolver)}")
     lines += [f"service {s.name}: {', '.join(s.addresses)} port {s.port}/{s.protocol}" for s in cell.services.values()]

@@ -13,7 +13,7 @@ from typing import Any
 
 from ..base import destinations, names, targets, wgkeys
 from ..base.errors import BadInput
-from ..base.names import DIRECT
+from ..base.names import DIRECT, EXIT, OWN
 from ..base.networks import (
     Overlaps,
     address_of,
@@ -37,7 +37,6 @@ from .peer_sync import MOST_SERVICES
 
 MIN_MTU = {4: 576, 6: 1280}  # bytes that every host has to take (RFC 791, RFC 8200)
 
-OWN = "own"  # routed devices are answered by whom they ask, with this cell's own connection
 _EXITS = {"exit_failures": (60, "failures"), "exit_hold": (86400, "seconds"), "exit_switches": (60, "switches"), "exit_hold_limit": (86400, "seconds")}
 
 
@@ -68,7 +67,9 @@ def merge_cell(state: State, inputs: Inputs) -> None:
         cell.admin_networks = [str(parse_network(n, f"admin_networks of cell {cell.name!r}")) for n in given.get("admin_networks", ())]
     if (args or {}).get("exit_dns") is not None:
         near = [*cell.own_networks(), *(network for link in state.links.values() for network in link.networks)]
-        cell.exit_dns = _resolvers(given.get("exit_dns", []), near, f"exit_dns of cell {cell.name!r}")
+        stated = given.get("exit_dns", [])
+        cell.dns_by_exit = stated == [EXIT]
+        cell.exit_dns = [] if cell.dns_by_exit else _resolvers(stated, near, f"exit_dns of cell {cell.name!r}")
     if (args or {}).get("exit_probes") is not None:  # an empty list asks nobody any more
         cell.exit_probes = _targets(given.get("exit_probes", []), f"exit_probes of cell {cell.name!r}")
     before = cell.udp_services()
@@ -92,7 +93,8 @@ def _resolvers(texts: list[str], near: list[str], what: str) -> list[str]:
     resolvers = _one_of_each_family(texts, what)
     for resolver in resolvers:
         if is_private(network_of(resolver)) or _inside(resolver, near):
-            raise BadInput(f"{what}: {resolver} is not an address of the internet, so no exit leads to it. Give the address of a public resolver, or {OWN!r}.")
+            remedy = f"Give the address of a public resolver, {EXIT!r} for that of the exit, or {OWN!r}"
+            raise BadInput(f"{what}: {resolver} is not an address of the internet, so no exit leads to it. {remedy}.")
     return resolvers
 
 

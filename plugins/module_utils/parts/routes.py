@@ -42,7 +42,22 @@ def plan_routes(context: Context) -> Planned:
     closed = {(name, via) for name, peer in state.peers.items() for via in peer.route_except.values() if via != DIRECT and not state.exit_is_effective(via)}
     for name, via in sorted(closed):
         plan.warnings.append(f"Peer {name!r} has exceptions via {via!r}, which offers no exit now: their destinations are blocked until it offers one.")
+    plan.warnings += _unanswered(state)
     return plan, {"pending": sorted(waiting)}
+
+
+def _unanswered(state: State) -> list[str]:
+    """Return a warning for each exit that was to answer what devices ask by DNS, and has named no resolver."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for name, peer in sorted(state.peers.items()):
+        families = " and ".join(f"IPv{family}" for family in state.dns_by_uplink(peer))
+        if families:
+            found.setdefault((str(state.exit_of(peer)), families), []).append(repr(name))
+    return [
+        f"Cell {via!r} has named no resolver for {families}, so what {', '.join(peers)} asks private addresses by DNS leaves by this cell's own connection. "
+        f"Let {via!r} state cell_resolver, or name public resolvers in cell_exit_dns."
+        for (via, families), peers in found.items()
+    ]
 
 
 def _plan_closed(context: Context) -> Planned:
@@ -116,7 +131,7 @@ def _plan_exits(context: Context, devices: Collection[str] | None = None) -> Pla
         plan.describe(move.before, move.after)
     plan.extend(late)
     plan.extend(probes.plan_settings(context))
-    if state.cell.exit_dns and context.ends_flows:
+    if state.cell.leads_dns and context.ends_flows:
         # The redirect has outlived their other flows. A question that came in between would keep its answers by that.
         for family, move in moves.items():
             routed = set(state.routed_addresses(family))

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from ..base import destinations
 from ..base.command import parsed
 from ..base.errors import BadInput
-from ..base.names import DIRECT, exits_in_words, why_not_better
+from ..base.names import DIRECT, OWN, exits_in_words, why_not_better
 from ..base.networks import HOME, address_of, host_networks, network_of
 from ..kernel.lookups import SOMEWHERE
 from ..kernel.model import MAIN, Interface, Saved
@@ -20,7 +20,7 @@ from ..kernel.wireguard import SILENT, age, is_recent
 from ..parts import exits
 from ..parts.part import Context
 from ..parts.stages import ROUTED
-from ..records.model import Cell, Link, Peer
+from ..records.model import Link, Peer, State
 
 _AN_EXCEPTION = ", as an exception"
 TABLES = ("filter", "mangle")
@@ -154,7 +154,7 @@ def why_unusable(context: Context, via: str) -> str:
 def _out_of_the_cell(context: Context, peer: Peer, family: int, to: str, path: Path) -> str:
     """Look at the firewall and, on a link, at its tunnel; return how the path ends."""
     excepted = destinations.network_of_exception(peer.route_except, to)
-    blocked = _blocks(context, family, path, excepted if context.stored.way_of(peer, to) else None)
+    blocked = _blocks(context, peer, family, path, excepted if context.stored.way_of(peer, to) else None)
     why = context.observed.why_silent(path.by or "")
     if why:
         return f"dropped: interface {path.by} {why}"
@@ -212,19 +212,21 @@ def layer(context: Context, family: int, table: str, address: str, excepted: str
     return there, context.stored.peers_lost or any(f"-s {network} " in line for network in host_networks([address]) for line in deciding)
 
 
-def who_answers(cell: Cell, family: int) -> str:
+def who_answers(state: State, peer: Peer, family: int) -> str:
     """Say who answers what a routed device asks by DNS near it; the rest leaves by the exit as all else does."""
-    if not cell.exit_dns:
-        return "what it asks a resolver of this cell leaves by this cell's own connection"
-    resolver = cell.exit_resolver(family)
-    return f"what it asks private addresses is {f'answered by {resolver}, through its exit' if resolver else 'dropped, since no resolver is stated'}"
+    answerer, follows, via = state.answerer(peer, family), state.cell.dns_by_exit, state.exit_of(peer)
+    if answerer == OWN:
+        return f"what it asks a resolver of this cell leaves by this cell's own connection{f', since cell {via} has named no resolver' if follows else ''}"
+    if answerer is None:
+        return f"what it asks private addresses is dropped, since {f'cell {via} offers no exit now' if follows else 'no resolver is stated'}"
+    return f"what it asks private addresses is answered by {answerer}, {f'the resolver of cell {via}' if follows else 'through its exit'}"
 
 
 def _holds(networks: Iterable[object], address: str) -> bool:
     return any(address_of(address) in network_of(str(network)) for network in networks)
 
 
-def _blocks(context: Context, family: int, path: Path, excepted: str | None) -> bool:
+def _blocks(context: Context, peer: Peer, family: int, path: Path, excepted: str | None) -> bool:
     """Say which of our chains the packet meets; tell whether they decide about it. Either table's are enough. excepted: the exception that it is one of."""
     kept = {}
     routed = context.stored.peers_lost or path.address in context.stored.routed_addresses(family)
@@ -242,5 +244,5 @@ def _blocks(context: Context, family: int, path: Path, excepted: str | None) -> 
     path.found.append(f"firewall: the cell's chains{f', or the jump to them, are missing{where}' if missing else ' are there'}")
     if routed:
         path.found.append(f"firewall: the device is {'' if any(kept.values()) else 'not '}blocked from the uplink")
-        path.found.append(f"DNS: {who_answers(context.stored.cell, family)}")
+        path.found.append(f"DNS: {who_answers(context.stored, peer, family)}")
     return any(kept.values())

@@ -198,5 +198,5 @@ def _device(context: Context, peer: Peer, exits: list[Exit]) -> Device:
             device.wrong.append(f"the own uplink is not closed for {address} by {' and '.join(lacking)}; {rest}. Put it back: pic-cell restore")
         else:
             device.found.append(f"the own uplink is closed for {address} by a policy rule, filter and mangle")
-        device.found.append(f"DNS of {address}: {explain.who_answers(context.stored.cell, family)}")
+        device.found.append(f"DNS of {address}: {explain.who_answers(context.stored, peer, family)}")
     return device

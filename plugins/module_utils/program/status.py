@@ -42,7 +42,7 @@ def report(info: Mapping[str, Any], now: float | None = None) -> list[str]:
         ]
         lines.append(f"link {name}: {'; '.join(note for note in notes if note)}")
     for name, peer in sorted(info["peers"].items()):
-        lines.append(f"peer {name}: {tunnel(peer, now)}; internet {'; '.join([_exit(peer, down(info)), *_exceptions(peer, info)])}")
+        lines.append(f"peer {name}: {tunnel(peer, now)}; internet {'; '.join([_exit(peer, down(info)), *_exceptions(peer, info), *_dns(peer)])}")
     lines += [f"differs from the records: {line}" for line in info["drift"]]
     return [*lines, *(f"warning: {line}" for line in info.get("advice", ()))]
 
@@ -123,6 +123,12 @@ def _exceptions(peer: Mapping[str, Any], info: Mapping[str, Any]) -> list[str]:
     exceptions = peer.get("route_except", {})
     closed = sorted(name for name, exit_cell in info.get("exits", {}).items() if name in exceptions.values() and not exit_cell["usable"])
     return [*destinations.in_words(exceptions), *(f"{name} offers no exit now, so what goes via {name} is blocked" for name in closed)]
+
+
+def _dns(peer: Mapping[str, Any]) -> list[str]:
+    """Say where the exit was to answer what a device asks by DNS, and cannot."""
+    families = peer.get("dns_by_uplink")
+    return [f"its DNS leaves by this cell's own connection ({' and '.join(families)})"] if families else []
 
 
 def tunnel(peer: Mapping[str, Any], now: float) -> str:

@@ -9,8 +9,8 @@ import copy
 from dataclasses import dataclass, field, replace
 
 from ..base.destinations import way_of
-from ..base.names import DIRECT, DNS_PORT, DOWN
-from ..base.networks import address_of, interface_of, network_of, of_family, sorted_networks
+from ..base.names import DIRECT, DNS_PORT, DOWN, OWN
+from ..base.networks import FAMILIES, address_of, interface_of, network_of, of_family, sorted_networks
 from .tombstones import Leaving, Tunnel
 
 # The last generation of what a cell tells another. No cell comes to as many changes, and each reader of JSON has them exactly.
@@ -47,6 +47,7 @@ class Cell:
     exit_switches: int = 3
     exit_hold_limit: int = 600
     exit_dns: list[str] = field(default_factory=list)  # resolvers, at most one of each family, for devices that leave by another cell; none: whom they ask
+    dns_by_exit: bool = False  # whether the resolver of the exit in use answers such devices
     resolver: list[str] = field(default_factory=list)  # that the owner runs, at most one of each family: it answers cells that use this one as their exit
     exit_probes: list[str] = field(default_factory=list)  # targets on the internet (base.targets) that are asked through each exit
     retired: list[str] = field(default_factory=list)  # "address port" where a UDP service was: its server may not know yet
@@ -59,6 +60,11 @@ class Cell:
     def exit_resolver(self, family: int) -> str | None:
         """Return the resolver that routed devices are answered by in this family."""
         return next(iter(of_family(family, self.exit_dns)), None)
+
+    @property
+    def leads_dns(self) -> bool:
+        """Tell whether it is stated who answers devices that leave by another cell."""
+        return self.dns_by_exit or bool(self.exit_dns)
 
     def copy(self) -> Cell:
         """Return a copy with services of its own."""
@@ -264,6 +270,22 @@ class State:
         """Return the cell by which a device's packets to an address of the internet leave now, None where they go direct."""
         excepted = way_of(peer.route_except, to)
         return self.exit_of(peer) if excepted is None else None if excepted == DIRECT else excepted
+
+    def answerer(self, peer: Peer, family: int) -> str | None:
+        """Return who answers what a device asks near it by DNS: the address of a resolver, OWN for whom it asks, None for nobody."""
+        via = self.exit_of(peer)
+        if via is None or not self.cell.leads_dns:
+            return OWN
+        if not self.cell.dns_by_exit:
+            return self.cell.exit_resolver(family)
+        link = self.links.get(via)
+        # A closed exit closes this too, whatever is known of it.
+        return (link.resolver(family) if link else None) or (OWN if self.exit_is_effective(via) else None)
+
+    def dns_by_uplink(self, peer: Peer) -> list[int]:
+        """Return the families in which what a device asks leaves by this cell's own connection, though its exit was to answer."""
+        families = [family for family in FAMILIES if of_family(family, peer.addresses)] if self.cell.dns_by_exit and self.exit_of(peer) is not None else []
+        return [family for family in families if self.answerer(peer, family) == OWN]
 
     @property
     def routed(self) -> list[Peer]:
