@@ -17,6 +17,7 @@ from .base import texts
 from .base.command import Draft, Host
 from .base.errors import CellError, CommandFailed
 from .cell import ALONE, RUN, Steps, plan_step, rehearse
+from .confirm import confirm
 from .kernel.plan import Plan, apply
 from .parts.inputs import Inputs
 from .parts.part import Context, Part, Planned
@@ -90,17 +91,19 @@ def run_steps(module: AnsibleModule, steps: Steps, inputs: Inputs) -> None:
             whole.extend(plan)
         if not module.check_mode:
             apply(context.host, whole)
+            confirm(context, whole)
         diff = [{**plan.diff(), "before_header": step, "after_header": step} for step, (plan, _facts) in planned.items() if plan]
         parts = {step: {"changed": bool(plan), **facts} for step, (plan, facts) in planned.items()}
         report(module, whole, {"diff": diff, "steps": parts})
 
 
 def carry_out(module: AnsibleModule, context: Context, parts: Sequence[Part], inputs: Inputs) -> Planned:
-    """Plan parts of the cell, and carry the whole plan out, or in check mode take it for done. Returns plan and facts."""
+    """Plan parts of the cell, carry the whole plan out, and see whether the kernel follows; in check mode take it for done. Returns plan and facts."""
     if module.check_mode:
         return plan_step(context, parts, inputs, goes_on=True)
     plan, facts = plan_step(context.on(Draft(context.host)), parts, inputs)
     apply(context.host, plan)
+    confirm(context, plan)
     return plan, facts
 
 

@@ -17,6 +17,8 @@ description:
     by the cell's own uplink, IPv4 and IPv6.
   - A device's live flows are ended while it has no way out, so that none of them goes on un-NATed or hangs.
   - A way through a cell that has not offered an exit is refused before anything changes.
+  - When devices have moved, the kernel is asked where their packets go now. If that is not as meant, because a policy rule of other software comes first, their
+    old way is put back, and the module fails. Check mode cannot know the answer.
 version_added: 0.1.0
 author:
   - pic.cells contributors (@pic-cells)

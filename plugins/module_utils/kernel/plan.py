@@ -14,6 +14,7 @@ from typing import Any, Union
 from ..base import journal, texts
 from ..base.command import Host, missing_tool
 from ..base.errors import CommandFailed
+from .answers import Meant
 
 _ATTEMPTS = 4
 _PAUSE = 0.25  # seconds before the second attempt, doubled for each further one
@@ -93,13 +94,14 @@ class Change:
 class Plan:
     """Steps in their order, and what they change.
 
-    effects: what the commands among the steps make of the kernel, and of files.
+    effects: what the commands among the steps make of the kernel, and of files. meant: what the kernel has to say afterwards, for whoever asks it.
     """
 
     steps: list[Step] = field(default_factory=list)
     changes: list[Change] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     effects: list[Effect | Write | Remove] = field(default_factory=list)
+    meant: list[Meant] = field(default_factory=list)
 
     def __bool__(self) -> bool:
         return bool(self.steps)
@@ -130,6 +132,7 @@ class Plan:
         self.warnings.extend(other.warnings)
         self.effects.extend(other.effects)
         self.changes.extend(other.changes)
+        self.meant.extend(other.meant)
 
     def differences(self) -> list[str]:
         """Return what the host lacks, has too much, or has in another order, a line each; none where nothing changes."""

@@ -50,6 +50,7 @@ class Move:
     leave: list[RoutingChange] = field(default_factory=list)  # P+2 of peers that go direct, S and tables out of use
     flows: list[str] = field(default_factory=list)  # addresses of peers whose flows have to end in between
     excepted: list[tuple[str, str]] = field(default_factory=list)  # such addresses, of whose flows only those to a network have to end
+    moved: dict[str, bool] = field(default_factory=dict)  # addresses of peers whose way changes, and whether the own uplink was closed for each
     before: list[str] = field(default_factory=list)
     after: list[str] = field(default_factory=list)
 
@@ -275,6 +276,8 @@ def plan_move(state: State, seen: Mapping[int, Routing], family: int, devices: C
                 move.flows.append(source)
             else:
                 move.excepted.append((source, network))
+        if selected[1] is None:
+            move.moved[selected[0]] = any(rule.table is None for rule in old)
         move.before.append(_line(selected, old))
         move.after.append(_line(selected, new))
     move.leave += [("del", rule) for rule in surplus_shared]

@@ -22,7 +22,7 @@ from ..kernel.plan import Change, Plan
 from ..kernel.routing import batch
 from ..records.model import Link, Peer, State
 from ..records.ownership import Fields
-from . import exits, killswitch, merge, probes, tunnels
+from . import exits, killswitch, meant, merge, probes, tunnels
 from .part import Context, Part, Planned
 
 
@@ -138,6 +138,7 @@ def _plan_exits(context: Context, devices: Collection[str] | None = None) -> Pla
             plan.steps += conntrack.end_begun_by([address for address in move.flows if address not in routed], conntrack.questions_of)
     plan.extend(closed)
     context.bury(plan, exits=[])
+    plan.meant = meant.meant_ways(context, moves)
     return plan
 
 

@@ -13,6 +13,7 @@ from ..base.command import parsed
 from ..base.errors import BadInput
 from ..base.names import DIRECT, OWN, exits_in_words, why_not_better
 from ..base.networks import HOME, address_of, host_networks, network_of
+from ..kernel.answers import devices_of, question
 from ..kernel.lookups import SOMEWHERE
 from ..kernel.model import MAIN, Interface, Saved
 from ..kernel.routing import FORWARDING, forwards, setting
@@ -108,10 +109,10 @@ def _through_routing(context: Context, peer: Peer, family: int, to: str, path: P
     path.found += [f"rule {rule.priority}: {exits.table_in_words(rule)}" for rule in own if rule.destination is None]
     tables = {rule.table for rule in own} - {None, MAIN}
     path.found += [f"route: {route.words()}" for route in seen.routes if route.table in tables]
-    argv = ["ip", f"-{family}", "-N", "-json", "route", "get", to, "from", path.address, "iif", context.stored.cell.interface]
+    argv = ["ip", f"-{family}", "-N", "-json", *question(to, path.address, context.stored.cell.interface)]
     result = context.host.run(argv, ok=_REFUSED)
     answer = (parsed(argv, result.out) or [{}])[0]
-    path.by = answer.get("dev") if result.rc == 0 and answer.get("type") not in ("unreachable", "7") else None
+    path.by = next(iter(devices_of(answer)), None) if result.rc == 0 else None
     if path.by is not None:
         table = f" by table {answer['table']}" if str(answer.get("table", MAIN)) != str(MAIN) else ""
         path.found.append(f"the kernel sends {to} through {path.by}{table}")

@@ -115,6 +115,8 @@ class Ip(Machine):
                 except Refused as refusal:
                     raise Refused(111 if refusal.rc == 111 else 1, f"{refusal.message}\nCommand failed -:{number}") from None
             return ""
+        if words == ["-N", "-json", "-force", "-batch", "-"] and family:
+            return self._ip_answers(family, stdin.splitlines())
         if words[:4] == ["-N", "-json", "route", "get"] and family and words[5::2] == ["from", "iif"] and len(words) == 9:
             return json.dumps([self._route_to(family, words[4], words[6])])
         if words[:1] == ["rule"] or words[:1] == ["route"]:  # PostUp, and tests
@@ -133,6 +135,18 @@ class Ip(Machine):
         if words == ["-N", "-json", "route", "show", "table", "all"] and family:
             return json.dumps([*(route.show() for route in self.routes if route.family == family), *(self.shown_routes if family == 4 else ())])
         raise AssertionError(f"the fake host does not know: ip {words}")
+
+    def _ip_answers(self, family: int, lines: list[str]) -> str:
+        """Answer questions one after the other, each that can be in a line of its own."""
+        out, errors = "", ""
+        for number, line in enumerate(lines, 1):
+            try:
+                out += f"{self._ip([f'-{family}', '-N', '-json', *line.split()], '')}\n"
+            except Refused as refusal:
+                errors += f"{refusal.message}\nCommand failed -:{number}\n"
+        if errors:
+            raise Refused(1, errors, out)
+        return out
 
     def _route_to(self, family: int, to: str, source: str) -> dict[str, Any]:
         """Look a destination up as the kernel does for a packet that comes in from a source."""

@@ -22,10 +22,10 @@ class Killed(BaseException):
 
 
 class Refused(Exception):
-    """A tool's own refusal: exit code and what it says."""
+    """A tool's own refusal: exit code, what it says, and what it has printed nevertheless."""
 
-    def __init__(self, rc: int, message: str) -> None:
-        self.rc, self.message = rc, message
+    def __init__(self, rc: int, message: str, out: str = "") -> None:
+        self.rc, self.message, self.out = rc, message, out
         super().__init__(message)
 
 
@@ -178,7 +178,7 @@ class Machine(Host):
         try:
             return Result(0, tool(words[1:], stdin))
         except Refused as refusal:
-            return Result(refusal.rc, "", refusal.message)
+            return Result(refusal.rc, refusal.out, refusal.message)
 
     def _step(self, step: str, action: Callable[[], Any]) -> None:
         if self.watch:
