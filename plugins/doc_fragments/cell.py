@@ -110,6 +110,10 @@ options:
         description: Targets that are asked through each exit, 8 at most, like V(tcp://192.0.2.1:443) or V(dns://192.0.2.1). An empty list asks none.
         type: list
         elements: str
+      whoami:
+        description: URLs like V(http://192.0.2.1/) that say by which address exits leave, one of each family at most. An empty list asks nobody.
+        type: list
+        elements: str
       exit_dns:
         description:
           - Resolvers that answer what routed devices ask private addresses, one public address of each family at most; V(own) alone for none.

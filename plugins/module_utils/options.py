@@ -60,6 +60,7 @@ CELL: dict[str, Any] = {
             "exit_switches": NUMBER,
             "exit_hold_limit": NUMBER,
             "exit_probes": TEXTS,
+            "whoami": TEXTS,
             "exit_dns": TEXTS,
             "resolver": TEXTS,
         },

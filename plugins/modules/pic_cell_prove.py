@@ -11,7 +11,7 @@ module: pic_cell_prove
 short_description: Try out the exits of a cell's devices
 description:
   - Asks the exits of devices, through their tunnels, whether they carry traffic; and the kernel whether the own uplink is closed for these devices.
-  - Does what C(pic-cell prove) does on the cell, and needs no such program there. It moves no device, and takes up to 6 seconds.
+  - Does what C(pic-cell prove) does on the cell, and needs no such program there. It moves no device, and takes up to 6 seconds, or 9 with C(cell_whoami).
 version_added: 0.1.0
 author:
   - pic.cells contributors (@pic-cells)
@@ -72,6 +72,10 @@ peers:
           type: bool
         internet:
           description: Whether it has a route to the internet, as it says itself; C(ipv4) and C(ipv6), each V(true) or V(false). Empty where it does not say.
+          type: dict
+        addresses:
+          description:
+            - As which addresses the internet sees it; C(ipv4) and C(ipv6). Empty where C(cell_whoami) names nobody, or nobody has answered.
           type: dict
         full_size:
           description: Whether packets of RV(peers[].exits[].mtu) bytes arrive there, V(none) where nobody can tell.

@@ -268,6 +268,7 @@ _PROVEN = _exactly(
         _exactly(
             name=_name,
             internet=_map(_flag, _line),
+            addresses=_map(_line, _line),
             full_size=_maybe(_flag),
             mtu=_maybe(_count),
             **dict.fromkeys(("asked", "tunnel"), _flag),

@@ -216,6 +216,10 @@ class Change:
             self.one("peers")["route_via"] = self.dice.choice((["vpn"], ["vpn", "direct"]))
         return f"exits {exits}"
 
+    def edit_whoami(self) -> str:
+        """Ask others by which address exits leave, or nobody."""
+        return self.state(self.cell, "cell_whoami", [], "http://192.0.2.1:443/", ["http://192.0.2.9/ip", "http://[2001:db8:9::1]:8080/"])
+
     def edit_networks(self) -> str:
         """Renumber the cell, or give it one family more or less; devices and services move along."""
         old = {ipaddress.ip_interface(n).version: ipaddress.ip_interface(n) for n in self.cell["cell_networks"]}

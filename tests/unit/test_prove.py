@@ -181,7 +181,17 @@ def test_what_is_wrong_is_said_once_for_all_devices_of_an_exit(ordered: World) -
     ]
 
 
-EXIT = {"name": "cellb", "asked": True, "tunnel": True, "internet": {"ipv4": True}, "full_size": None, "mtu": 1420, "found": [], "wrong": []}
+EXIT = {
+    "name": "cellb",
+    "asked": True,
+    "tunnel": True,
+    "internet": {"ipv4": True},
+    "addresses": {"ipv4": "198.51.100.12"},
+    "full_size": None,
+    "mtu": 1420,
+    "found": [],
+    "wrong": [],
+}
 PEER = {"name": "phone", "exit": "cellb", "exits": [EXIT], "found": [], "wrong": []}
 ESCAPE = "\x1b]0;owned\x07"
 

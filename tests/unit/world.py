@@ -81,6 +81,7 @@ def call(
         stack.enter_context(mock.patch.object(os, "geteuid", lambda: uid))
         stack.enter_context(mock.patch.object(exchange, "send_all", send))
         stack.enter_context(mock.patch.object(prove, "ask", host.ask_exits))
+        stack.enter_context(mock.patch.object(prove, "ask_whoami", host.ask_whoami))
         stack.enter_context(mock.patch.object(time, "time", lambda: host.now))
         stack.enter_context(mock.patch.object(time, "sleep", lambda _seconds: None))
         # this machine's syslog is no place for it, and from Python 3.13 on takes no text with a NUL
@@ -105,6 +106,7 @@ def program(host: FakeHost, *words: str, uid: int = 0, send: Callable[[Mapping[s
         stack.enter_context(mock.patch.object(cli, "Host", host.begun))
         stack.enter_context(mock.patch.object(exchange, "send_all", send))
         stack.enter_context(mock.patch.object(prove, "ask", host.ask_exits))
+        stack.enter_context(mock.patch.object(prove, "ask_whoami", host.ask_whoami))
         stack.enter_context(mock.patch.object(os, "geteuid", lambda: uid))
         stack.enter_context(mock.patch.object(time, "time", lambda: host.now))
         stack.enter_context(mock.patch.object(time, "sleep", lambda _seconds: None))

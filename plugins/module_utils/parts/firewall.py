@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ..base import destinations, names, targets
+from ..base import destinations, names
 from ..base.networks import HOME, PRIVATE, host_networks, is_private, network_of, of_family, sort_key
 from ..kernel.ruleset import Rule, Ruleset, Table
 from ..records.model import Cell, Link, Peer, Service, State
@@ -154,7 +154,7 @@ def answer_chains(state: State, family: int) -> Chains:
         device: [Rule(f"-i {link.interface} -o {interface} -d {device} {_ANSWER} -j RETURN", names.tag(link.name)) for link in links]
         for device, links in devices.items()
     }
-    asked = targets.of_family(state.cell.exit_probes, family)
+    asked = state.cell.asked_through_exits(family)
     for link in probes.probed(state) if asked else ():
         for own in host_networks(link.sources(state.cell, family)):
             matches = [f"-i {link.interface} -s {target.address} -d {own} -p {target.protocol} --sport {target.port}" for target in asked]

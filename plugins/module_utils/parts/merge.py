@@ -72,6 +72,8 @@ def merge_cell(state: State, inputs: Inputs) -> None:
         cell.exit_dns = [] if cell.dns_by_exit else _resolvers(stated, near, f"exit_dns of cell {cell.name!r}")
     if (args or {}).get("exit_probes") is not None:  # an empty list asks nobody any more
         cell.exit_probes = _targets(given.get("exit_probes", []), f"exit_probes of cell {cell.name!r}")
+    if (args or {}).get("whoami") is not None:  # likewise
+        cell.whoami = _urls(given.get("whoami", []), f"whoami of cell {cell.name!r}")
     before = cell.udp_services()
     if (args or {}).get("resolver") is not None:  # an empty list states that there is none any more
         cell.resolver = _one_of_each_family(given.get("resolver", []), f"resolver of cell {cell.name!r}")
@@ -111,6 +113,14 @@ def _targets(texts: list[str], what: str) -> list[str]:
     if len(found) > targets.MOST:
         raise BadInput(f"{what}: {len(found)} targets are too many, as each is asked through each exit once a second. Give {targets.MOST} at most.")
     return found
+
+
+def _urls(texts: list[str], what: str) -> list[str]:
+    """Read who says by which address exits leave: one of each family."""
+    found = [targets.parse_url(text, what) for text in texts]
+    if len({url.target.family for url in found}) < len(found):
+        raise BadInput(f"{what}: {', '.join(texts)} are too many. Give one with an IPv4 and one with an IPv6 address at most.")
+    return [url.render() for url in found]
 
 
 def merge_devices(state: State, inputs: Inputs) -> None:

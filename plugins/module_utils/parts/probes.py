@@ -10,7 +10,7 @@ and what, is for our chains anyway, as for IPv6, which has no rp_filter.
 
 from __future__ import annotations
 
-from ..base import targets
+from ..base.networks import FAMILIES
 from ..kernel.model import PolicyRule
 from ..kernel.plan import Plan, Run, Write
 from ..kernel.routing import PROBED_PRIORITY, setting, setting_path
@@ -22,13 +22,13 @@ _STRICT, _LOOSE = "1", "2"  # ip-sysctl, rp_filter: the higher of an interface's
 
 def probed(state: State) -> list[Link]:
     """Return the exits in use that targets are asked through. On the devices' interface there is none: its packets are those of devices."""
-    links = [state.links[name] for name in state.named_exits if state.exit_in_use(name)] if state.cell.exit_probes else []
+    links = [state.links[name] for name in state.named_exits if state.exit_in_use(name)] if any(map(state.cell.asked_through_exits, FAMILIES)) else []
     return [link for link in links if link.interface != state.cell.interface]
 
 
 def wanted_rules(state: State, family: int) -> list[PolicyRule]:
     """Return the rules that lead this cell's own questions into the tables of exits."""
-    if not targets.of_family(state.cell.exit_probes, family):
+    if not state.cell.asked_through_exits(family):
         return []
     return [PolicyRule(family, PROBED_PRIORITY, "all", link.exit_table, device=link.interface) for link in probed(state) if link.exit_table]
 
@@ -36,7 +36,7 @@ def wanted_rules(state: State, family: int) -> list[PolicyRule]:
 def plan_settings(context: Context) -> Plan:
     """Plan the rp_filter of links: loose where answers of targets come in, and elsewhere as for any new interface."""
     plan, state = Plan(), context.wanted
-    loose = {link.interface for link in probed(state)} if targets.of_family(state.cell.exit_probes, 4) else set()
+    loose = {link.interface for link in probed(state)} if state.cell.asked_through_exits(4) else set()
     every, default = (setting(context.host, _filter(name)) for name in ("all", "default"))
     interfaces = {str(link.interface) for link in state.links.values()} - {state.cell.interface}
     for interface in sorted(interfaces.intersection(context.observed.links)):  # at boot they are still to come

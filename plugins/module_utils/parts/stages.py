@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from ..base import names, targets
+from ..base import names
 from ..base.networks import host_networks, of_family
 from ..kernel.ruleset import Rule
 from ..records.model import Cell, Link, State
@@ -96,7 +96,7 @@ def own_questions(state: State, _facts: HostFacts, family: int) -> list[Rule]:
     """Let nothing that this cell asks targets through exits leave another way: the kernel resets by the uplink what comes in for a closed connection."""
     return [
         Rule(f"-s {own} -d {target.address} ! -o {LINKS} -p {target.protocol} --dport {target.port} -j DROP")
-        for target in targets.of_family(state.cell.exit_probes, family)
+        for target in state.cell.asked_through_exits(family)
         for own in host_networks([*state.cell.own_addresses(family), *_given_addresses(state, family)])
     ]
 

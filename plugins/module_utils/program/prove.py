@@ -17,9 +17,10 @@ from ..parts.part import Context
 from ..parts.verdicts import Watched, watched_link
 from ..records.model import Peer
 from ..records.store import Store
-from . import explain
+from . import explain, whoami
 from .probe import LARGE, SMALL, Answer, ask
 from .restore import drafted
+from .whoami import ask as ask_whoami
 
 PATIENCE = 3.0  # seconds for all exits together: a person waits
 NOBODY = "no device leaves through another cell"
@@ -30,6 +31,7 @@ class Exit:
     """What was found of one exit.
 
     asked: whether it could be. tunnel: whether something answers through it. internet: whether the other cell has a route, by family as it says it.
+    addresses: as which the internet sees it, by family, where somebody is stated who says so.
     full_size: whether packets as large as the tunnel lets through arrive there; None where nobody could tell. mtu: that size, in bytes.
     """
 
@@ -37,6 +39,7 @@ class Exit:
     asked: bool = False
     tunnel: bool = False
     internet: dict[str, bool] = field(default_factory=dict)
+    addresses: dict[str, str] = field(default_factory=dict)
     full_size: bool | None = None
     mtu: int | None = None
     found: list[str] = field(default_factory=list)
@@ -74,7 +77,10 @@ def prove(host: Host, path: str, name: str | None = None) -> list[Device]:
             raise StoreError(" ".join(context.store.warnings) or f"This host is not a cell: there is no record of it in {path}.")
         routed = [peer for _name, peer in sorted(context.stored.peers.items()) if peer.exits]
         devices, items = look(context, [explain.device(context, name)] if name else routed)
-    question([found for device in devices for found in device.exits], items)  # no run has to wait while a silent exit is waited for
+        exits = {found.name: found for device in devices for found in device.exits}
+        asked = whoami.questions(context.stored, [item.name for item in items])
+    question(exits.values(), items)  # no run has to wait while a silent exit is waited for
+    _ask_for_addresses(exits, asked)
     return devices
 
 
@@ -99,6 +105,17 @@ def question(exits: Iterable[Exit], items: Sequence[Watched]) -> None:
     large = ask([item for item in items if item.addresses and answers.get(item.name)], PATIENCE, LARGE)
     for item in items:
         _judge(named[item.name], item, answers, large)
+
+
+def _ask_for_addresses(exits: Mapping[str, Exit], asked: Iterable[whoami.Question]) -> None:
+    """Ask through exits that answer as which addresses the internet sees them, and put that down. That nobody says it is no fault of an exit."""
+    asked = [item for item in asked if exits[item.exit].tunnel]
+    for name, addresses in ask_whoami(asked, PATIENCE).items() if asked else ():
+        exits[name].addresses = addresses
+        silent = [family for family in dict.fromkeys(f"ipv{whoami.family_of(item)}" for item in asked if item.exit == name) if family not in addresses]
+        if addresses:
+            exits[name].found.append(f"the internet sees cell {name} as {' and '.join(addresses[family] for family in sorted(addresses))}")
+        exits[name].found += [f"nobody says as which IPv{family[-1]} address the internet sees cell {name}" for family in silent]
 
 
 def is_proven(devices: Iterable[Device]) -> bool:

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field, replace
 from ..base.destinations import way_of
 from ..base.names import DIRECT, DNS_PORT, DOWN, OWN
 from ..base.networks import FAMILIES, address_of, interface_of, network_of, of_family, sorted_networks
+from ..base.targets import Target, parse_url
+from ..base.targets import of_family as targets_of_family
 from .tombstones import Leaving, Tunnel
 
 # The last generation of what a cell tells another. No cell comes to as many changes, and each reader of JSON has them exactly.
@@ -50,6 +52,7 @@ class Cell:
     dns_by_exit: bool = False  # whether the resolver of the exit in use answers such devices
     resolver: list[str] = field(default_factory=list)  # that the owner runs, at most one of each family: it answers cells that use this one as their exit
     exit_probes: list[str] = field(default_factory=list)  # targets on the internet (base.targets) that are asked through each exit
+    whoami: list[str] = field(default_factory=list)  # URLs (base.targets), at most one of each family, that say by which address exits leave
     retired: list[str] = field(default_factory=list)  # "address port" where a UDP service was: its server may not know yet
 
     def udp_services(self) -> set[str]:
@@ -65,6 +68,11 @@ class Cell:
     def leads_dns(self) -> bool:
         """Tell whether it is stated who answers devices that leave by another cell."""
         return self.dns_by_exit or bool(self.exit_dns)
+
+    def asked_through_exits(self, family: int) -> list[Target]:
+        """Return the targets of one family whom this cell itself asks through exits, each once."""
+        named = [url.target for url in map(parse_url, self.whoami) if url.target.family == family]
+        return list(dict.fromkeys([*targets_of_family(self.exit_probes, family), *named]))
 
     def copy(self) -> Cell:
         """Return a copy with services of its own."""
@@ -160,7 +168,9 @@ class Link:
         return self.exit_offered and self.remote_exit_relay_active
 
     def resolver(self, family: int) -> str | None:
-        """Return the other cell's resolver, None where it has none: what it says of an address outside of its networks counts for nothing."""
+        """Return the other end's resolver, None where it has none: what a cell says of an address outside of its networks counts for nothing."""
+        if self.provided:
+            return next(iter(of_family(family, self.given_resolvers)), None)
         networks = [network_of(network) for network in self.networks]
         return next((one for one in of_family(family, self.remote_resolvers) if any(address_of(one) in network for network in networks)), None)
 

@@ -51,6 +51,7 @@ def cell(data: Any) -> Cell:
     _all(network_of, found.admin_networks)
     _all(address_of, [*found.exit_dns, *found.resolver])
     _all(targets.parse, found.exit_probes)
+    _all(targets.parse_url, found.whoami)
     names.check_interface(found.interface)
     if found.uplink is not None:
         names.check_interface(found.uplink)

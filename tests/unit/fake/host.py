@@ -39,6 +39,7 @@ class FakeHost(Systemd, Iptables, Conntrack, Exits):
         self.flows = set()
         self.entries = []
         self.exits, self.narrow, self.unasked, self.questions = {}, set(), set(), []
+        self.seen_as, self.asked_who = {}, []
         self.boot()
 
     def text(self, files: bool = True) -> str:
