@@ -159,3 +159,12 @@ def test_targets_are_asked_through_it_and_their_answers_come_to_its_own_address(
         answered = [rule for rule in rules(provided, family, "filter", "PIC-B") if "-i pic-vpn" in rule and "--sport 443" in rule]
         assert len(answered) == 1 and f"-d {own}/" in answered[0] and f"-d {other}/" not in answered[0]
         assert [rule for rule in rules(provided, family, "filter", "PIC-OUT") if f"-s {own}/" in rule and "! -o pic-+" in rule]
+
+
+def test_its_own_resolver_answers_where_the_exit_is_to(provided: World) -> None:
+    provided.inventory["cella"]["cell_exit_dns"] = "exit"
+    run(provided)
+    for family, resolver in ((4, "10.64.0.1"), (6, "fc00:bbbb::1")):
+        redirected = rules(provided, family, "nat", "PIC-A-vpn")
+        assert redirected and all(f"--to-destination {resolver}" in rule for rule in redirected if "DNAT" in rule)
+    assert "answered by 10.64.0.1, the resolver of vpn" in program(provided["cella"], "explain", phone(provided))[1]

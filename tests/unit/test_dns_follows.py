@@ -20,7 +20,7 @@ from ansible_collections.pic.cells.tests.unit.test_ordered_exits import PHONE, e
 from ansible_collections.pic.cells.tests.unit.world import World, call, device_key, program
 
 OF_C = "10.0.2.53"
-OWN_LINE = "leaves by this cell's own connection, since cell cellb has named no resolver"
+OWN_LINE = "leaves by this cell's own connection, since cellb has named no resolver"
 HOMES = ("10.0.0.0/8", "100.64.0.0/10", "172.16.0.0/12", "192.168.0.0/16")
 
 

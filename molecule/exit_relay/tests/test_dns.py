@@ -167,7 +167,7 @@ def test_the_resolver_of_the_exit_answers_and_nobody_else() -> None:
         assert answer("phone-a1", ON_THE_INTERNET[family], "udp") == CELL["cellb"][family]
         # The exit of this one has named no resolver.
         assert near(family, "phone-a2") == {""}
-    assert "leaves by this cell's own connection, since cell cellc has named no resolver" in sh("cella", "pic-cell explain phone-a2")
+    assert "leaves by this cell's own connection, since cellc has named no resolver" in sh("cella", "pic-cell explain phone-a2")
 
 
 @pytest.mark.usefixtures("following")

@@ -217,10 +217,10 @@ def who_answers(state: State, peer: Peer, family: int) -> str:
     """Say who answers what a routed device asks by DNS near it; the rest leaves by the exit as all else does."""
     answerer, follows, via = state.answerer(peer, family), state.cell.dns_by_exit, state.exit_of(peer)
     if answerer == OWN:
-        return f"what it asks a resolver of this cell leaves by this cell's own connection{f', since cell {via} has named no resolver' if follows else ''}"
+        return f"what it asks a resolver of this cell leaves by this cell's own connection{f', since {via} has named no resolver' if follows else ''}"
     if answerer is None:
         return f"what it asks private addresses is dropped, since {f'cell {via} offers no exit now' if follows else 'no resolver is stated'}"
-    return f"what it asks private addresses is answered by {answerer}, {f'the resolver of cell {via}' if follows else 'through its exit'}"
+    return f"what it asks private addresses is answered by {answerer}, {f'the resolver of {via}' if follows else 'through its exit'}"
 
 
 def _holds(networks: Iterable[object], address: str) -> bool:

@@ -114,8 +114,8 @@ def _ask_for_addresses(exits: Mapping[str, Exit], asked: Iterable[whoami.Questio
         exits[name].addresses = addresses
         silent = [family for family in dict.fromkeys(f"ipv{whoami.family_of(item)}" for item in asked if item.exit == name) if family not in addresses]
         if addresses:
-            exits[name].found.append(f"the internet sees cell {name} as {' and '.join(addresses[family] for family in sorted(addresses))}")
-        exits[name].found += [f"nobody says as which IPv{family[-1]} address the internet sees cell {name}" for family in silent]
+            exits[name].found.append(f"the internet sees {name} as {' and '.join(addresses[family] for family in sorted(addresses))}")
+        exits[name].found += [f"nobody says as which IPv{family[-1]} address the internet sees {name}" for family in silent]
 
 
 def is_proven(devices: Iterable[Device]) -> bool:
