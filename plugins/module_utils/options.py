@@ -111,7 +111,18 @@ DEVICE_NAME: dict[str, Any] = {"peer": {"type": "str", "required": True}}
 ROUTE: dict[str, Any] = {"via_cell": TEXTS, **EXCEPTIONS}
 ROUTES = several({**DEVICE_NAME, **ROUTE}, default=[])
 
-EXIT: dict[str, Any] = {**NAME, "config": {"type": "str", "no_log": True}, "config_file": TEXT}
+EXIT: dict[str, Any] = {
+    **NAME,
+    "private_key": {"type": "str", "no_log": True},
+    "addresses": TEXTS,
+    "resolvers": TEXTS,
+    "mtu": NUMBER,
+    "public_key": {"type": "str", "no_log": False},
+    "preshared_key": {"type": "str", "no_log": True},
+    "endpoint": TEXT,
+    "keepalive": NUMBER,
+    "config_file": TEXT,
+}
 
 RUN: dict[str, Any] = {
     "run": {

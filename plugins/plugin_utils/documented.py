@@ -223,11 +223,34 @@ name:
 """)
 
 EXIT = _table(r"""
-config:
-  description: The provider's WireGuard file, as text. One of O(run.exits[].config) and O(run.exits[].config_file) is needed.
+private_key:
+  description: This cell's private key in the provider's tunnel.
   type: str
+addresses:
+  description: This cell's addresses there, at most one of each family.
+  type: list
+  elements: str
+resolvers:
+  description: The provider's resolvers, at most one of each family.
+  type: list
+  elements: str
+mtu:
+  description: The MTU of the tunnel in bytes. Left out, what fits the way.
+  type: int
+public_key:
+  description: The provider's public key.
+  type: str
+preshared_key:
+  description: The preshared key with the provider, if there is one.
+  type: str
+endpoint:
+  description: C(host:port) of the provider's server.
+  type: str
+keepalive:
+  description: Seconds between keepalives. Left out, 25.
+  type: int
 config_file:
-  description: The path of that file on the cell.
+  description: The path of the provider's WireGuard file on the cell, instead of all these.
   type: str
 """)
 

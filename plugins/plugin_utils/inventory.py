@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from typing import Any, cast
 
 from ansible_collections.pic.cells.plugins.module_utils.base.names import DIRECT, check_state_dir
 from ansible_collections.pic.cells.plugins.module_utils.base.times import render_moment
+from ansible_collections.pic.cells.plugins.module_utils.kernel.provided import read as read_provided
 from ansible_collections.pic.cells.plugins.module_utils.records.store import STATE_DIR
 from ansible_collections.pic.cells.plugins.plugin_utils import offers, schema
 from ansible_collections.pic.cells.plugins.plugin_utils.registers import Registers, kept
@@ -205,7 +207,12 @@ class Inventory(Registers):
 
     def exits(self, host: str) -> list[dict[str, Any]] | None:
         """Return a host's exits that are no cells: all of them, as what is stated no more is gone; None in a day-2 change, which says nothing of them."""
-        return None if self.changes_links else list(self.provided(host).values())
+        if self.changes_links:
+            return None
+        return [
+            {**only(item, "name", "config_file"), **(asdict(read_provided(item["config"], f"config of exit {name!r}")) if "config" in item else {})}
+            for name, item in self.provided(host).items()
+        ]
 
     def stated_routes(self, host: str) -> list[dict[str, Any]]:
         """Return the exits that are stated of a host's devices, as far as this run is about them."""

@@ -130,6 +130,8 @@ class Pairs(Participants):
         begin = f"Peer {peer!r} cannot be routed via {via!r}: "
         if any(sentence.startswith(begin) for sentence in read.get("refusals", ())):
             return None
+        if link.get("given_addresses"):
+            return None
         if not link or link.get("state") == "absent":
             return f"{begin}cell {own!r} has no link with it", "Link the cells first, or send the peer direct."
         if not (link.get("expected") or (link.get("remote_exit_offered") if offered is None else offered)):

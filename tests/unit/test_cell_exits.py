@@ -77,6 +77,11 @@ def test_the_key_is_nowhere_else(provided: World) -> None:
     for path, (_mode, text) in host.files.items():
         assert path in (KEY, CONFIG) or (PRIVATE not in text and PRESHARED not in text), path
     assert not [argv for argv in host.log if PRIVATE in " ".join(argv)]
+    provided.inventory["cella"]["cell_exits"][0]["name"] = "other"
+    provided.inventory["cella"]["cell_peers"][0]["route_via"] = "other"
+    said = repr(vars(provided.site()))
+    assert "exit other" in said and "PIC-" in said
+    assert not [secret for secret in (PRIVATE, PRESHARED) if secret in said.replace(repr(secret), "")]
 
 
 def test_a_lost_interface_and_a_lost_file_come_back_from_the_records(provided: World) -> None:
@@ -108,6 +113,16 @@ def test_a_day_2_change_names_it_like_a_cell(provided: World) -> None:
     assert {peer["name"]: peer["route_via"] for peer in provided.record("cella", "peer_registry.json")["peers"]}[name] == "vpn"
 
 
+def test_a_day_2_change_knows_an_exit_by_the_record_too(provided: World) -> None:
+    del provided.inventory["cella"]["cell_exits"]
+    before = provided["cella"].files[CONFIG]
+    name = phone(provided)
+    run(provided, "route_peer", cell="cella", peer=name, via_cell="cellb")
+    run(provided, "route_peer", cell="cella", peer=name, via_cell="vpn,cellb")
+    assert provided["cella"].files[CONFIG] == before
+    assert "via vpn" in program(provided["cella"], "status")[1]
+
+
 def test_the_file_can_be_on_the_cell(linked: World) -> None:
     linked["cella"].files["/root/vpn.conf"] = (0o600, FILE)
     linked.inventory["cella"]["cell_exits"] = [{"name": "vpn", "config_file": "/root/vpn.conf"}]
@@ -122,7 +137,7 @@ def test_the_file_can_be_on_the_cell(linked: World) -> None:
         ([{"name": "vpn"}], "needs either config or config_file"),
         ([{"name": "vpn", "config": FILE, "config_file": "/root/x"}], "needs either config or config_file"),
         ([{"name": "vpn", "config_file": "x"}], "not an absolute path"),
-        ([{"name": "vpn", "config_file": "/root/none.conf"}], "missing, or no plain file"),
+        ([{"name": "vpn", "config_file": "/root/none.conf"}], "no plain file of at most"),
         ([{"name": "vpn", "config": FILE}, {"name": "vpn", "config": FILE}], "given twice"),
         ([{"name": "vpn", "config": FILE.replace("DNS", "PostUp = rm -rf /\nDNS")}], "no command of a provider's file is ever run"),
         ([{"name": "vpn", "config": FILE.replace("10.64.3.7/32", "10.0.0.99/32")}], "out of reach without it"),

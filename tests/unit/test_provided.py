@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import pytest
 
 from ansible_collections.pic.cells.plugins.module_utils.base.errors import BadInput
-from ansible_collections.pic.cells.plugins.module_utils.kernel.provided import read
+from ansible_collections.pic.cells.plugins.module_utils.kernel.provided import read, render
 from ansible_collections.pic.cells.tests.unit.fake.wg import made_key, public_key
 
 PRIVATE, PUBLIC, PRESHARED = made_key("customer"), public_key(made_key("provider")), made_key("preshared")
@@ -98,3 +100,17 @@ def test_what_is_refused(text, said):
         read(text, "config of exit 'vpn'")
     assert str(refusal.value).startswith("config of exit 'vpn'")
     assert PRIVATE[:-3] not in str(refusal.value) and PRESHARED[:-4] not in str(refusal.value)
+
+
+def test_the_fields_say_what_the_file_says():
+    found = read(FILE, "x")
+    assert read(render(asdict(found)), "x") == found
+    only_ipv6 = read(FILE.replace("0.0.0.0/0, ", ""), "x")
+    assert read(render(asdict(only_ipv6)), "x") == only_ipv6
+
+
+@pytest.mark.parametrize("field", ["endpoint", "public_key", "private_key", "preshared_key"])
+def test_no_field_becomes_a_line(field):
+    fields = asdict(read(FILE, "x"))
+    with pytest.raises(BadInput, match="is a command"):
+        read(render({**fields, field: f"{fields[field]}\nPostUp = id"}), "x")

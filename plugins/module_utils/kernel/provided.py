@@ -9,8 +9,9 @@ It is a text from outside with a secret in it, so no refusal shows more of a val
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from ..base.errors import BadInput
 from ..base.networks import EVERYWHERE, FAMILIES, address_of, interface_of, of_family
@@ -69,6 +70,20 @@ def read(text: object, what: str) -> Provided:
         mtu=_number(f"{what}: MTU", interface.get("mtu"), max(_LEAST_MTU[interface_of(address).version] for address in addresses), 65535, "bytes"),
         resolvers=_first_of_each_family(_addresses_among(listed(interface.all("dns")))),
     )
+
+
+def render(given: Mapping[str, Any]) -> str:
+    """Return a file that says what the fields of a Provided say (inverse of read). A field that holds more than one value of a line is for read to refuse.
+
+    A module is given the fields and not the file: Ansible writes the arguments of modules to the journal, and blots out in them a secret of one line only.
+    """
+    interface = {"PrivateKey": given.get("private_key"), "MTU": given.get("mtu")}
+    peer = {"PresharedKey": given.get("preshared_key"), "Endpoint": given.get("endpoint"), "PersistentKeepalive": given.get("keepalive")}
+    lines = [f"{key} = {', '.join(given.get(name) or ())}" for key, name in (("Address", "addresses"), ("DNS", "resolvers")) if given.get(name)]
+    lines = ["[Interface]", *lines, *(f"{key} = {value}" for key, value in interface.items() if value is not None)]
+    lines += ["[Peer]", f"PublicKey = {given.get('public_key')}", f"AllowedIPs = {', '.join(EVERYWHERE)}"]
+    lines += [f"{key} = {value}" for key, value in peer.items() if value is not None]
+    return "".join(f"{line}\n" for line in lines)
 
 
 def _only(sections: list[Section], kind: str, what: str) -> Section:

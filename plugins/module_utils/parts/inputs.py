@@ -12,7 +12,7 @@ from typing import Any
 from ..base.command import Host
 from ..base.errors import BadInput
 from ..base.names import check_name
-from ..kernel.provided import LARGEST, Provided, read
+from ..kernel.provided import LARGEST, Provided, read, render
 from .visible import Delivery
 
 Args = Mapping[str, Any]
@@ -27,7 +27,7 @@ class Inputs:
     links: Sequence[Args] = ()  # name, public_key, networks, endpoint, interface ..., state
     rights: Sequence[Args] = ()  # name, share, offer_exit, offer_until, offer_rate, exit_relay, state: what a linked cell may reach
     offers: Sequence[Args] = ()  # name, offered, expected: what a linked cell offers
-    exits: Sequence[Args] | None = None  # name, config or config_file: all exits that are no cells; None where nothing is said of them
+    exits: Sequence[Args] | None = None  # name, config_file or the fields of a Provided: all exits that are no cells; None where nothing is said of them
     provided: Mapping[str, Provided] | None = None  # the same, read, by name
     routes: Sequence[Args] = ()  # peer, via_cell, addresses
     received: Sequence[Args] = ()  # messages of linked cells
@@ -51,11 +51,14 @@ class Inputs:
         provided: dict[str, Provided] = {}
         for item in self.exits:
             name = check_name("Exit", item.get("name"))
-            text, path, what = item.get("config"), item.get("config_file"), f"config of exit {name!r}"
+            path, what = item.get("config_file"), f"exit {name!r}"
             if path:
-                text, what = host.read_foreign(str(path), LARGEST), f"config_file {path!r} of exit {name!r}"
-            if text is None or name in provided:
-                raise BadInput(f"{what}: {'it is given twice' if text else 'it is missing, or no plain file of the cell'}. Give one config or config_file.")
+                what = f"config_file {path!r} of exit {name!r}"
+                text = host.read_foreign(str(path), LARGEST)
+                if text is None:
+                    raise BadInput(f"{what}: there is no plain file of at most {LARGEST} bytes on the cell. Put it there, or give config.")
+            else:
+                text = render(item)
             provided[name] = read(text, what)
         return replace(self, provided=provided)
 

@@ -166,7 +166,7 @@ def _merge_link(state: State, item: Args) -> None:
         raise BadInput(f"Cell {name!r} cannot be linked with itself. Name another cell.")
     link = state.links.setdefault(name, Link(name))
     if link.provided:
-        if set(given) - {"name"}:
+        if set(given) - {"name", "state", "generated"}:
             raise BadInput(f"Link {name!r} has the name of an exit of this cell that is no cell (cell_exits). Choose another name for one of them.")
         return
     derived = api_url(link.address, state.cell.sync_port)
