@@ -104,7 +104,7 @@ lines:
   returned: success
   type: list
   elements: str
-  sample: ["peer phone: leaves through cell bergen", "    cell bergen answers through its tunnel"]
+  sample: ["peer phone: leaves through bergen", "    cell bergen answers through its tunnel"]
 """
 
 from ansible.module_utils.basic import AnsibleModule

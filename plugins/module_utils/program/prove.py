@@ -145,7 +145,7 @@ def failures(peers: Iterable[Mapping[str, Any]]) -> list[str]:
 
 def words(device: Device) -> list[str]:
     """Return what was found of a device as lines."""
-    lines = [f"peer {device.name}: leaves through cell {device.exit}" if device.exit else f"peer {device.name}: goes direct"]
+    lines = [f"peer {device.name}: leaves through {device.exit}" if device.exit else f"peer {device.name}: goes direct"]
     for item in device.exits:
         lines += [*(f"    {line}" for line in item.found), *(f"    wrong: {line}" for line in item.wrong)]
     return [*lines, *(f"    {line}" for line in device.found), *(f"    wrong: {line}" for line in device.wrong)]
