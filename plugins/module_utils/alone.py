@@ -34,7 +34,7 @@ def _filtered(context: Context) -> bool:
     state = context.stored
     for family in FAMILIES:
         rules = context.observed.iptables[family].get("filter", Saved()).rules
-        up = [link for link in state.links.values() if link.interface in context.observed.wireguard and link.has_family(family)]
+        up = [link for link in state.links.values() if not link.provided and link.interface in context.observed.wireguard and link.has_family(family)]
         if up and not (any("-j PIC-FWD" in rule for rule in rules.get("FORWARD", ())) and all(chain("L", link.name) in rules for link in up)):
             return False
     return True

@@ -99,6 +99,9 @@ class Pairs(Participants):
             for name in self.named()
             if name not in self.host_of and name not in items and name not in read.get("links", {}) and not self.job.get("invitation")
         ]
+        remote = self.job.get("remote_cell")
+        if remote and (remote in self.provided(host) or read.get("links", {}).get(remote, {}).get("given_addresses")):
+            found.append(f"{remote!r} is an exit of cell {own!r} that is no cell (cell_exits), so nothing can be done with it but to route devices via it.")
         peer = self.job.get("peer")
         peers = {item["name"] for item in self.var(host, "cell_peers") or ()} | set(read.get("peers", {}))
         if peer and peer not in peers:
@@ -116,11 +119,16 @@ class Pairs(Participants):
             peer = route["peer"]
             before = read.get("peers", {}).get(peer, {})
             known = {DIRECT, *as_list(before.get("route_via")), *before.get("route_except", {}).values()}
-            unfit = (self._unfit_exit(host, peer, via) for via in exits_of(route) if via not in known and via not in self.provided(host))
+            unfit = (self._unfit_exit(host, peer, via) for via in exits_of(route) if via not in known and not self._is_provided(host, via))
             why = next(filter(None, unfit), None)
             if why:
                 found[peer] = why
         return found
+
+    def _is_provided(self, host: str, via: str) -> bool:
+        """Tell whether an exit is one that is no cell, as the inventory states; not where the cell itself still knows a cell of that name."""
+        link = self.results("__cell_read", host).get("links", {}).get(via)
+        return via in self.provided(host) and (link is None or bool(link.get("given_addresses")))
 
     def _unfit_exit(self, host: str, peer: str, via: str) -> tuple[str, str] | None:
         """Return why a cell cannot become an exit of a device, and what to do; None where it can, or the cell itself has said it already."""

@@ -54,6 +54,10 @@ def takes_away(mesh: Pairs, host: str) -> bool:
             return True
     if mesh.changes_links:
         return False
+    stated = {item["name"]: item.get("public_key") for item in mesh.exits(host) or ()}
+    provided = {name: link.get("public_key") for name, link in links.items() if link.get("given_addresses")}
+    if any(name not in stated or stated[name] not in (None, key) for name, key in provided.items()):
+        return True
     gone = {service["name"] for service in mesh.var(host, "cell_services") or () if service.get("state") == "absent"}
     if any(gone & _shares(link) for link in links.values()):
         return True

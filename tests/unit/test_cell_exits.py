@@ -11,11 +11,12 @@ import pytest
 
 from ansible_collections.pic.cells.plugins.module_utils.base.errors import BadInput
 from ansible_collections.pic.cells.plugins.module_utils.program.restore import restore
+from ansible_collections.pic.cells.plugins.module_utils.records import soundness
 from ansible_collections.pic.cells.tests.unit.fake.iptables import render
 from ansible_collections.pic.cells.tests.unit.test_advice import said_in_a_run, told
 from ansible_collections.pic.cells.tests.unit.test_ordered_exits import run
 from ansible_collections.pic.cells.tests.unit.test_provided import FILE, PRESHARED, PRIVATE, PUBLIC
-from ansible_collections.pic.cells.tests.unit.world import Refusal, World, program
+from ansible_collections.pic.cells.tests.unit.world import Refusal, World, call, program
 
 KEY = "/var/lib/pic/providers/vpn.key"
 CONFIG = "/etc/wireguard/pic-vpn.conf"
@@ -28,6 +29,7 @@ def provided(linked: World) -> World:
     linked.inventory["cella"]["cell_peers"][0]["route_via"] = ["vpn", "cellb"]
     linked.inventory["cella"]["cell_peers"][1]["route_via"] = "direct"
     run(linked)
+    linked["cella"].wg["pic-vpn"].peers[PUBLIC].handshake = int(linked["cella"].now)
     return linked
 
 
@@ -183,3 +185,110 @@ def test_its_own_resolver_answers_where_the_exit_is_to(provided: World) -> None:
         redirected = rules(provided, family, "nat", "PIC-A-vpn")
         assert redirected and all(f"--to-destination {resolver}" in rule for rule in redirected if "DNAT" in rule)
     assert "answered by 10.64.0.1, the resolver of vpn" in program(provided["cella"], "explain", phone(provided))[1]
+
+
+def test_alone_its_answers_come_in(linked: World) -> None:
+    linked.inventory["cella"]["cell_exits"] = [{"name": "vpn", "config": FILE}]
+    for peer, via in zip(linked.inventory["cella"]["cell_peers"], ("vpn", "direct", "direct")):
+        peer["route_via"] = via
+    run(linked)
+    for family, address in ((4, "10.0.0.2/32"), (6, "fd00:a::2/128")):
+        for table in ("filter", "mangle"):
+            [rule] = [rule for rule in rules(linked, family, table, "PIC-BACK") if "-i pic-vpn" in rule]
+            assert f"-d {address}" in rule and "RETURN" in rule
+
+
+def test_a_cell_with_exits_can_be_uninstalled_and_its_keys_are_kept(provided: World) -> None:
+    done = call("pic_cell_uninstall", provided["cella"], {"name": "cella"})
+    assert done.get("changed"), done
+    assert [path for path, (mode, text) in provided["cella"].files.items() if path.endswith("/providers/vpn.key") and (mode, PRIVATE in text) == (0o600, True)]
+    assert CONFIG not in provided["cella"].files
+
+
+def test_a_lost_key_file_comes_back_with_the_preshared_key(provided: World) -> None:
+    host = provided["cella"]
+    before = host.files.pop(KEY)
+    restore(host, "/var/lib/pic")
+    assert host.files[KEY] == before and f"PresharedKey = {PRESHARED}" in host.files[CONFIG][1]
+    assert host.wg["pic-vpn"].peers[PUBLIC].psk == PRESHARED
+
+
+def test_an_exit_that_is_silent_is_no_way_to_move_a_device_to(provided: World) -> None:
+    name, host = phone(provided), provided["cella"]
+    provided.job("route_peer", cell="cella", peer=name, via_cell="cellb")
+    host.wg["pic-vpn"].peers[PUBLIC].handshake = 0
+    with pytest.raises(Refusal, match="exit vpn is silent: no handshake yet"):
+        provided.job("route_peer", cell="cella", peer=name, via_cell="vpn")
+    provided.job("route_peer", cell="cella", peer=name, via_cell="vpn", force="true")
+
+
+def test_it_is_watched_only_where_there_is_somebody_to_ask(provided: World) -> None:
+    provided.inventory["cella"]["cell_networks"] = ["10.0.0.1/24"]
+    for peer in provided.inventory["cella"]["cell_peers"]:
+        peer["addresses"] = peer["addresses"][:1]
+    provided.inventory["cella"]["cell_services"] = []
+    provided.inventory["cella"]["cell_links"] = [{"name": "cellb", "share": []}, {"name": "cellc", "share": []}]
+    provided.inventory["cella"]["cell_exit_probes"] = ["tcp://[2001:db8:9::1]:443"]
+    provided.site()
+    assert "vpn" not in {item["name"] for item in json.loads(provided["cella"].files["/var/lib/pic/exits/exits.json"][1])["exits"]}
+
+
+def test_a_network_nearby_that_comes_later_ends_no_repair(provided: World) -> None:
+    host = provided["cella"]
+    host.add_link("docker0", "10.64.0.254/16")
+    host.drop_link("pic-cellb")
+    restored = restore(host, "/var/lib/pic")
+    assert "pic-cellb" in host.wg and not restored.errors
+
+
+@pytest.mark.parametrize("address", ["cellb.example.net", "192.0.2.53", "192.0.2.1"])
+def test_its_address_is_nobody_that_the_cell_reaches_outside(linked: World, address: str) -> None:
+    host = linked["cella"]
+    host.files["/etc/resolv.conf"] = (0o644, "nameserver 192.0.2.53\n")
+    host.dns["cellb.example.net"] = "192.0.2.44"
+    linked.inventory["cella"]["cell_exit_probes"] = ["tcp://192.0.2.1:443"]
+    linked.inventory["cella"]["cell_exits"] = [
+        {"name": "vpn", "config": FILE.replace("10.64.3.7", "192.0.2.44" if "." in address and address[0] == "c" else address)}
+    ]
+    if address[0] == "c":
+        host.wg["pic-cellb"].peers[linked.public_key("cellb")].endpoint = "192.0.2.44:51821"
+    with pytest.raises(Refusal, match="This cell would then take it for its own"):
+        linked.site()
+
+
+@pytest.mark.parametrize("kind", ["unlink", "link"])
+def test_nothing_else_is_done_with_it(provided: World, kind: str) -> None:
+    before = provided.text()
+    with pytest.raises(Refusal, match="is an exit of cell 'cella' that is no cell"):
+        provided.job(kind, cell="cella", remote_cell="vpn")
+    assert provided.text() == before
+
+
+@pytest.mark.parametrize(
+    "more", [{"networks": ["10.9.0.0/24"]}, {"address": ["10.9.0.1"]}, {"interface": "wg0"}, {"given_addresses": ["10.64.3.7", "10.64.3.8"]}]
+)
+def test_a_record_of_a_provider_and_a_cell_at_once_is_none(provided: World, more: dict) -> None:
+    records = provided.record("cella")
+    [link] = [link for link in records["links"] if link["name"] == "vpn"]
+    link.update(more)
+    with pytest.raises(ValueError, match="at once"):
+        soundness.links(records)
+
+
+def test_what_an_older_program_has_left_of_it_is_taken_over(provided: World) -> None:
+    path = "/var/lib/pic/cell_links.json"
+    records = provided.record("cella")
+    for link in records["links"]:
+        link.pop("given_addresses", None)
+        link.pop("given_resolvers", None)
+    provided["cella"].files[path] = (0o600, json.dumps(records))
+    provided.site()
+    assert provided.link("cella", "vpn")["given_addresses"]
+
+
+def test_no_other_cell_keeps_an_exit_from_being_taken_away(provided: World) -> None:
+    provided.inventory["cella"]["cell_exits"] = []
+    provided.inventory["cella"]["cell_peers"][0]["route_via"] = "cellb"
+    provided.hostile["cellb"] = lambda _module, result: {**result, "refusals": ["No."]} if "refusals" in result else result
+    provided.site()
+    assert CONFIG not in provided["cella"].files

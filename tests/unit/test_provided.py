@@ -57,6 +57,11 @@ def test_what_makes_no_difference(text):
     assert read(text, "x") == read(FILE, "x")
 
 
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1", "0.0.0.0", "fe80::1", "224.0.0.1"])
+def test_a_resolver_that_is_no_host_is_none(address):
+    assert address not in read(FILE.replace("10.64.0.1", address), "x").resolvers
+
+
 def test_a_family_counts_where_it_has_an_address_and_everything_goes_there():
     assert read(FILE.replace(", fc00:bbbb::7/128", ""), "x").addresses == ["10.64.3.7"]
     assert read(FILE.replace("0.0.0.0/0, ", "192.168.0.0/16, "), "x").addresses == ["fc00:bbbb::7"]
@@ -81,25 +86,31 @@ def test_no_command_is_taken(hook):
         (FILE.replace(PRIVATE, "A" * 43 + "="), "PrivateKey is missing, or not a WireGuard key"),
         (FILE.replace(PRESHARED, PRESHARED[:-3]), "preshared key is not 32 bytes"),
         (without("PublicKey"), "no PublicKey"),
-        (without("Endpoint"), "is not host:port"),
-        (FILE.replace("198.51.100.7:51820", "198.51.100.7"), "is not host:port"),
+        (without("Endpoint"), "not host:port"),
+        (FILE.replace("198.51.100.7:51820", "198.51.100.7"), "not host:port"),
         (without("Address"), "cannot be an exit"),
         (without("AllowedIPs"), "cannot be an exit"),
         (FILE.replace("0.0.0.0/0, ::/0", "0.0.0.0/1"), "cannot be an exit"),
         (FILE.replace("10.64.3.7/32", "10.64.3.7/32$(id)"), "is not an IP address"),
         (FILE.replace("10.64.3.7", "127.0.0.1"), "cannot be the address of a host"),
-        (FILE.replace("1380", "1200"), "MTU '1200' is not a number from 1280"),
+        (FILE.replace("1380", "1200"), "MTU is not a number from 1280"),
         (FILE.replace("1380", "9" * 40), "is not a number"),
-        (FILE.replace("= 25", "= -1"), "PersistentKeepalive '-1' is not a number"),
+        (FILE.replace("= 25", "= -1"), "PersistentKeepalive is not a number"),
         (FILE.replace("MTU", "Jc = 4\nMTU"), "line 5 \\('Jc'\\) is no setting there"),
         (FILE.replace("[Peer]", "[Peers]"), "begins no section"),
+        (FILE.replace(f"PrivateKey = {PRIVATE}", f"PrivateKey =\n{PRIVATE}"), "line 3 is no setting"),
+        (FILE.replace("PrivateKey =", "PrivateKey:"), "line 2 is no setting"),
+        (FILE.replace("Address = ", f"Address = {PRIVATE}, "), "not an IP address"),
+        (FILE.replace("198.51.100.7:51820", PRIVATE), "not host:port"),
+        (FILE.replace(PUBLIC, f"{PRIVATE}x"), "PublicKey is not a WireGuard key"),
+        (FILE.replace("1380", PRIVATE), "MTU is not a number"),
     ],
 )
 def test_what_is_refused(text, said):
     with pytest.raises(BadInput, match=said) as refusal:
         read(text, "config of exit 'vpn'")
     assert str(refusal.value).startswith("config of exit 'vpn'")
-    assert PRIVATE[:-3] not in str(refusal.value) and PRESHARED[:-4] not in str(refusal.value)
+    assert PRIVATE[:8] not in str(refusal.value) and PRESHARED[:8] not in str(refusal.value)
 
 
 def test_the_fields_say_what_the_file_says():

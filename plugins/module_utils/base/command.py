@@ -97,7 +97,7 @@ class Host:
         """Return the text of a file that somebody without privileges has put there; None where it is no plain file, or larger than limit bytes."""
         try:
             handle = os.open(self._real(path), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        except OSError:
+        except (OSError, ValueError):  # a path can hold a NUL
             return None
         try:
             found = os.fstat(handle)

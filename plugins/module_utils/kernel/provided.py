@@ -8,13 +8,14 @@ It is a text from outside with a secret in it, so no refusal shows more of a val
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from ..base.errors import BadInput
-from ..base.networks import EVERYWHERE, FAMILIES, address_of, interface_of, of_family
+from ..base.networks import EVERYWHERE, FAMILIES, Address, address_of, interface_of, of_family
 from ..base.wgkeys import NO_KEY, check_endpoint, check_preshared_key, check_public_key, is_key
 from .wgconfig import INTERFACE, PEER, Section, fault, listed, networks_of, parse, setting
 
@@ -63,8 +64,8 @@ def read(text: object, what: str) -> Provided:
     return Provided(
         private_key=private,
         addresses=addresses,
-        public_key=check_public_key(f"{what}: PublicKey", peer.get("publickey")),
-        endpoint=check_endpoint(what, peer.get("endpoint")),
+        public_key=_judged(f"{what}: its PublicKey is not a WireGuard key. Correct it.", check_public_key, peer.get("publickey")),
+        endpoint=_judged(f"{what}: its Endpoint is missing, or not host:port (IPv6 in brackets). Correct it.", check_endpoint, peer.get("endpoint")),
         preshared_key=check_preshared_key(what, preshared) if preshared and preshared != NO_KEY else None,
         keepalive=_number(f"{what}: PersistentKeepalive", peer.get("persistentkeepalive"), 0, 65535, "seconds"),
         mtu=_number(f"{what}: MTU", interface.get("mtu"), max(_LEAST_MTU[interface_of(address).version] for address in addresses), 65535, "bytes"),
@@ -86,6 +87,14 @@ def render(given: Mapping[str, Any]) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
+def _judged(refusal: str, check: Callable[[str, object], str], value: str | None) -> str:
+    """Return a value that is right. Of one that is not nothing is shown: a key can stand in the wrong line."""
+    try:
+        return check("", value)
+    except BadInput:
+        raise BadInput(refusal) from None
+
+
 def _only(sections: list[Section], kind: str, what: str) -> Section:
     if len(sections) != 1:
         raise BadInput(f"{what}: it has {len(sections) or 'no'} [{kind.capitalize()}] section{'s' if len(sections) > 1 else ''}. Give a file with exactly one.")
@@ -99,8 +108,8 @@ def _addresses(interface: Section, peer: Section, what: str) -> list[str]:
         try:
             address = interface_of(text).ip
         except ValueError:
-            raise BadInput(f"{what}: the Address {text!r} is not an IP address. Correct it.") from None
-        if address.is_loopback or address.is_link_local or address.is_multicast or address.is_unspecified:
+            raise BadInput(f"{what}: one of its addresses (Address) is not an IP address. Correct it.") from None
+        if _is_no_host(address):
             raise BadInput(f"{what}: the Address {address} cannot be the address of a host in a tunnel. Correct it.")
         addresses.append(str(address))
     wide = [family for family in FAMILIES if _is_whole(of_family(family, networks_of(peer)), family)]
@@ -113,6 +122,10 @@ def _addresses(interface: Section, peer: Section, what: str) -> list[str]:
     return used
 
 
+def _is_no_host(address: Address) -> bool:
+    return address.is_loopback or address.is_link_local or address.is_multicast or address.is_unspecified
+
+
 def _is_whole(networks: Iterable[str], family: int) -> bool:
     """Tell whether networks together are everything; some files have two halves, which win over a default route."""
     collapsed = list(ipaddress.collapse_addresses(interface_of(network).network for network in networks))  # type: ignore[type-var]
@@ -123,10 +136,9 @@ def _addresses_among(texts: Iterable[str]) -> list[str]:
     """Return the addresses among the values of DNS; the others are search domains, which are nobody's on a cell."""
     found = []
     for text in texts:
-        try:
-            found.append(str(address_of(text)))
-        except ValueError:
-            continue
+        with contextlib.suppress(ValueError):
+            address = address_of(text)
+            found += [] if _is_no_host(address) else [str(address)]
     return found
 
 
@@ -139,5 +151,5 @@ def _number(what: str, text: str | None, least: int, most: int, unit: str) -> in
     if text is None or text.lower() == "off":
         return None
     if not (text.isascii() and text.isdecimal() and len(text) < 6 and least <= int(text) <= most):
-        raise BadInput(f"{what} {text[:20]!r} is not a number from {least} to {most} ({unit}). Correct it.")
+        raise BadInput(f"{what} is not a number from {least} to {most} ({unit}). Correct it.")
     return int(text)

@@ -26,6 +26,7 @@ _KNOWN = {
     },
     PEER: {"publickey", "presharedkey", "allowedips", "endpoint", "persistentkeepalive"},
 }
+_WORD = re.compile(r"[a-z]{1,20}")  # what is longer can be a key that stands where none belongs
 _LABEL = "# pic.cells: "  # what stands before a peer that we have added
 
 
@@ -183,7 +184,7 @@ def fault(text: str) -> str:
         elif code and name not in known:
             if number == 1 and line.startswith("\ufeff"):
                 return "line 1 begins with a byte order mark"
-            return f"line {number}{f' ({code.partition(chr(61))[0].strip()[:20]!r})' if name else ''} is no setting there"
+            return f"line {number}{f' ({code.partition(chr(61))[0].strip()!r})' if _WORD.fullmatch(name) else ''} is no setting there"
         elif name == "publickey":
             keyless = 0
     return f"the peer that begins in line {keyless} has no PublicKey" if keyless else ""

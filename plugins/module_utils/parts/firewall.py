@@ -166,7 +166,7 @@ def answer_chains(state: State, family: int) -> Chains:
         for network in of_family(family, link.networks)
         for side in ("--ctorigsrc", "--ctorigdst")
     ]
-    if not too_big:
+    if not too_big and not any(link.provided and link.has_family(family) for link in used):  # a provider has no network
         return {ANSWERS: [Rule("-j DROP")]}
     return {**tree(ANSWERS, "PIC-B", "-d", leaves, [Rule("-g PIC-TOOBIG")]), "PIC-TOOBIG": [*too_big, Rule("-j DROP")]}
 

@@ -36,7 +36,7 @@ def plan_links(context: Context) -> Planned:
     pending = [item["name"] for item in present if state.links[item["name"]].pending]
     plan = context.write_records()
     plan.steps += plan_key(context).steps
-    plan.extend(providers.plan_keys(context))
+    plan.extend(providers.plan_keys(context, [item["name"] for item in present]))
     leftovers, changed = _plan_leftovers(context), _by_interface(context, present)
     made = _plan_interfaces(context, present, changed)
     # The files first: one that goes may be all that has the preshared key of a link that moves.
@@ -79,7 +79,7 @@ def _check(context: Context, present: Sequence[Args]) -> None:
     checks.check_keys(state, None if context.identity.new else context.identity.public, seen.wireguard)
     host_networks = seen.host_networks(state.cell.interface)
     checks.check_networks(state, host_networks)
-    providers.check(state, host_networks)
+    providers.check(state, context.stored, host_networks)
     adoption.check_others(state, context.stored, context.devices_interface())
     tunnels.allocate_ports(context)
     checks.check_links(state, seen.wireguard)

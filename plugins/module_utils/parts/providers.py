@@ -8,6 +8,8 @@ It has a key of its own, which the provider knows, and the addresses that the pr
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+
 from ..base import names
 from ..base.errors import BadInput, StoreError
 from ..base.networks import FAMILIES, conflicts
@@ -15,6 +17,7 @@ from ..base.wgkeys import is_key
 from ..kernel import wgconfig
 from ..kernel.plan import Plan, Remove, Write
 from ..records.model import Link, State
+from . import keys
 from .inputs import Inputs
 from .part import Context
 
@@ -33,7 +36,10 @@ def merge_exits(state: State, inputs: Inputs) -> None:
     for name in [name for name, link in state.links.items() if link.provided and name not in inputs.provided]:
         del state.links[name]
     for name, given in inputs.provided.items():
-        if name == state.cell.name or (name in state.links and not state.links[name].provided):
+        known = state.links.get(name)
+        # An older program, in between, has left of a provider a link without networks.
+        is_cell = known is not None and not known.provided and bool(known.networks or known.address or known.public_key != given.public_key)
+        if name == state.cell.name or is_cell:
             raise BadInput(f"The exit {name!r} has the name of a cell that this cell knows. Choose another name for the exit in cell_exits.")
         link = state.links.setdefault(name, Link(name))
         link.interface = link.interface or names.link_interface(name)
@@ -41,15 +47,21 @@ def merge_exits(state: State, inputs: Inputs) -> None:
         link.given_addresses, link.given_resolvers = given.addresses, given.resolvers
 
 
-def check(state: State, host_networks: dict[str, list[str]]) -> None:
-    """Refuse an exit whose addresses somebody near has, or that shares no family with this cell. host_networks: by who has them. Raises BadInput."""
-    near = {f"this cell {state.cell.name!r}": state.cell.networks, **host_networks}
+def check(state: State, before: State, host_networks: Mapping[str, Iterable[str]]) -> None:
+    """Refuse an exit whose addresses somebody near has, or that shares no family with this cell. Raises BadInput.
+
+    before: the records as they are. host_networks: by who has them; one that comes later ends no repair.
+    """
+    near: dict[str, Iterable[str]] = {f"this cell {state.cell.name!r}": state.cell.networks}
     near.update({f"link {name!r}": link.networks for name, link in state.links.items()})
     near.update({f"peer {name!r}": peer.networks for name, peer in state.peers.items()})
     for name, link in sorted(state.links.items()):
         if not link.provided:
             continue
-        found = conflicts({f"exit {name!r}": [*link.given_addresses, *link.given_resolvers]}, near)
+        told = [*link.given_addresses, *link.given_resolvers]
+        known = before.links.get(name, Link(name))
+        is_new = told != [*known.given_addresses, *known.given_resolvers]
+        found = conflicts({f"exit {name!r}": told}, {**near, **(host_networks if is_new else {})})
         if found:
             raise BadInput(
                 f"{'; '.join(f'The {sentence}' for sentence in found)}. An exit's Address and DNS have to be out of reach without it. "
@@ -62,21 +74,22 @@ def check(state: State, host_networks: dict[str, list[str]]) -> None:
             )
 
 
-def plan_keys(context: Context) -> Plan:
-    """Plan the files with the keys that were given, and the end of those that no exit has any more."""
+def plan_keys(context: Context, names: Iterable[str]) -> Plan:
+    """Plan the files with the keys of some links as far as they are to providers, and the end of those that no exit has any more."""
     plan = Plan()
-    for name, given in (context.inputs.provided or {}).items():
-        path = key_path(context.store.path, name)
-        found, text = context.host.read(path), "".join(f"{key}\n" for key in (given.private_key, given.preshared_key) if key)
-        if found != text:
+    for link in (context.wanted.links[name] for name in names):
+        if not link.provided:
+            continue
+        path = key_path(context.store.path, link.name)
+        kept, text = context.host.read(path), "".join(f"{key}\n" for key in (private_key(context, link), preshared_key(context, link)) if key)
+        if kept != text:
             plan.steps.append(Write(path, text))
-            plan.describe([] if found is None else [f"{path}: other keys"], [f"{path}: the keys for exit {name}"])
+            plan.describe([] if kept is None else [f"{path}: other keys"], [f"{path}: the keys for exit {link.name}"])
     folder = f"{context.store.path}/providers"
-    for path in (f"{folder}/{file}" for file in context.host.list(folder) if file.endswith(_KEY)):
-        name = path.rpartition("/")[2].removesuffix(_KEY)
-        if name not in context.wanted.links:
-            plan.steps.append(Remove(path))
-            plan.describe([f"{path}: there"], [])
+    for file in context.host.list(folder):
+        if file.removesuffix(_KEY) not in context.wanted.links and not context.stored.links_lost:
+            plan.steps.append(Remove(f"{folder}/{file}"))
+            plan.describe([f"{folder}/{file}: there"], [])
     return plan
 
 
@@ -97,9 +110,11 @@ def private_key(context: Context, link: Link) -> str:
 
 
 def preshared_key(context: Context, link: Link) -> str | None:
-    """Return the preshared key with a provider, as given or as kept."""
-    given = (context.inputs.provided or {}).get(link.name)
-    return given.preshared_key if given else next(iter(_kept(context, link)[1:]), None)
+    """Return the preshared key with a provider: as given, as kept, or as the interface has it."""
+    given, kept = (context.inputs.provided or {}).get(link.name), _kept(context, link)
+    if given or kept:
+        return given.preshared_key if given else next(iter(kept[1:]), None)
+    return keys.kept(context.observed, str(link.interface), str(link.public_key), keys.written(context.host, str(link.interface)))
 
 
 def _kept(context: Context, link: Link) -> list[str]:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 
 from ..base.command import Host
 from ..base.errors import BadInput
-from ..base.networks import address_of, interface_of, network_of
+from ..base.networks import FAMILIES, address_of, interface_of, network_of
 from ..kernel import wireguard
 from ..kernel.model import Interface
 from ..records.model import State
@@ -28,8 +28,8 @@ def check_reach(host: Host, wanted: State, stored: State, kernel: Mapping[str, I
     """Refuse new networks of links that hold an endpoint of a link, a resolver in use, or the address that the run came from. Raises BadInput."""
     new: list[tuple[str, str]] = []
     for name, link in sorted(wanted.links.items()):
-        before = stored.links[name].networks if name in stored.links else []
-        new += [(name, network) for network in link.networks if network not in before]
+        before = [*stored.links[name].networks, *stored.links[name].given_addresses] if name in stored.links else []
+        new += [(name, network) for network in (*link.networks, *link.given_addresses) if network not in before]
     if not new:
         return
     for name, network in new:
@@ -42,6 +42,8 @@ def check_reach(host: Host, wanted: State, stored: State, kernel: Mapping[str, I
                 )
     for what, address in (*_endpoints(host, wanted, {name for name, _network in new}, kernel), *_resolvers(host, wanted), *_origin(host)):
         for name, network in new:
+            if _holds(network, address) and wanted.links[name].provided:
+                raise BadInput(f"The Address {network} of exit {name!r} is {address}, {what}. This cell would then take it for its own. Use another file.")
             if _holds(network, address):
                 raise BadInput(
                     f"The network {network} of link {name!r} contains {address}, {what}. This cell would then reach that address only through the tunnel. "
@@ -69,6 +71,8 @@ def _host_of(endpoint: str | None) -> str | None:
 
 
 def _resolvers(host: Host, wanted: State) -> Iterable[tuple[str, str]]:
+    for target in (target for family in FAMILIES for target in wanted.cell.asked_through_exits(family)):
+        yield "whom this cell asks through exits (exit_probes, whoami)", target.address
     for address in wanted.cell.exit_dns:
         yield "a resolver of this cell's devices (exit_dns)", address
     for path in _RESOLVERS:

@@ -12,7 +12,7 @@ from typing import Any
 from ..base.command import Host
 from ..base.errors import StoreError
 from ..kernel.model import WgPeer
-from ..kernel.wireguard import age
+from ..kernel.wireguard import SILENT, age, is_recent
 from ..parts.part import Context
 from ..parts.verdicts import Watched, watched_link
 from ..records.model import Peer
@@ -158,7 +158,11 @@ def _of_records(context: Context, name: str) -> Exit:
     found = Exit(name, mtu=interface.mtu if interface else None, wrong=[why] if why else [])
     if link and interface and not why and link.provided and not watched_link(context.stored.cell, link).targets:
         handshake = interface.peers.get(str(link.public_key), WgPeer("")).handshake
-        found.found.append(f"nobody can tell whether exit {name} carries traffic, as no target is stated (cell_exit_probes); {age(handshake, context.now)}")
+        why = "before a device uses it" if context.stored.cell.exit_probes else "as no target is stated (cell_exit_probes)"
+        if link.keepalive == 0 or is_recent(handshake, context.now, SILENT):
+            found.found.append(f"nobody can tell whether exit {name} carries traffic, {why}; {age(handshake, context.now)}")
+        else:
+            found.asked, found.wrong = True, [f"exit {name} is silent: {age(handshake, context.now)}"]
     return found
 
 

@@ -21,7 +21,7 @@ from .exchange import SPOOL
 
 PROGRAMS = ("/usr/local/bin/pic-cell", "/usr/local/lib/pic-cells")
 _OURS = "# Written by pic.cells."  # the first line of a file that we have made
-_INVITATIONS = "invitations"
+_INNER = ("invitations", "providers")  # folders of files that belong to the records
 
 
 def kept_folder(path: str) -> str:
@@ -185,5 +185,5 @@ def _plan_files(context: Context, found: adoption.Found, purge: bool) -> Plan:
 
 def _files(host: Host, folder: str) -> list[str]:
     """Return the records and what belongs to them, without the receiver's view, which follows from them."""
-    inner = [f"{folder}/{_INVITATIONS}/{name}" for name in host.list(f"{folder}/{_INVITATIONS}")]
-    return [*(f"{folder}/{name}" for name in host.list(folder) if name not in ("lock", *FOLDERS, _INVITATIONS)), *inner]
+    inner = [f"{folder}/{within}/{name}" for within in _INNER for name in host.list(f"{folder}/{within}")]
+    return [*(f"{folder}/{name}" for name in host.list(folder) if name not in ("lock", *FOLDERS, *_INNER)), *inner]

@@ -323,7 +323,8 @@ class State:
 
     def _can_be_asked(self, link: Link) -> bool:
         """Tell whether there is somebody to ask whether an exit works: the other cell, or targets on the internet through a provider's tunnel."""
-        return bool(link.address or (link.provided and self.cell.exit_probes))
+        targets = [family for family in FAMILIES if self.cell.has_family(family) and targets_of_family(self.cell.exit_probes, family)]
+        return bool(link.address or (link.provided and targets))
 
     def exit_is_effective(self, name: str | None) -> bool:
         """Tell whether a cell can be used as an exit now: linked, known, and offering."""
