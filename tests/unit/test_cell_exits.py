@@ -13,6 +13,7 @@ from ansible_collections.pic.cells.plugins.module_utils.base.errors import BadIn
 from ansible_collections.pic.cells.plugins.module_utils.program.restore import restore
 from ansible_collections.pic.cells.plugins.module_utils.records import soundness
 from ansible_collections.pic.cells.tests.unit.fake.iptables import render
+from ansible_collections.pic.cells.tests.unit.fake.wg import made_key, public_key
 from ansible_collections.pic.cells.tests.unit.test_advice import said_in_a_run, told
 from ansible_collections.pic.cells.tests.unit.test_ordered_exits import run
 from ansible_collections.pic.cells.tests.unit.test_provided import FILE, PRESHARED, PRIVATE, PUBLIC
@@ -287,8 +288,10 @@ def test_what_an_older_program_has_left_of_it_is_taken_over(provided: World) -> 
 
 
 def test_no_other_cell_keeps_an_exit_from_being_taken_away(provided: World) -> None:
-    provided.inventory["cella"]["cell_exits"] = []
-    provided.inventory["cella"]["cell_peers"][0]["route_via"] = "cellb"
+    spare = FILE.replace(PUBLIC, public_key(made_key("another provider"))).replace("10.64.3.7", "10.65.3.7").replace("fc00:bbbb::7", "fc00:cccc::7")
+    provided.inventory["cella"]["cell_exits"].append({"name": "spare", "config": spare})
+    run(provided)
+    del provided.inventory["cella"]["cell_exits"][1]
     provided.hostile["cellb"] = lambda _module, result: {**result, "refusals": ["No."]} if "refusals" in result else result
     provided.site()
-    assert CONFIG not in provided["cella"].files
+    assert "/etc/wireguard/pic-spare.conf" not in provided["cella"].files and CONFIG in provided["cella"].files
