@@ -39,7 +39,7 @@ sanity: setup ## ansible-test sanity, on a copy of the tree
 unit: setup ## unit tests: no root, no network
 	pytest -n auto
 
-molecule: setup ## the scenarios, in the lab (root); one of them: SCENARIO=exit_relay
+molecule: setup ## the scenarios but for awx and prediction, in the lab (root); one of them: SCENARIO=exit_relay
 	$(SCENARIOS)
 
 # Each scenario has a kind of cell of its own otherwise.

@@ -18,6 +18,13 @@ import neighbours
 FAMILIES = (4, 6)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leaves to make matrix what another test shows in less time."""
+    for item in items:
+        if lab.ROUNDS < 20 and item.get_closest_marker("at_length"):
+            item.add_marker(pytest.mark.skip(reason="at length: make matrix"))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def connected_phones() -> None:
     """Connects the phones to their cells."""

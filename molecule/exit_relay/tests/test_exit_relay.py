@@ -137,7 +137,7 @@ def test_nothing_leaks_while_the_exit_is_gone_and_the_other_phone_is_not_disturb
         assert seen_address("phone-a1", family) == CELL["cellb"][family]
 
 
-@pytest.mark.parametrize("absence", ABSENCES)
+@pytest.mark.parametrize("absence", [pytest.param("paused", marks=pytest.mark.at_length), "cut off"])
 def test_nothing_leaks_while_the_exit_cell_is_away_and_it_flows_again_by_itself(absence):
     away, back = ABSENCES[absence]
     with ExitStack() as stack:

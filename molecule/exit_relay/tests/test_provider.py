@@ -131,8 +131,12 @@ def test_nothing_comes_in_by_it() -> None:
 
 @pytest.mark.parametrize(
     "breaking",
-    ["true", "ip link set pic-vpn down", "ip link del pic-vpn", "ip rule flush protocol 201; ip -6 rule flush protocol 201"],
-    ids=["cut off", "link down", "interface deleted", "policy rules deleted"],
+    [
+        pytest.param("true", id="cut off"),
+        pytest.param("ip link set pic-vpn down", id="link down", marks=pytest.mark.at_length),
+        pytest.param("ip link del pic-vpn", id="interface deleted"),
+        pytest.param("ip rule flush protocol 201; ip -6 rule flush protocol 201", id="policy rules deleted", marks=pytest.mark.at_length),
+    ],
 )
 def test_alone_and_gone_it_leaks_nothing_and_comes_back(breaking: str) -> None:
     with ExitStack() as stack:
