@@ -46,13 +46,13 @@ molecule: setup ## the scenarios but for awx and prediction, in the lab (root); 
 matrix: setup ## the scenarios at length, on both releases of Debian with both kinds of iptables (root; hours)
 	set -e; for release in bookworm trixie; do for backend in nft legacy; do \
 		echo "--- $$release, iptables-$$backend"; \
-		PIC_LAB_ROUNDS=20 PIC_LAB_CELLS_RELEASE=$$release PIC_LAB_BACKEND=$$backend $(SCENARIOS); done; done
+		PIC_AT_LENGTH=1 PIC_LAB_ROUNDS=20 PIC_LAB_CELLS_RELEASE=$$release PIC_LAB_BACKEND=$$backend $(SCENARIOS); done; done
 
 core: setup ## unit tests with one version of ansible-core: CORE=2.18, or CORE=devel
-	PATH="$$(tests/tools/core.sh "$(PYTHON)" "$(CORE)")/bin:$$PATH" pytest -n auto
+	PIC_AT_LENGTH=1 PATH="$$(tests/tools/core.sh "$(PYTHON)" "$(CORE)")/bin:$$PATH" pytest -n auto
 
 cores: setup ## unit tests on each Python here from 3.9 on; sanity and exit_relay with the newest ansible-core (root; half an hour)
-	tests/tools/cores.sh
+	PIC_AT_LENGTH=1 tests/tools/cores.sh
 
 test: static unit molecule ## lint, documentation, sanity, unit tests and scenarios
 

@@ -17,7 +17,7 @@ at_length=' awx prediction '
 if [ $# -eq 0 ]; then
 	for file in molecule/*/molecule.yml; do
 		name=$(basename "$(dirname "$file")")
-		if [ "${PIC_LAB_ROUNDS:-0}" -ge 20 ] || [[ $at_length != *" $name "* ]]; then
+		if [ -n "${PIC_AT_LENGTH:-}" ] || [[ $at_length != *" $name "* ]]; then
 			set -- "$@" "$name"
 		fi
 	done

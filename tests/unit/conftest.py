@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -50,7 +51,14 @@ def linked(_linked: World) -> World:
     return _linked.fork()
 
 
-@pytest.fixture(params=list(PROGRAMS))
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leaves to make core, and to make cores, what others show in less time."""
+    for item in items:
+        if not os.environ.get("PIC_AT_LENGTH") and item.get_closest_marker("at_length"):
+            item.add_marker(pytest.mark.skip(reason="at length: make core"))
+
+
+@pytest.fixture(params=[pytest.param(name, marks=[] if name == "current" else [pytest.mark.at_length]) for name in PROGRAMS])
 def ansible(request: pytest.FixtureRequest) -> Path:
     """Return ansible-playbook of one version after the other."""
     if request.param == "current" and tuple(map(int, core.split(".")[:2])) < (2, 17):

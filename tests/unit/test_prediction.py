@@ -10,6 +10,7 @@ import functools
 import random
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -95,12 +96,16 @@ def fall_ill(dice: random.Random, world: World) -> list[str]:
     return found
 
 
+def _seeds(always: int, most: int) -> list[Any]:
+    return [pytest.param(seed, marks=[] if seed < always else [pytest.mark.at_length]) for seed in range(most)]
+
+
 def some_world(folder: Path, seed: int) -> World:
     """Return three cells, or for every fifth seed four."""
     return World(folder, three_cells() if seed % 5 else four_cells())
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", _seeds(10, 20))
 def test_a_random_change_of_the_inventory_is_predicted_done_and_done_once(tmp_path: Path, seed: int) -> None:
     dice, health, world = random.Random(seed), random.Random(f"health {seed}"), some_world(tmp_path, seed)
     if seed % 2:  # the others are virgin hosts
@@ -117,7 +122,7 @@ def test_a_random_change_of_the_inventory_is_predicted_done_and_done_once(tmp_pa
             world.inventory = before
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", _seeds(4, 8))
 def test_a_random_day_2_job_is_predicted_done_and_done_once(tmp_path: Path, seed: int) -> None:
     dice, health, world = random.Random(seed), random.Random(f"health {seed}"), some_world(tmp_path, seed)
     world.site()
