@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -68,3 +69,9 @@ def test_the_demo_says_so_before_anything_else_happens(tmp_path: Path) -> None:
     command = ["make", "--no-print-directory", "--dry-run", "demo"]  # "make test" runs this test too, and a make below another one says where it is
     planned = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout.splitlines()
     assert planned[:2] == ["tests/tools/demo.sh", "tests/tools/packages.sh"]
+
+
+def test_every_scenario_is_run_by_somebody() -> None:
+    script = (PROJECT / "tests" / "tools" / "scenarios.sh").read_text()
+    listed = {name for line in re.findall(r"set -- (.*)", script) for name in line.split() if name.isidentifier()}
+    assert listed == {file.parent.name for file in (PROJECT / "molecule").glob("*/molecule.yml")}
