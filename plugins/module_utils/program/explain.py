@@ -186,7 +186,7 @@ def _through_the_tunnel(context: Context, peer: Peer, link: Link, to: str, path:
     if not _holds(other.allowed_ips, to):
         return f"dropped: WireGuard's allowed IPs for {link.kind} {link.name} do not contain this address; 'pic-cell restore' repairs that"
     if not is_recent(other.handshake, context.now, SILENT):
-        return f"dropped: the tunnel to {link.kind} {link.name} is silent; the other end is off, or cannot be reached"
+        return f"dropped: the tunnel to {link.kind} {link.name} is silent; that {'server' if link.provided else 'cell'} is off, or cannot be reached"
     if _holds(link.networks, to):
         return f"goes to cell {link.name}, which lets through only what it shares"
     meant = context.stored.way_of(peer, to)
