@@ -145,13 +145,11 @@ links:
           description: The routing table of this exit.
           type: int
         given_addresses:
-          description: What a provider calls this cell in its tunnel (C(cell_exits)). Empty where the other end is a cell.
+          description: This cell's addresses in the tunnel of a provider (C(cell_exits)), else empty.
           type: list
-          elements: str
         given_resolvers:
           description: The resolvers that a provider has there.
           type: list
-          elements: str
         pending_push:
           description: Whether the other cell has not been told the latest.
           type: bool
@@ -194,13 +192,9 @@ links:
       interface: pic-bergen
       endpoint: 192.0.2.12:51821
       networks: [10.0.1.0/24, "fd00:b::/64"]
-      received: 1588
-      sent: 1584
       permissions: {"inbound": {"files": true}, "outbound": {}}
       exit_offered: true
-      exit_offered_until: "2026-12-31T00:00:00Z"
       remote_exit_offered: true
-      pending_push: false
 peers:
   description: The devices, each under its name.
   returned: success

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ansible_collections.pic.cells.plugins.plugin_utils.inventory import ROUTE_PEER, as_list, exits_of, only
+from ansible_collections.pic.cells.plugins.plugin_utils.inventory import ROUTE_PEER, as_list, exits, exits_of, only
 from ansible_collections.pic.cells.plugins.plugin_utils.mesh import Mesh
 from ansible_collections.pic.cells.plugins.plugin_utils.offers import RIGHTS
 
@@ -65,7 +65,7 @@ def whole_run(mesh: Mesh, host: str, heard: bool = True) -> Arguments:
     return {
         "peers": devices(mesh, host),
         "links": _links(mesh, host, "generated", "offered", *_ADDRESSED, *_TUNNEL, *_RIGHTS),
-        "exits": mesh.exits(host),
+        "exits": exits(mesh, host),
         "routes": mesh.routes(host),
         "received": mesh.received(host) if heard else [],
         "answers": mesh.answers(host) if heard else {},

@@ -205,15 +205,6 @@ class Inventory(Registers):
         """Return what is stated of a host's exits that are no cells, by name."""
         return {str(item["name"]): schema.normal_item("cell_exits", item) for item in schema.items(self.stated(host, "cell_exits"))}
 
-    def exits(self, host: str) -> list[dict[str, Any]] | None:
-        """Return a host's exits that are no cells: all of them, as what is stated no more is gone; None in a day-2 change, which says nothing of them."""
-        if self.changes_links:
-            return None
-        return [
-            {**only(item, "name", "config_file"), **(asdict(read_provided(item["config"], f"config of exit {name!r}")) if "config" in item else {})}
-            for name, item in self.provided(host).items()
-        ]
-
     def stated_routes(self, host: str) -> list[dict[str, Any]]:
         """Return the exits that are stated of a host's devices, as far as this run is about them."""
         if not self.changes_links:
@@ -254,6 +245,16 @@ class _Once(dict[str, Any]):
 
     def __contains__(self, host: object) -> bool:
         return host in self._source
+
+
+def exits(cells: Inventory, host: str) -> list[dict[str, Any]] | None:
+    """Return a host's exits that are no cells: all of them, as what is stated no more is gone; None in a day-2 change, which says nothing of them."""
+    if cells.changes_links:
+        return None
+    return [
+        {**only(item, "name", "config_file"), **(asdict(read_provided(item["config"], f"config of exit {name!r}")) if "config" in item else {})}
+        for name, item in cells.provided(host).items()
+    ]
 
 
 def exits_of(route: Mapping[str, Any]) -> list[str]:

@@ -16,7 +16,7 @@ from typing import Any
 from ansible_collections.pic.cells.plugins.module_utils.base import packages
 from ansible_collections.pic.cells.plugins.module_utils.base.networks import Network, network_of
 from ansible_collections.pic.cells.plugins.plugin_utils import endpoints, trust
-from ansible_collections.pic.cells.plugins.plugin_utils.inventory import as_list
+from ansible_collections.pic.cells.plugins.plugin_utils.inventory import as_list, exits
 from ansible_collections.pic.cells.plugins.plugin_utils.pairs import Pairs
 
 _STRICTER = ("hmac", "address")  # sync_auth as it is stated, and as it was
@@ -54,7 +54,7 @@ def takes_away(mesh: Pairs, host: str) -> bool:
             return True
     if mesh.changes_links:
         return False
-    stated = {item["name"]: item.get("public_key") for item in mesh.exits(host) or ()}
+    stated = {item["name"]: item.get("public_key") for item in exits(mesh, host) or ()}
     provided = {name: link.get("public_key") for name, link in links.items() if link.get("given_addresses")}
     if any(name not in stated or stated[name] not in (None, key) for name, key in provided.items()):
         return True

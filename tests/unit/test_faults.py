@@ -112,7 +112,7 @@ def failed(host: FakeHost, module: str, args: dict[str, Any], step: int, late: b
     return twin
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.at_length) for seed in (1, 2, 3))])
 def test_an_end_at_any_step_is_made_good_by_the_next_run(tmp_path: Path, seed: int) -> None:
     chance = Random(seed)
     world = World(tmp_path, drawn(chance))

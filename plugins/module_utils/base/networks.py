@@ -242,6 +242,12 @@ class Overlaps:
         return [self._known[number] for number in sorted(numbers)]
 
 
+def is_everything(networks: Iterable[str]) -> bool:
+    """Tell whether networks of one family together are everything; two halves are, and win over a default route."""
+    collapsed = list(ipaddress.collapse_addresses(interface_of(network).network for network in networks))  # type: ignore[type-var]
+    return [network.prefixlen for network in collapsed] == [0]
+
+
 def is_private(network: Network) -> bool:
     """Tell whether a network lies wholly in a range that no exit forwards to."""
     return any(network.version == private.version and network.subnet_of(private) for private in PRIVATE[network.version])  # type: ignore[arg-type]

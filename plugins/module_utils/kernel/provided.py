@@ -9,13 +9,12 @@ It is a text from outside with a secret in it, so no refusal shows more of a val
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from ..base.errors import BadInput
-from ..base.networks import EVERYWHERE, FAMILIES, Address, address_of, interface_of, of_family
+from ..base.networks import EVERYWHERE, FAMILIES, Address, address_of, interface_of, is_everything, of_family
 from ..base.wgkeys import NO_KEY, check_endpoint, check_preshared_key, check_public_key, is_key
 from .wgconfig import INTERFACE, PEER, Section, fault, listed, networks_of, parse, setting
 
@@ -112,7 +111,7 @@ def _addresses(interface: Section, peer: Section, what: str) -> list[str]:
         if _is_no_host(address):
             raise BadInput(f"{what}: the Address {address} cannot be the address of a host in a tunnel. Correct it.")
         addresses.append(str(address))
-    wide = [family for family in FAMILIES if _is_whole(of_family(family, networks_of(peer)), family)]
+    wide = [family for family in FAMILIES if is_everything(of_family(family, networks_of(peer)))]
     used = _first_of_each_family(address for family in wide for address in of_family(family, addresses))
     if not used:
         raise BadInput(
@@ -124,12 +123,6 @@ def _addresses(interface: Section, peer: Section, what: str) -> list[str]:
 
 def _is_no_host(address: Address) -> bool:
     return address.is_loopback or address.is_link_local or address.is_multicast or address.is_unspecified
-
-
-def _is_whole(networks: Iterable[str], family: int) -> bool:
-    """Tell whether networks together are everything; some files have two halves, which win over a default route."""
-    collapsed = list(ipaddress.collapse_addresses(interface_of(network).network for network in networks))  # type: ignore[type-var]
-    return [str(network) for network in collapsed] == [EVERYWHERE[FAMILIES.index(family)]]
 
 
 def _addresses_among(texts: Iterable[str]) -> list[str]:
