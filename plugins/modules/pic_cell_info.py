@@ -147,9 +147,11 @@ links:
         given_addresses:
           description: This cell's addresses in the tunnel of a provider (C(cell_exits)), else empty.
           type: list
+          elements: str
         given_resolvers:
           description: The resolvers that a provider has there.
           type: list
+          elements: str
         pending_push:
           description: Whether the other cell has not been told the latest.
           type: bool
@@ -193,7 +195,6 @@ links:
       endpoint: 192.0.2.12:51821
       networks: [10.0.1.0/24, "fd00:b::/64"]
       permissions: {"inbound": {"files": true}, "outbound": {}}
-      exit_offered: true
       remote_exit_offered: true
 peers:
   description: The devices, each under its name.
