@@ -191,7 +191,6 @@ links:
   sample:
     bergen:
       name: bergen
-      interface: pic-bergen
       endpoint: 192.0.2.12:51821
       networks: [10.0.1.0/24, "fd00:b::/64"]
       permissions: {"inbound": {"files": true}, "outbound": {}}
