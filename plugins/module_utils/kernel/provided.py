@@ -16,11 +16,11 @@ from typing import Any
 from ..base.errors import BadInput
 from ..base.networks import EVERYWHERE, FAMILIES, Address, address_of, interface_of, is_everything, of_family
 from ..base.wgkeys import NO_KEY, check_endpoint, check_preshared_key, check_public_key, is_key
+from .mtu import LEAST
 from .wgconfig import INTERFACE, PEER, Section, fault, listed, networks_of, parse, setting
 
 LARGEST = 64 * 1024  # characters
 _HOOKS = ("preup", "postup", "predown", "postdown")
-_LEAST_MTU = {4: 576, 6: 1280}  # bytes that every host has to take (RFC 791, RFC 8200)
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,8 @@ def read(text: object, what: str) -> Provided:
         if name in _HOOKS:
             command = line.partition("=")[0].strip()
             raise BadInput(f"{what}: line {number} ({command}) is a command, and no command of a provider's file is ever run. Remove the line.")
-    config = parse("\n".join(lines))
-    found = fault("\n".join(lines))
+    plain = "\n".join(lines)
+    config, found = parse(plain), fault(plain)
     if found:
         raise BadInput(f"{what}: {found}. Give the file of the provider as it is.")
     interface, peer = (_only(config.of(kind), kind, what) for kind in (INTERFACE, PEER))
@@ -67,7 +67,7 @@ def read(text: object, what: str) -> Provided:
         endpoint=_judged(f"{what}: its Endpoint is missing, or not host:port (IPv6 in brackets). Correct it.", check_endpoint, peer.get("endpoint")),
         preshared_key=check_preshared_key(what, preshared) if preshared and preshared != NO_KEY else None,
         keepalive=_number(f"{what}: PersistentKeepalive", peer.get("persistentkeepalive"), 0, 65535, "seconds"),
-        mtu=_number(f"{what}: MTU", interface.get("mtu"), max(_LEAST_MTU[interface_of(address).version] for address in addresses), 65535, "bytes"),
+        mtu=_number(f"{what}: MTU", interface.get("mtu"), max(LEAST[interface_of(address).version] for address in addresses), 65535, "bytes"),
         resolvers=_first_of_each_family(_addresses_among(listed(interface.all("dns")))),
     )
 

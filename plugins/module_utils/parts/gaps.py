@@ -20,7 +20,7 @@ from ..records.model import Link, State
 from ..records.tombstones import Flows
 from .hostfacts import HostFacts
 from .peer_sync import api_port
-from .stages import ruled
+from .stages import given_addresses, ruled
 
 _MANY = 16
 _ENTRY = re.compile(r"^(\w+) +\d+ .*?\bsrc=(\S+) dst=(\S+)(?: sport=\d+ dport=(\d+))?.*? src=(\S+) dst=(\S+)")
@@ -110,7 +110,7 @@ class Allowed:
 
     @cached_property
     def _given(self) -> list[str]:
-        return [address for link in ruled(self.state) if link.provided for address in link.given_addresses]
+        return given_addresses(self.state, self.family)
 
     @cached_property
     def _routed(self) -> frozenset[str]:

@@ -30,12 +30,11 @@ from ..base.networks import (
 )
 from ..base.rates import parse_rate
 from ..base.times import parse_moment
+from ..kernel.mtu import LEAST
 from ..records.model import Cell, Link, Peer, Service, State
 from . import remains
 from .inputs import Args, Inputs
 from .peer_sync import MOST_SERVICES
-
-MIN_MTU = {4: 576, 6: 1280}  # bytes that every host has to take (RFC 791, RFC 8200)
 
 _EXITS = {"exit_failures": (60, "failures"), "exit_hold": (86400, "seconds"), "exit_switches": (60, "switches"), "exit_hold_limit": (86400, "seconds")}
 
@@ -190,7 +189,7 @@ def _merge_link(state: State, item: Args) -> None:
     if "keepalive" in given:
         link.keepalive = _within(given["keepalive"], 0, 65535, f"keepalive of {where}", "seconds")
     if "mtu" in given:
-        least = max([MIN_MTU[interface_of(network).version] for network in link.networks] or [MIN_MTU[4]])
+        least = max([LEAST[interface_of(network).version] for network in link.networks] or [LEAST[4]])
         link.mtu = _within(given["mtu"], least, 65535, f"mtu of {where}", "bytes")
     if "api_url" in given:
         link.remote_api_url = check_api_url(f"api_url of {where}", given["api_url"])

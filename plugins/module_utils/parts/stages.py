@@ -97,7 +97,7 @@ def own_questions(state: State, _facts: HostFacts, family: int) -> list[Rule]:
     return [
         Rule(f"-s {own} -d {target.address} ! -o {LINKS} -p {target.protocol} --dport {target.port} -j DROP")
         for target in state.cell.asked_through_exits(family)
-        for own in host_networks([*state.cell.own_addresses(family), *_given_addresses(state, family)])
+        for own in host_networks([*state.cell.own_addresses(family), *given_addresses(state, family)])
     ]
 
 
@@ -182,7 +182,7 @@ def towards(cell: Cell, links: list[Link], family: int) -> list[tuple[str, str]]
     return matches
 
 
-def _given_addresses(state: State, family: int) -> list[str]:
+def given_addresses(state: State, family: int) -> list[str]:
     """Return the addresses that providers have given this cell."""
     return sorted({address for link in ruled(state) if link.provided for address in link.sources(state.cell, family)})
 
