@@ -146,3 +146,7 @@ def test_a_file_that_somebody_has_put_there_to_be_written_to_is_not(real: Host, 
         real.write("/srv/wg0.conf", "a key", None)
         assert theirs.read() == ""
     assert (tmp_path / "srv/wg0.conf").read_text() == "a key"
+
+
+def test_a_path_with_a_nul_leads_to_no_file(real: Host) -> None:
+    assert real.read_foreign("/root/v\0pn.conf", 10) is None
