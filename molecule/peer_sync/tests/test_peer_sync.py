@@ -126,7 +126,7 @@ def test_two_owners_link_share_and_use_an_exit_with_one_invitation_each_way(tmp_
     assert within(PERIOD + 15, lambda: link_record("cellb", "cellc")["remote_exit_offered"])
     assert within(10, lambda: may_use("cellc", "cellb") == may_use("cellb", "cellc") == {"files"})
     assert reaches("cellc", "10.0.1.1", FILES)
-    # cellb was switched off by another test: a phone notices 15 s after its next packet that its session is gone (WireGuard's KEEPALIVE_TIMEOUT + REKEY_TIMEOUT).
+    # cellb was switched off by another test: a phone notices 15 s after its next packet that its session is gone (KEEPALIVE_TIMEOUT + REKEY_TIMEOUT).
     assert within(25, lambda: reaches("phone-b1", "10.0.2.1", FILES))
     assert not reaches("cellc", "10.0.1.1", FILES + 1), "what is not shared"
     assert not reaches("phone-b1", "10.0.2.1", FILES + 1), "what is not shared"

@@ -28,6 +28,9 @@ exit codes:
 The playbooks of pic.cells write the records. This program needs nothing but them.
 """
 
+_JSON = ("--json", "print one JSON object")
+_PROMETHEUS = ("--prometheus", "print numbers for Prometheus, in its text format")
+
 
 def _nothing(_parser: argparse.ArgumentParser) -> None:
     """Add no arguments."""
@@ -37,13 +40,13 @@ def _nothing(_parser: argparse.ArgumentParser) -> None:
 class Command:
     """One subcommand: what it is called, what it says of itself, and what it takes.
 
-    arguments: adds what it takes beyond --json. reports: whether it has --json. root: whether it needs to be root.
+    arguments: adds what it takes. forms: what it can print instead of lines for a person, each an option and its help. root: whether it needs to be root.
     """
 
     name: str
     help: str
     arguments: Callable[[argparse.ArgumentParser], None] = _nothing
-    reports: bool = True
+    forms: tuple[tuple[str, str], ...] = (_JSON,)
     root: bool = True
 
     def run(self, host: Host, store: Store, given: argparse.Namespace) -> int:
@@ -81,8 +84,9 @@ def _parser(commands: Sequence[Command]) -> argparse.ArgumentParser:
         sub = subparsers.add_parser(command.name, help=command.help, description=f"{command.help[0].upper()}{command.help[1:]}.")
         sub.set_defaults(command=command)
         command.arguments(sub)
-        if command.reports:
-            sub.add_argument("--json", action="store_true", help="print one JSON object")
+        form = sub.add_mutually_exclusive_group()
+        for name, words in command.forms:
+            form.add_argument(name, action="store_true", help=words)
     return parser
 
 
@@ -131,12 +135,12 @@ def _uninstall_arguments(parser: argparse.ArgumentParser) -> None:
 COMMANDS: tuple[Command, ...] = (
     Command("restore", "put back whatever is missing, and start what is not running", _restore_arguments),
     Command("check", "say what in the kernel differs from the records; change nothing"),
-    Command("watch", "watch for anything that is removed from the cell, and start restore at once", reports=False),
-    Command("serve", "receive what linked cells tell this one; needs no privileges", _serve_arguments, reports=False, root=False),
-    Command("probe", "ask the exits of devices whether they work; needs no privileges", _probe_arguments, reports=False, root=False),
-    Command("apply", "apply what serve has received", _spool_argument, reports=False),
+    Command("watch", "watch for anything that is removed from the cell, and start restore at once", forms=()),
+    Command("serve", "receive what linked cells tell this one; needs no privileges", _serve_arguments, forms=(), root=False),
+    Command("probe", "ask the exits of devices whether they work; needs no privileges", _probe_arguments, forms=(), root=False),
+    Command("apply", "apply what serve has received", _spool_argument, forms=()),
     Command("replay", "tell linked cells what they do not know yet", _replay_arguments),
-    Command("status", "show the state of links and devices"),
+    Command("status", "show the state of links and devices", forms=(_JSON, _PROMETHEUS)),
     Command("explain", "show which way a device's packets take and why, or where they are dropped", _explain_arguments),
     Command("prove", "ask the exits of devices whether they carry traffic, and the kernel whether the own uplink is closed", _prove_arguments),
     Command("uninstall", "remove the cell from this host; everything that is not the cell's stays", _uninstall_arguments),

@@ -17,7 +17,7 @@ from ..kernel.plan import apply
 from ..parts.part import Context
 from ..records.codec import dump_peer
 from ..records.store import Store
-from . import explain, prove, status
+from . import explain, metrics, prove, status
 from .exchange import replay, take_in
 from .listen import Listener
 from .output import DIFFERS, FAILED, OK, complain, report, say, say_only_to_a_person
@@ -53,7 +53,7 @@ def _check(host: Host, store: Store, given: argparse.Namespace) -> int:
 
 def _status(host: Host, store: Store, given: argparse.Namespace) -> int:
     found = _read(host, store)
-    report(given, found, status.report(found) + found["warnings"])
+    report(given, found, metrics.metrics(found) if given.prometheus else status.report(found) + found["warnings"])
     return OK
 
 
