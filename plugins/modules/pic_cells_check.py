@@ -73,6 +73,14 @@ options:
       - V(drift) is what differs from the records, V(silent) a link without a handshake for 3 minutes (except one without keepalives), V(pending) what waits for
         another cell; a link, a message, an exit.
     type: raw
+  output:
+    description: The form of what V(status) shows; V(table), the report of each cell and a table of all cells, or V(json), the table's rows as data.
+    type: raw
+  report:
+    description:
+      - The file on the controller that V(status) writes the report to as one HTML page, which loads nothing. Its folder has to exist.
+      - A file that is there is written anew if it is such a report, and else refused.
+    type: raw
 attributes:
   check_mode:
     support: full
@@ -148,6 +156,12 @@ job:
       description: What V(status) is to fail for.
       type: list
       elements: str
+    output:
+      description: The form of what V(status) shows.
+      type: str
+    report:
+      description: The file that V(status) writes the page to.
+      type: str
   sample: {"job": "share", "host": "oslo", "cell": "oslo", "remote_cell": "bergen", "change": {"share": ["files", "voice"]}}
 stated:
   description: The variables of the host that begin with C(cell_), filled in, with those of play and role; not shown, since preshared keys are among them.

@@ -21,8 +21,9 @@ from ansible_collections.pic.cells.plugins.plugin_utils.inventory import LINK, R
 from ansible_collections.pic.cells.plugins.plugin_utils.invitation import read_invitation
 from ansible_collections.pic.cells.plugins.plugin_utils.mesh import SITE, Mesh
 from ansible_collections.pic.cells.plugins.plugin_utils.outside import plain, shown
+from ansible_collections.pic.cells.plugins.plugin_utils.page import target
 
-INPUTS = ("cell", "remote_cell", "services", "offered", "until", "rate", "peer", "via_cell", "force", "invitation", "fail_on")
+INPUTS = ("cell", "remote_cell", "services", "offered", "until", "rate", "peer", "via_cell", "force", "invitation", "fail_on", "output", "report")
 
 NEEDED = {
     "link": ("cell", "remote_cell"),
@@ -38,6 +39,8 @@ ON_THE_CELLS = ("replay", "restore", "status", "prove")
 # Playbooks that do something with one cell as a whole; it has to be named, so that none is meant by mistake.
 OF_ONE_CELL = ("rekey", "uninstall")
 BEGIN = "begin"
+TABLE = "table"
+OUTPUTS = (TABLE, "json")
 JOBS = (SITE, *NEEDED, *ON_THE_CELLS, BEGIN)
 _CELL_INPUTS = ("cell", "remote_cell")
 _BOOLEAN = ("offered", "force")
@@ -88,6 +91,8 @@ def _on_the_cells(mesh: Mesh, kind: str, asked: Mapping[str, Any]) -> dict[str, 
     job: dict[str, Any] = {"host": _host(mesh, asked["cell"])} if "cell" in asked else {}
     if kind == "status" and "fail_on" in asked:
         job["fail_on"] = parse_conditions(asked["fail_on"])
+    if kind == "status":
+        job.update(parse_form(asked))
     if kind == "prove" and "peer" in asked:
         job["peer"] = check_name("peer:", asked["peer"])
         if "cell" not in asked:
@@ -126,6 +131,13 @@ def parse_services(value: Any) -> list[str]:
 def parse_exits(value: str) -> list[str]:
     """Read the exits of a device, best first, with commas or newlines between them; "direct" alone or at the end."""
     return check_exits("via_cell:", schema.listed(value)) or [DIRECT]
+
+
+def parse_form(asked: Mapping[str, Any]) -> dict[str, str]:
+    """Read how a report is to be shown, and which file is to have it as a page, if any."""
+    if asked.get("output", TABLE) not in OUTPUTS:
+        raise BadInput(f"output={shown(asked['output'])} is not a form of the report. Give one of {', '.join(OUTPUTS)}.")
+    return {**({"output": asked["output"]} if "output" in asked else {}), **({"report": str(target(asked["report"]))} if "report" in asked else {})}
 
 
 def parse_conditions(value: Any) -> list[str]:

@@ -21,7 +21,7 @@ PROJECT = Path(__file__).parents[2]
 FILES = sorted([*(PROJECT / "playbooks").rglob("*.yml"), *(PROJECT / "roles").rglob("*.yml")])
 # Questions to Ansible alone, whose answers are no text that goes anywhere.
 ASKED = re.compile(r"\b(__cell_\w+)(?: is (?:not )?\w+|\.results (?:!=|==) \[\])")
-CHECKED = "__cell_checked"  # of the controller's own check, whose values are data already
+CHECKED = {"__cell_checked", "__cells_report"}  # of the controller's own check and report, whose values are data already
 EXPRESSION = re.compile(r"\{\{.*?\}\}|\{%.*?%\}", re.DOTALL)
 QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
 # What goes through the one place where text from outside becomes data, or is made of the inventory alone.
@@ -39,7 +39,7 @@ def tasks(node: Any) -> Iterator[dict[str, Any]]:
 def registers() -> set[str]:
     """Return the names under which answers of cells are kept."""
     found = {task["register"] for file in FILES for task in tasks(yaml.safe_load(file.read_text())) if "register" in task and "awx" not in file.name}
-    return found - {CHECKED}
+    return found - CHECKED
 
 
 def templates(node: Any, where: str = "") -> Iterator[tuple[str, str]]:

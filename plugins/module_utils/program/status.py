@@ -42,7 +42,7 @@ def report(info: Mapping[str, Any], now: float | None = None) -> list[str]:
         ]
         lines.append(f"link {name}: {'; '.join(note for note in notes if note)}")
     for name, peer in sorted(info["peers"].items()):
-        lines.append(f"peer {name}: {tunnel(peer, now)}; internet {'; '.join([_exit(peer, down(info)), *_exceptions(peer, info), *_dns(peer)])}")
+        lines.append(f"peer {name}: {tunnel(peer, now)}; internet {internet(peer, info)}")
     lines += [f"differs from the records: {line}" for line in info["drift"]]
     return [*lines, *(f"warning: {line}" for line in info.get("advice", ()))]
 
@@ -53,7 +53,7 @@ def failures(info: Mapping[str, Any], conditions: Collection[str], now: float | 
     info: what Cell.info returned. conditions: of CONDITIONS. now: as for report.
     """
     found = dict.fromkeys(conditions, "")
-    for condition, what in _holding(info, _now(info) if now is None else now):
+    for condition, what in holding(info, now):
         if condition in found:
             found[condition] += f"{'; ' if found[condition] else f'{condition}: '}{what}"
     return [f"{sentence}." for sentence in found.values() if sentence]
@@ -64,7 +64,9 @@ def _now(info: Mapping[str, Any]) -> float:
     return float(info.get("read_at") or time.time())
 
 
-def _holding(info: Mapping[str, Any], now: float) -> Iterator[tuple[str, str]]:
+def holding(info: Mapping[str, Any], now: float | None = None) -> Iterator[tuple[str, str]]:
+    """Yield each condition that holds on the cell, and where. Parameters as for report."""
+    now = _now(info) if now is None else now
     if not info["name"]:
         yield PENDING, "this host is not a cell yet"
     for line in info["drift"]:
@@ -104,6 +106,11 @@ def down(info: Mapping[str, Any], answering: bool = True) -> dict[str, str]:
     """Return what is said of exits that do not work, by name. answering: also of those that work again, but not for long enough yet."""
     found = {name: exit_cell["down"] for name, exit_cell in info.get("exits", {}).items() if exit_cell["usable"] and exit_cell["down"]}
     return {name: said["words"] for name, said in found.items() if answering or not said["answers"]}
+
+
+def internet(peer: Mapping[str, Any], info: Mapping[str, Any]) -> str:
+    """Say by which way a device reaches the internet now, with its exceptions, and where its DNS goes. peer: one of info["peers"]."""
+    return "; ".join([_exit(peer, down(info)), *_exceptions(peer, info), *_dns(peer)])
 
 
 def _exit(peer: Mapping[str, Any], silent: Mapping[str, str]) -> str:
