@@ -27,19 +27,17 @@ class ActionModule(ActionBase):
         result: dict[str, Any] = super().run(tmp, task_vars)
         _validated, given = self.validate_argument_spec(argument_spec={"register": {"type": "str", "required": True}, "report": {"type": "str"}})
         variables = task_vars or {}
-        read = {host: self._registered(variables, host, given["register"]) for host in variables["ansible_play_hosts"]}
-        unread = set(variables["ansible_play_hosts_all"]) - set(read)
-        found = overview([info for info in read.values() if info], unread)
-        result.update(changed=False, overview=plain(found.facts(), "The overview"), table=plain(shown_lines(table(found)), "The table"))
-        if given["report"]:
-            try:
+        try:
+            read = {host: self._registered(variables, host, given["register"]) for host in variables["ansible_play_hosts"]}
+            found = overview([info for info in read.values() if info], set(variables["ansible_play_hosts_all"]) - set(read))
+            result.update(changed=False, overview=plain(found.facts(), "The overview"), table=plain(shown_lines(table(found)), "The table"))
+            if given["report"]:
                 path = target(given["report"])
-                text = page(found, f"{datetime.datetime.now(datetime.timezone.utc):%Y-%m-%d %H:%M:%S} UTC")
                 if not self._task.check_mode:
-                    write(path, text)
-            except (BadInput, OSError) as error:
-                return {**result, "failed": True, "msg": shown(error, 4000)}
-            result.update(changed=True, report=str(path))
+                    write(path, page(found, f"{datetime.datetime.now(datetime.timezone.utc):%Y-%m-%d %H:%M:%S} UTC"))
+                result.update(changed=True, report=str(path))
+        except BadInput as error:
+            return {**result, "failed": True, "msg": shown(error, 4000)}
         return result
 
     def _registered(self, variables: dict[str, Any], host: str, register: str) -> Any:

@@ -185,14 +185,17 @@ def _is_page(path: Path) -> bool:
 
 
 def write(path: Path, text: str) -> None:
-    """Write a page, which is never seen half written; a new one can be read by its owner alone, as it names networks and devices. Raises OSError."""
-    mode = path.stat().st_mode & 0o777 if path.exists() else 0o600
-    descriptor, new = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    """Write a page, which is never seen half written; a new one can be read by its owner alone, as it names networks and devices. Raises BadInput."""
     try:
-        with open(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.chmod(new, mode)
-        os.replace(new, path)
-    except OSError:
-        os.unlink(new)
-        raise
+        mode = path.stat().st_mode & 0o777 if path.exists() else 0o600
+        descriptor, new = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with open(descriptor, "w", encoding="utf-8") as file:
+                file.write(text)
+            os.chmod(new, mode)
+            os.replace(new, path)
+        except OSError:
+            os.unlink(new)
+            raise
+    except OSError as error:
+        raise BadInput(f"report={shown(path)} cannot be written ({error.strerror}). Give another file, or make room for this one.") from None

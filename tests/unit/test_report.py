@@ -211,6 +211,19 @@ def test_a_page_keeps_its_mode_and_a_new_one_is_the_owners(tmp_path: Path) -> No
     assert "second" in path.read_text() and list(tmp_path.iterdir()) == [path]
 
 
+def test_a_page_that_cannot_be_written_leaves_the_old_one_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "x.html"
+    pages.write(path, "before")
+
+    def full(*_paths: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(pages.os, "replace", full)
+    with pytest.raises(BadInput, match="No space left on device"):
+        pages.write(path, "after")
+    assert (path.read_text(), list(tmp_path.iterdir())) == ("before", [path])
+
+
 def test_the_playbook_shows_and_writes_all_cells(controller: Controller, linked: World, tmp_path: Path) -> None:
     file = tmp_path / "cells {{ 7*6 }}.html"
     done = controller.play("status", "--check", report=f'"{file}"')
