@@ -76,7 +76,7 @@ def info(context: Context, run: Inputs | None = None, steps: cell.Steps = cell.R
 
 def advise(context: Context, run: bool = False) -> list[str]:
     """Say what on this host may keep the cell from working. run: whether a run of the role asks, which sets what it finds missing."""
-    return advice.advise(advice.Situation(context.current, context.observed, Surveyed(context.host), run))
+    return advice.advise(advice.Situation(context.current, context.observed, Surveyed(context.host), run, context.now))
 
 
 def _advertised_uplinks(context: Context) -> list[str]:

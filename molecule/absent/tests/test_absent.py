@@ -6,13 +6,14 @@
 from __future__ import annotations
 
 import copy
+import time
 from typing import Any
 
 import pytest
 import yaml
 
 import lab
-from cells import link_record, switched_off, within
+from cells import link_record, sh, switched_off, within
 from lab import CELLS, INTERNET, inside
 from packets import Sniffer, reaches, seen_address, snapshot
 from playbooks import INVENTORY, Outcome, play
@@ -88,6 +89,33 @@ def test_another_endpoint_in_the_inventory_reaches_the_kernel_and_one_that_has_r
     assert (again.rc, again.changed["cella"]) == (0, 0), again.message
     assert endpoint() == f"{address}:{port}"
     assert play("site").rc == 0
+
+
+def test_a_cell_whose_name_leads_elsewhere_is_found_again_within_30_s():
+    """Behind a filter that lets nothing new in, as a NAT does, only cella can find the other one."""
+    before, after, name = "198.51.100.12", "198.51.100.112", "moving.example"
+    named = f"grep -v {name} /etc/hosts >/run/hosts; echo %s {name} >>/run/hosts; cat /run/hosts >/etc/hosts"  # a mount, so nothing can take its place
+    moves = "sysctl -qw net.ipv4.conf.eth0.promote_secondaries=1; ip address add {new}/24 dev eth0; ip address del {old}/24 dev eth0; "
+    moves += f"ip route replace default via {lab.GATEWAY[0]}"
+    port = inside("cella", "wg", "show", "pic-cellb", "listen-port").stdout.strip()
+    filtered = f"PREROUTING -i eth0 -p udp --dport {port} -m conntrack --ctstate NEW -j DROP"
+    sh("cella", f"{named % before}; iptables -t mangle -I {filtered}")
+    try:
+        assert play("site", overlay={"cellb": {"cell_endpoint": name}}).rc == 0
+        assert reaches("cella", "10.0.1.1", FILES)
+        sh("cella", named % after)
+        sh("cellb", moves.format(new=after, old=before))
+        began = time.monotonic()
+        assert not reaches("cella", "10.0.1.1", FILES)
+        assert within(30, lambda: reaches("cella", "10.0.1.1", FILES)), inside("cella", "journalctl", "-u", "pic-cell-watch", "--no-pager").stdout
+        print(f"found again after {time.monotonic() - began:.1f} s")
+        assert endpoint().split(":")[0] == after
+        assert f"is dialled at {after}:" in inside("cella", "journalctl", "-u", "pic-cell-redial@pic-cellb", "--no-pager").stdout
+    finally:
+        sh("cellb", moves.format(new=before, old=after))
+        sh("cella", f"iptables -t mangle -D {filtered}; {named % before}")
+    assert play("site").rc == 0
+    assert within(25, lambda: reaches("phone-b1", "10.0.0.1", FILES))
 
 
 def test_with_a_cell_switched_off_the_others_converge_and_the_next_run_completes_it():

@@ -42,6 +42,12 @@ def read_interfaces(host: Host) -> dict[str, Interface]:
     return parse_dump(host.run(["wg", "show", "all", "dump"]).out) if host.has("wg") else {}
 
 
+def read_transfers(host: Host) -> dict[tuple[str, str], tuple[int, int]]:
+    """Read how many bytes each peer has been received from and sent to, by interface and key; none where the tool is missing."""
+    lines = _lines(host.run(["wg", "show", "all", "transfer"]).out) if host.has("wg") else []
+    return {(name, key): (int(received), int(sent)) for name, key, received, sent in (line.split("\t") for line in lines)}
+
+
 def parse_dump(text: str) -> dict[str, Interface]:
     """Read what 'wg show all dump' printed."""
     interfaces: dict[str, Interface] = {}
@@ -208,6 +214,20 @@ def resolve(host: Host, endpoint: str) -> str | None:
             return None
         address = address_of(found)
     return host_port(address, port)
+
+
+def is_named(endpoint: str) -> bool:
+    """Tell whether a peer is dialled by a name, and not by an address."""
+    try:
+        address_of(endpoint.rpartition(":")[0].strip("[]"))
+    except ValueError:
+        return True
+    return False
+
+
+def plan_endpoint(interface: str, key: str, endpoint: str) -> Plan:
+    """Plan where the kernel dials a peer."""
+    return Plan([Run(("wg", "set", interface, "peer", key, "endpoint", endpoint))])
 
 
 def plan_live(observed: Interface, final: Interface, present_routes: Iterable[Route]) -> Plan:

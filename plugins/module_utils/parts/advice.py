@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from ..base.networks import FAMILIES
 from ..base.texts import printable
 from ..kernel import foreign, iptables, mtu, sysctl, systemd, wgconfig
-from ..kernel.model import Saved
+from ..kernel.model import Interface, Saved
 from ..kernel.observed import Observed
 from ..kernel.routing import FORWARDING, KEPT, NETWORKD, forwards, setting
 from ..kernel.wgconfig import config_path
+from ..kernel.wireguard import SILENT, is_named, is_recent
 from ..records.model import State
 from . import access, fitness, hostfacts, limits, passage, services, units
 from .surveyed import Surveyed
@@ -28,12 +29,14 @@ class Situation:
     """What is judged.
 
     state: the records, or what they are going to be. seen: the kernel. survey: what else the host does. run: whether a run of the role asks.
+    now: seconds since the epoch.
     """
 
     state: State
     seen: Observed
     survey: Surveyed
     run: bool = False
+    now: float = 0.0
 
 
 _WITHOUT = {
@@ -114,6 +117,18 @@ def _unjudged(situation: Situation) -> Iterable[str]:
             yield (
                 f"The exit {name!r} of {', '.join(devices)} is no cell that could be asked, so nobody notices when it carries no traffic. "
                 "State targets that are asked through it (cell_exit_probes)."
+            )
+
+
+def _unnamed(situation: Situation) -> Iterable[str]:
+    """Say which silent links are dialled by an address, which nobody looks up again."""
+    for name, link in sorted(situation.state.links.items()):
+        peer = situation.seen.wireguard.get(str(link.interface), Interface("")).peers.get(str(link.public_key))
+        silent = peer is not None and peer.handshake > 0 and link.keepalive != 0 and not is_recent(peer.handshake, situation.now, SILENT)
+        if silent and link.endpoint and not is_named(link.endpoint):
+            yield (
+                f"The link with {name!r} is silent, and this cell dials it at {link.endpoint}, which is an address: if it has changed, this cell cannot know. "
+                f"State the new one as the endpoint of {name!r} and run pic.cells.site, or better a name that its owner keeps up to date (dynamic DNS)."
             )
 
 
@@ -305,6 +320,7 @@ SOURCES: tuple[Source, ...] = (
     _uplinks,
     _rates,
     _unjudged,
+    _unnamed,
     _other_ways,
     _several_ways,
     _names,

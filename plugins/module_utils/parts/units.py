@@ -16,6 +16,7 @@ GUARD, RESTORE, TIMER = "pic-cell-guard.service", "pic-cell-restore.service", "p
 SERVE, APPLY_PATH, APPLY = "pic-cell-serve.service", "pic-cell-apply.path", "pic-cell-apply.service"
 REPLAY, REPLAY_TIMER = "pic-cell-replay.service", "pic-cell-replay.timer"
 WATCH, RELOADS = "pic-cell-watch.service", "pic-cell-reloads.service"
+REDIAL = "pic-cell-redial@.service"
 PROBE, SWITCH_PATH, SWITCH = "pic-cell-probe.service", "pic-cell-switch.path", "pic-cell-switch.service"
 ENABLED = (RESTORE, TIMER, SERVE, APPLY_PATH, REPLAY_TIMER, RELOADS, WATCH, SWITCH_PATH, PROBE)
 RUNNING = (TIMER, SERVE, APPLY_PATH, REPLAY_TIMER, RELOADS, WATCH, SWITCH_PATH, PROBE)
@@ -193,6 +194,17 @@ ExecStartPre=-/bin/rm -rf {changed}
 ExecStart={program} restore --exits
 TimeoutStartSec=300
 ExecStartPost=/bin/sleep {PAUSE}
+{root}""",
+        # An instance is an interface, and %i is its name as it was given.
+        REDIAL: f"""\
+[Unit]
+Description=Dial linked cells of this personal internet cell anew
+StartLimitIntervalSec=0
+
+[Service]
+Type=oneshot
+ExecStart={program} redial -- %i
+TimeoutStartSec=60
 {root}""",
         REPLAY: f"""\
 [Unit]

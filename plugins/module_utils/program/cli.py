@@ -104,6 +104,10 @@ def _explain_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--to", metavar="ADDRESS", help="the destination of the packet (default: an address on the internet)")
 
 
+def _redial_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("interface", metavar="INTERFACE", help="the links' WireGuard interface")
+
+
 def _prove_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("peer", metavar="PEER", nargs="?", help="the device's name (default: all that leave through other cells)")
 
@@ -140,6 +144,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("probe", "ask the exits of devices whether they work; needs no privileges", _probe_arguments, forms=(), root=False),
     Command("apply", "apply what serve has received", _spool_argument, forms=()),
     Command("replay", "tell linked cells what they do not know yet", _replay_arguments),
+    Command("redial", "dial linked cells anew where the names that they are dialled by have other addresses now", _redial_arguments, forms=()),
     Command("status", "show the state of links and devices", forms=(_JSON, _PROMETHEUS)),
     Command("explain", "show which way a device's packets take and why, or where they are dropped", _explain_arguments),
     Command("prove", "ask the exits of devices whether they carry traffic, and the kernel whether the own uplink is closed", _prove_arguments),

@@ -21,6 +21,7 @@ from . import explain, metrics, prove, status
 from .exchange import replay, take_in
 from .listen import Listener
 from .output import DIFFERS, FAILED, OK, complain, report, say, say_only_to_a_person
+from .redial import redial
 from .restore import drafted, restore
 from .uninstall import plan_uninstall
 from .watch import Watcher
@@ -98,6 +99,12 @@ def _watch(host: Host, store: Store, given: argparse.Namespace) -> int:
     return OK
 
 
+def _redial(host: Host, store: Store, given: argparse.Namespace) -> int:
+    for line in redial(host, store.path, given.interface):
+        say(line)
+    return OK
+
+
 def _uninstall(host: Host, store: Store, given: argparse.Namespace) -> int:
     with store.lock(create=False):
         plan = plan_uninstall(Context(host, store), given.cell, given.purge)
@@ -115,6 +122,7 @@ RUN = {
     "watch": _watch,
     "apply": _apply,
     "replay": _replay,
+    "redial": _redial,
     "status": _status,
     "explain": _explain,
     "prove": _prove,

@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 from ..base.command import UNANSWERED, Host
 from ..base.errors import CellError
-from ..kernel import iptables, sysctl
+from ..kernel import iptables, sysctl, wireguard
 from ..kernel.model import Backend
 from ..kernel.routing import FORWARDING, setting
 from ..parts import units
@@ -22,6 +22,7 @@ from ..records.store import FILES
 from .events import Heard, Interest, interest_of, judge, own_part
 from .listen import Listener
 from .pace import Pace
+from .redial import SAMPLE, Silence, redial
 from .restore import Restored, restore
 
 GATHER = 0.05  # seconds in which what belongs together comes
@@ -45,6 +46,7 @@ class Watcher:
         self._looked_at = now
         self._forwards = True
         self._said: set[str] = set()
+        self._silence, self._counted_at = Silence(), now
 
     def run(self) -> None:
         """Go on until the process is ended."""
@@ -61,6 +63,8 @@ class Watcher:
             self._compare_legacy()
         if not self._host.exists("/run/systemd/system") and now - self._looked_at >= units.PERIOD:
             self.pace.heard(Heard.DOUBTFUL, now)  # no timer does it
+        if self.interest.interface and now - self._counted_at >= SAMPLE:
+            self._count(now)
         due = self.pace.due()
         if due is None or now < due:
             if heard:
@@ -93,6 +97,7 @@ class Watcher:
         times = [self.pace.due()]
         times += [self._legacy_free] if self._legacy_heard else []
         times += [] if self._host.exists("/run/systemd/system") else [self._looked_at + units.PERIOD]
+        times += [self._counted_at + SAMPLE] if self.interest.interface else []
         known = [at for at in times if at is not None]
         return max(0.0, min(known) - now) if known else None
 
@@ -158,6 +163,20 @@ class Watcher:
         self._legacy_free = self._clock() + LEGACY_GAP
         if changed:
             self.pace.heard(Heard.LOSS if self._legacy else Heard.DOUBTFUL, self._clock())
+
+    def _count(self, now: float) -> None:
+        """Count what the links carry, and have dialled anew those that get no answer. Names may take seconds: that is for a process of its own."""
+        self._counted_at = now
+        try:
+            for interface in self._silence.heard(wireguard.read_transfers(self._host)):
+                if self._host.exists("/run/systemd/system"):
+                    self._host.run(["systemctl", "start", "--no-block", units.REDIAL.replace("@", f"@{interface}")])
+                else:
+                    self._host.lookups_left = UNANSWERED
+                    for line in redial(self._host, self._path, interface):
+                        self._say(line)
+        except (CellError, OSError, ValueError) as error:
+            self._say_once(str(error))
 
     def _repair(self) -> None:
         try:

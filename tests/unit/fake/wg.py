@@ -32,6 +32,8 @@ class Peer:
     keepalive: int = 0
     psk: str | None = None
     handshake: int = 0
+    received: int = 0
+    sent: int = 0
 
 
 @dataclass
@@ -64,6 +66,8 @@ class WireGuard(Tc, Resolver):
     def _wg(self, words: list[str], stdin: str) -> str:
         if words == ["show", "all", "dump"]:
             return "".join(f"{line}\n" for name, device in self.wg.items() for line in _dump(name, device))
+        if words == ["show", "all", "transfer"]:
+            return "".join(f"{name}\t{key}\t{peer.received}\t{peer.sent}\n" for name, device in self.wg.items() for key, peer in device.peers.items())
         if words in (["genkey"], ["genpsk"]):
             self.made += 1
             key = made_key(f"{self.name} {self.made}")
@@ -93,6 +97,8 @@ class WireGuard(Tc, Resolver):
             for key in words[1::3]:
                 if self.wg[name].peers.pop(key, None) is None:
                     raise AssertionError(f"peer {key} is not there to be removed")
+        elif len(words) == 4 and words[::2] == ["peer", "endpoint"]:
+            self.wg[name].peers[words[1]].endpoint = words[3]
         else:
             raise AssertionError(f"the fake host does not know: wg set {words}")
 
@@ -201,7 +207,7 @@ def _dump(name: str, device: Device) -> Iterator[str]:
     yield f"{name}\t{private}\t{public_key(private) if device.private else '(none)'}\t{device.port}\toff"
     for key, peer in device.peers.items():
         allowed, keepalive = ",".join(peer.allowed) or "(none)", peer.keepalive or "off"
-        yield f"{name}\t{key}\t{peer.psk or '(none)'}\t{peer.endpoint or '(none)'}\t{allowed}\t{peer.handshake}\t0\t0\t{keepalive}"
+        yield f"{name}\t{key}\t{peer.psk or '(none)'}\t{peer.endpoint or '(none)'}\t{allowed}\t{peer.handshake}\t{peer.received}\t{peer.sent}\t{keepalive}"
 
 
 def _sections(text: str) -> tuple[dict[str, list[str]], list[dict[str, str]]]:

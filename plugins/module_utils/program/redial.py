@@ -1,0 +1,62 @@
+# Copyright (c) the pic.cells contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A link that is dialled by a name whose address has changed: WireGuard itself looks a name up only once.
+
+A handshake may be two minutes old on a link that works, so its age shows too late that one does not. What a link sends and receives shows it at once:
+without an answer WireGuard begins a new handshake after 15 s, and again every 5 s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ..base.command import Host
+from ..base.names import check_interface
+from ..kernel import wireguard
+from ..kernel.plan import Plan, apply
+from ..parts.tunnels import peer_key
+from ..records.store import Store
+from .restore import drafted
+
+SAMPLE = 5.0  # seconds from one count of bytes to the next: WireGuard's REKEY_TIMEOUT
+STRIKES, AGAIN = 3, 6  # counts in a row that make a link silent; counts until its name is looked up again
+
+Tunnel = tuple[str, str]  # interface and peer's key
+
+
+class Silence:
+    """Notices which links send and receive nothing."""
+
+    def __init__(self) -> None:
+        self._before: Mapping[Tunnel, tuple[int, int]] = {}
+        self._strikes: dict[Tunnel, int] = {}
+
+    def heard(self, transfers: Mapping[Tunnel, tuple[int, int]]) -> list[str]:
+        """Return the interfaces with links that are to be dialled anew. transfers: received and sent bytes, now."""
+        strikes = {}
+        for tunnel, (received, sent) in transfers.items():
+            before = self._before.get(tunnel)
+            strikes[tunnel] = self._strikes.get(tunnel, 0) + 1 if before and received == before[0] and sent > before[1] else 0
+        self._before, self._strikes = transfers, strikes
+        return sorted({tunnel[0] for tunnel, count in strikes.items() if count >= STRIKES and (count - STRIKES) % AGAIN == 0})
+
+
+def redial(host: Host, path: str, interface: str) -> list[str]:
+    """Dial the links on an interface where their names lead now, and return a line for each that has moved.
+
+    path: the folder with the records. Raises BadInput, StoreError and CommandFailed.
+    """
+    check_interface(interface)
+    lines, plan = [], Plan()
+    with Store(host, path).lock(create=False):
+        context = drafted(host, path)
+        observed = context.observed.wireguard.get(interface)
+        for name, link in sorted(context.stored.links.items()):
+            peer = observed.peers.get(peer_key(link)) if observed and link.interface == interface else None
+            found = wireguard.resolve(host, link.endpoint) if peer and link.endpoint and wireguard.is_named(link.endpoint) else None
+            if peer and found and found != peer.endpoint:
+                plan.extend(wireguard.plan_endpoint(interface, peer.public_key, found))
+                lines.append(f"{interface}: {link.kind} {name} is dialled at {found}, which is where {str(link.endpoint).rpartition(':')[0]} leads now")
+        apply(host, plan)
+    return lines
