@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from ansible_collections.pic.cells.plugins.module_utils.kernel.wireguard import read_transfers
 from ansible_collections.pic.cells.plugins.module_utils.parts import units
 from ansible_collections.pic.cells.plugins.module_utils.program.redial import AGAIN, SAMPLE, STRIKES, Silence
 from ansible_collections.pic.cells.tests.unit.fake.host import FakeHost
@@ -45,11 +46,26 @@ def test_a_link_that_is_used_or_idle_is_not(samples: list[tuple[int, int]]) -> N
     assert not any(counted(*samples))
 
 
-def test_several_peers_of_one_interface_are_one_interface() -> None:
+def test_several_peers_of_one_interface_are_one() -> None:
     silence = Silence()
     for count in range(STRIKES + 1):
         found = silence.heard({("wg0", "a"): (0, count), ("wg0", "b"): (0, count), ("pic-x", "c"): (count, count)})
     assert found == ["wg0"]
+
+
+def test_what_is_counted_are_links_interfaces_alone_and_packets_that_were_not_sent_too(dialled: World) -> None:
+    host = dialled["cella"]
+    for device in host.wg.values():
+        for peer in device.peers.values():
+            peer.received, peer.sent = 1000, 2000
+    (key,) = host.wg["pic-cellb"].peers
+    assert host.wg["wg0"].peers
+    assert read_transfers(host) == {("pic-cellb", key): (1000, 2000)}
+    host.write(
+        "/proc/net/dev",
+        "Inter-| Receive\n face |bytes\n pic-cellb: 1 2 3 4 5 6 7 8 9 10 100 1000 13 14 15 16\n   wg0: 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16\n",
+    )
+    assert read_transfers(host) == {("pic-cellb", key): (1000, 3110)}
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from ..base.command import Host
+from ..base.names import LINK_PREFIX
 from ..base.networks import address_of, host_port, sort_key, sorted_networks
 from ..base.wgkeys import NO_KEY, clamped
 from .model import MAIN, Interface, Route, Routing, WgPeer, changed, loses_ipv4, without_routes_of
@@ -43,9 +44,19 @@ def read_interfaces(host: Host) -> dict[str, Interface]:
 
 
 def read_transfers(host: Host) -> dict[tuple[str, str], tuple[int, int]]:
-    """Read how many bytes each peer has been received from and sent to, by interface and key; none where the tool is missing."""
+    """Read what has come from each peer of links' own interfaces, and what was to go to it: numbers that grow. By interface and key.
+
+    What was to go are bytes that were sent and packets that the interface was given: a program in place of the kernel's WireGuard counts none where
+    nobody answers ARP.
+    """
     lines = _lines(host.run(["wg", "show", "all", "transfer"]).out) if host.has("wg") else []
-    return {(name, key): (int(received), int(sent)) for name, key, received, sent in (line.split("\t") for line in lines)}
+    given = {}
+    for line in (host.read("/proc/net/dev") or "").splitlines():
+        name, _colon, counts = line.strip().partition(":")
+        if name.startswith(LINK_PREFIX):
+            given[name] = sum(map(int, counts.split()[9:12]))  # packets, errors, drops
+    peers = (line.split("\t") for line in lines if line.startswith(LINK_PREFIX))
+    return {(name, key): (int(received), int(sent) + given.get(name, 0)) for name, key, received, sent in peers}
 
 
 def parse_dump(text: str) -> dict[str, Interface]:

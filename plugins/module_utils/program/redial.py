@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A link that is dialled by a name whose address has changed: WireGuard itself looks a name up only once.
 
-A handshake may be two minutes old on a link that works, so its age shows too late that one does not. What a link sends and receives shows it at once:
-without an answer WireGuard begins a new handshake after 15 s, and again every 5 s.
+A handshake may be two minutes old on a link that works, so its age shows too late that one does not. What a link is given and receives shows it at once:
+WireGuard answers whatever it receives within 10 s, if only by a keepalive.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ Tunnel = tuple[str, str]  # interface and peer's key
 
 
 class Silence:
-    """Notices which links send and receive nothing."""
+    """Notices which links have something to send, and receive nothing."""
 
     def __init__(self) -> None:
         self._before: Mapping[Tunnel, tuple[int, int]] = {}
         self._strikes: dict[Tunnel, int] = {}
 
     def heard(self, transfers: Mapping[Tunnel, tuple[int, int]]) -> list[str]:
-        """Return the interfaces with links that are to be dialled anew. transfers: received and sent bytes, now."""
+        """Return the interfaces with links that are to be dialled anew. transfers: what has come and was to go, as wireguard.read_transfers says."""
         strikes = {}
         for tunnel, (received, sent) in transfers.items():
             before = self._before.get(tunnel)
