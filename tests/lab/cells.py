@@ -14,6 +14,8 @@ from typing import Any
 import lab
 from lab import PREFIX, inside, podman
 
+_WATCH_OFF = "/etc/systemd/system/pic-cell-watch.service.d/pic-lab.conf"  # lab.py
+
 
 def sh(host: str, script: str, check: bool = True) -> str:
     """Runs a script on a host, and returns what it printed."""
@@ -38,6 +40,16 @@ def link_record(cell: str, other: str) -> dict[str, Any]:
 def may_use(cell: str, other: str) -> set[str]:
     """Returns which services of another cell a cell knows that it may use."""
     return {name for name, allowed in link_record(cell, other)["permissions"]["outbound"].items() if allowed}
+
+
+@contextmanager
+def watching(cell: str) -> Iterator[None]:
+    """Lets a cell's watcher run while the block runs."""
+    sh(cell, f"mv {_WATCH_OFF} /root/; systemctl daemon-reload; systemctl restart pic-cell-watch")
+    try:
+        yield
+    finally:
+        sh(cell, f"mv /root/pic-lab.conf {_WATCH_OFF}; systemctl daemon-reload; systemctl restart pic-cell-watch")
 
 
 @contextmanager

@@ -11,9 +11,8 @@ from collections.abc import Iterator
 import pytest
 from test_restore import DAMAGE, is_as_recorded, leaves_by_its_exit, state_of, wake
 
-from cells import sh, within
+from cells import sh, watching, within
 
-OFF = "/etc/systemd/system/pic-cell-watch.service.d/pic-lab.conf"  # lab.py
 SOON = 6  # seconds: on a machine with two cores that carries the whole lab
 HEARD = [name for name in DAMAGE if name != "a device"]  # what wg does the kernel tells nobody
 RECORDS_REST = 11  # seconds after a change of the records in which a run is not disturbed
@@ -22,10 +21,12 @@ RECORDS_REST = 11  # seconds after a change of the records in which a run is not
 @pytest.fixture(scope="module", autouse=True)
 def listening() -> Iterator[None]:
     """Lets cella hear, and its timer rest: what comes back does so because it was heard."""
-    sh("cella", f"systemctl stop pic-cell-restore.timer; mv {OFF} /root/; systemctl daemon-reload; systemctl restart pic-cell-watch; pic-cell restore")
-    time.sleep(RECORDS_REST)
-    yield
-    sh("cella", f"mv /root/pic-lab.conf {OFF}; systemctl daemon-reload; systemctl restart pic-cell-watch; systemctl start pic-cell-restore.timer")
+    sh("cella", "systemctl stop pic-cell-restore.timer")
+    with watching("cella"):
+        sh("cella", "pic-cell restore")
+        time.sleep(RECORDS_REST)
+        yield
+    sh("cella", "systemctl start pic-cell-restore.timer")
 
 
 @pytest.mark.parametrize("what", HEARD)
