@@ -82,6 +82,7 @@ class LookupModule(LookupBase):
         words: dict[str, Callable[[], Any]] = {
             "job": lambda: mesh.job,
             "state_dir": lambda: mesh.state_dir(own),
+            "interface": lambda: mesh.var(own, "cell_interface") or "",
             "own": lambda: mesh.concerned(own),
             "sides": lambda: mesh.sides(own),
             "others": lambda: mesh.others(own),

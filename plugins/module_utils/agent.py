@@ -31,7 +31,19 @@ PROGRAM = "/usr/local/lib/pic-cells/pic-cell.pyz"
 LAUNCHER = "/usr/local/bin/pic-cell"
 
 _PACKAGE = "pic_cells"
-_NOT_ON_THE_CELL = ("module", "options", "alone", "rekey", "invitation", "ways", "confirm")  # for modules alone
+_NOT_ON_THE_CELL = (
+    "module",
+    "options",
+    "alone",
+    "rekey",
+    "invitation",
+    "ways",
+    "confirm",
+    "adopt",
+    "adoptable",
+    "adoptable_links",
+    "wglabels",
+)  # for modules alone
 _CALLED = (cli, commands, unprivileged)  # Ansible sends a host what is imported, and the first one calls the others by name
 _SHEBANG = b"#!/usr/bin/env python3\n"
 _MAIN = f"import sys\n\nfrom {_PACKAGE}.{cli.__name__.removeprefix(f'{__package__}.')} import main\n\nsys.exit(main())\n"

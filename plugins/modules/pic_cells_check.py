@@ -11,7 +11,7 @@ module: pic_cells_check
 short_description: Check what the inventory states and what a day-2 playbook is asked for
 description:
   - Judges on the controller, before any cell is connected to, the whole visible inventory; names, keys, overlapping networks, services, endpoints and exits.
-    Not for V(replay), V(restore), V(status) and V(prove), which ask what is on the cells.
+    Not for V(replay), V(restore), V(status), V(prove) and V(adopt), which ask what is on the cells.
   - Reads what a day-2 playbook is asked for (texts, as a survey gives them; an empty text means "not given") and finds the host that it is for.
   - What is read from extra vars is data. A template in it is not filled in, and what YAML takes for a number, a date, a boolean or null is no name.
   - Fails with one sentence that names the item, the value and the remedy.
@@ -26,7 +26,7 @@ options:
       - With V(begin) nothing is judged; the role C(pic.cells.cell) has it fix what is stated of its host before it connects to any.
     type: str
     required: true
-    choices: [site, link, unlink, share, offer_exit, route_peer, rekey, uninstall, replay, restore, status, prove, begin]
+    choices: [site, link, unlink, share, offer_exit, route_peer, rekey, uninstall, replay, restore, status, prove, adopt, begin]
   extra_vars:
     description:
       - Read the options below from the extra vars of the run, of the same names; answers of a survey in AWX are extra vars. Where an extra var is absent, a
@@ -35,7 +35,7 @@ options:
     type: bool
     default: false
   cell:
-    description: The cell that the job is for. Where it is left out, V(replay), V(restore), V(status) and V(prove) are for all cells.
+    description: The cell that the job is for. Where it is left out, V(replay), V(restore), V(status), V(prove) and V(adopt) are for all cells.
     type: raw
   remote_cell:
     description: The other cell.
@@ -80,6 +80,14 @@ options:
     description:
       - The file on the controller that V(status) writes the report to as one HTML page, which loads nothing. Its folder has to exist.
       - A file that is there is written anew if it is such a report, and else refused.
+    type: raw
+  source:
+    description:
+      - For V(adopt), the absolute path of a file or folder on the cell that is read as well, such as the folder with C(wg0.json) of wg-easy, or with the
+        records of a cell of an older version.
+    type: raw
+  dest:
+    description: For V(adopt), the path on the controller of a new file for the inventory that describes the cell. Where it is left out, it is only printed.
     type: raw
 attributes:
   check_mode:
@@ -161,6 +169,12 @@ job:
       type: str
     report:
       description: The file that V(status) writes the page to.
+      type: str
+    source:
+      description: What V(adopt) is to read as well.
+      type: str
+    dest:
+      description: Where V(adopt) is to write the inventory.
       type: str
   sample: {"job": "share", "host": "oslo", "cell": "oslo", "remote_cell": "bergen", "change": {"share": ["files", "voice"]}}
 stated:

@@ -14,7 +14,7 @@ from typing import Any
 
 from ansible_collections.pic.cells.plugins.module_utils.base import destinations, wgkeys
 from ansible_collections.pic.cells.plugins.module_utils.base.errors import BadInput
-from ansible_collections.pic.cells.plugins.module_utils.base.names import check_exits, check_interface, check_name
+from ansible_collections.pic.cells.plugins.module_utils.base.names import DIRECT, check_exits, check_interface, check_name
 from ansible_collections.pic.cells.plugins.module_utils.base.rates import parse_rate
 from ansible_collections.pic.cells.plugins.module_utils.base.times import parse_moment
 from ansible_collections.pic.cells.plugins.module_utils.kernel.routing import FORWARDING
@@ -112,6 +112,10 @@ def _exits(value: Any) -> Any:
     return None if value is None else _name(value)
 
 
+def _way(value: Any) -> str:
+    return DIRECT if value == DIRECT else _name(value)
+
+
 def _exceptions(value: Any) -> dict[str, str]:
     """Read the exceptions of a device, as its record has them."""
     if not isinstance(value, dict) or len(value) > destinations.MOST:
@@ -173,6 +177,18 @@ def _exactly(**fields: Reader) -> Reader:
         said = _map(lambda field: field, _line)(value)
         _check_whole(said, set(fields))
         return {key: reader(said[key]) for key, reader in fields.items()}
+
+    return read
+
+
+def _known(**fields: Reader) -> Reader:
+    """Read fields of which each may be missing, and no others."""
+
+    def read(value: Any) -> dict[str, Any]:
+        said = _map(lambda field: field, _line)(value)
+        for key in set(said) - set(fields):
+            raise _none(key, "field")
+        return {key: fields[key](item) for key, item in said.items()}
 
     return read
 
@@ -278,6 +294,41 @@ _PROVEN = _exactly(
     **dict.fromkeys(("found", "wrong"), _list(_line, _MOST_SENTENCES)),
 )
 _ANSWER = _map(_map(_anything, _line))
+# What an inventory is made of: in a file of YAML a text would be filled in as a template, so there is none that can hold one.
+_ADDRESSES = _list(_matching(r"[0-9A-Fa-f.:]{2,45}(/[0-9]{1,3})?", "address"), _MOST_SENTENCES)
+_DIALLED = _matching(r"[A-Za-z0-9_.:\[\]-]{1,260}", "endpoint")
+_INVENTORY = _known(
+    cell_name=_name,
+    cell_endpoint=_DIALLED,
+    cell_interface=check_interface,
+    cell_networks=_ADDRESSES,
+    cell_services=_list(_known(name=_name, address=_ADDRESSES, port=_port, protocol=_matching("tcp|udp", "protocol"))),
+    cell_peers=_list(
+        _known(
+            name=_name,
+            public_key=_key,
+            addresses=_ADDRESSES,
+            networks=_ADDRESSES,
+            route_via=_list(_way, _MOST_SENTENCES),
+            route_except=_list(_known(to=_ADDRESSES, via=_way), destinations.MOST),
+        )
+    ),
+    cell_links=_list(
+        _known(
+            name=_name,
+            public_key=_key,
+            networks=_ADDRESSES,
+            allow_public_networks=_flag,
+            address=_ADDRESSES,
+            endpoint=_DIALLED,
+            interface=check_interface,
+            keepalive=_count,
+            sync_auth=_matching("hmac|address", "sync_auth"),
+            share=_list(_name),
+            offer_exit=lambda value: _flag(value) if isinstance(value, bool) else _known(until=_moment, rate=_rate)(value),
+        )
+    ),
+)
 _LINES = _list(_line)
 _PENDING: dict[str, Reader] = {"pending": _list(_name)}
 FIELDS: dict[str, dict[str, Reader]] = {
@@ -299,6 +350,7 @@ FIELDS: dict[str, dict[str, Reader]] = {
         "unforwarded": _list(_matching("|".join(FORWARDING.values()).replace(".", r"\."), "kernel setting of forwarding"), len(FORWARDING)),
         "missing": _list(_matching(r"[a-zA-Z0-9][a-zA-Z0-9.+_-]*", "package")),
     },
+    "pic_cell_adopt": {"inventory": _INVENTORY, "notes": _list(_line, _MOST_SENTENCES + 1)},
     "pic_cell_agent": {"program": _line},
     "pic_cell_prove": {"proven": _flag, "peers": _list(_PROVEN), "lines": _LINES},
     "pic_cell_restore": {"repairs": _LINES},

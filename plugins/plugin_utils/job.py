@@ -12,6 +12,7 @@ from typing import Any
 
 from ansible.module_utils.parsing.convert_bool import boolean
 
+from ansible_collections.pic.cells.plugins.module_utils.adopt import check_source
 from ansible_collections.pic.cells.plugins.module_utils.base.errors import BadInput
 from ansible_collections.pic.cells.plugins.module_utils.base.names import DIRECT, check_exits, check_name
 from ansible_collections.pic.cells.plugins.module_utils.base.times import render_moment
@@ -23,7 +24,10 @@ from ansible_collections.pic.cells.plugins.plugin_utils.mesh import SITE, Mesh
 from ansible_collections.pic.cells.plugins.plugin_utils.outside import plain, shown
 from ansible_collections.pic.cells.plugins.plugin_utils.page import target
 
-INPUTS = ("cell", "remote_cell", "services", "offered", "until", "rate", "peer", "via_cell", "force", "invitation", "fail_on", "output", "report")
+INPUTS = (
+    *("cell", "remote_cell", "services", "offered", "until", "rate", "peer", "via_cell", "force", "invitation"),
+    *("fail_on", "output", "report", "source", "dest"),
+)
 
 NEEDED = {
     "link": ("cell", "remote_cell"),
@@ -35,7 +39,7 @@ NEEDED = {
     "uninstall": ("cell",),
 }
 # Playbooks for all cells, or for one that is named; they ask what is on the cells and not what the inventory states.
-ON_THE_CELLS = ("replay", "restore", "status", "prove")
+ON_THE_CELLS = ("replay", "restore", "status", "prove", "adopt")
 # Playbooks that do something with one cell as a whole; it has to be named, so that none is meant by mistake.
 OF_ONE_CELL = ("rekey", "uninstall")
 BEGIN = "begin"
@@ -97,6 +101,12 @@ def _on_the_cells(mesh: Mesh, kind: str, asked: Mapping[str, Any]) -> dict[str, 
         job["peer"] = check_name("peer:", asked["peer"])
         if "cell" not in asked:
             raise BadInput(f"peer={job['peer']} needs the variable 'cell', since devices of several cells can have one name. Give it with -e cell=…")
+    if kind == "adopt":
+        job.update({key: asked[key] for key in ("source", "dest") if key in asked})
+        if "source" in job:
+            check_source(job["source"])
+        if "dest" in job and "cell" not in asked:
+            raise BadInput(f"dest={shown(job['dest'])} needs the variable 'cell', since each cell needs a file of its own. Give it with -e cell=…")
     return job
 
 

@@ -22,7 +22,7 @@ APPLY, APPLIED = "apply", ("rules", "links", "routes", "agent")  # what of a run
 # What the lookup pic.cells.side is asked for besides hosts, so no host can be called so.
 WORDS = (
     *STEPS,
-    *("job", "state_dir", "own", "sides", "others", "due", "missing", "advertised", "unforwarded", "invited", "refusals", "invitations"),
+    *("job", "state_dir", "interface", "own", "sides", "others", "due", "missing", "advertised", "unforwarded", "invited", "refusals", "invitations"),
     *("left out", "ending", "summary"),
 )
 BASE = ("missing", "advertised", "unforwarded")

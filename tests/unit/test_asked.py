@@ -32,6 +32,7 @@ ASKED: dict[str, dict[str, str]] = {
     "restore": {"cell": "cella"},
     "status": {"cell": "cella"},
     "prove": {"cell": "cella", "peer": "phone"},
+    "adopt": {"cell": "cella", "source": "/var/lib/pic", "dest": "adopted.yml"},
 }
 
 

@@ -166,6 +166,7 @@ def unlike(said: dict[str, Any], contains: dict[str, Any], where: str) -> list[s
         ("pic_link_invitation", {"name": "cellb"}),
         ("pic_cell_restore", {}),
         ("pic_cell_prove", {}),
+        ("pic_cell_adopt", {}),
         ("pic_cell_agent", {}),
     ],
 )

@@ -365,7 +365,7 @@ def test_what_the_inventory_states_alike_or_not_at_all_needs_no_warning(given: d
     assert read_job(mesh({}), given)[1] == []
 
 
-@pytest.mark.parametrize("kind", ["replay", "restore", "status", "prove"])
+@pytest.mark.parametrize("kind", ["replay", "restore", "status", "prove", "adopt"])
 def test_a_playbook_for_all_cells_takes_one_by_name(kind: str) -> None:
     assert read_job(mesh({}), {"job": kind, "cell": ""}) == ({}, [])
     assert read_job(mesh({"b.example.net": {"cell_name": "far"}}), {"job": kind, "cell": "far"}) == ({"host": "b.example.net"}, [])

@@ -78,7 +78,8 @@ def test_a_peer_that_is_commented_out_is_named() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"), [(FILES["Nyr"], "vpn.example.net"), (FILES["PiVPN"], None), ("# ENDPOINT two words\n", None), ("# ENDPOINT \n", None)]
+    ("text", "said"),
+    [(FILES["Nyr"], "vpn.example.net"), (FILES["PiVPN"], None), ("# ENDPOINT two words\n", None), ("# ENDPOINT \n", None)],
 )
 def test_the_endpoint_that_nyrs_script_notes_is_found(text: str, said: str | None) -> None:
     assert endpoint_of(parse(text)) == said

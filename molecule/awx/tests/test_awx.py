@@ -95,6 +95,7 @@ def state() -> dict[str, dict[str, str]]:
         ("replay", "pic_peer_sync", {}),
         ("restore", "pic_cell_restore", {}),
         ("prove", "pic_cell_prove", {"peer": "phone-b1"}),
+        ("adopt", "pic_cell_adopt", {"source": "/etc/wireguard"}),
     ],
 )
 def test_what_works_on_all_cells_or_on_one_has_nothing_to_do(launch, playbook, module, more):

@@ -106,9 +106,11 @@ def _marked(above: Iterable[str]) -> str:
 
 def _first(texts: Iterable[str]) -> str:
     """Return the first text that can be a name."""
-    return next((name for text in texts if not _ENDS.fullmatch(text) for name in [_BLANKS.sub(" ", text.lstrip("#").strip())] if _is_name(name)), "")
+    return next((name for text in texts if not _ENDS.fullmatch(text) for name in [as_name(text.lstrip("#"))] if name), "")
 
 
-def _is_name(text: str) -> bool:
-    said = any(character.isalnum() for character in text) and not text.lower().startswith(("[", "endpoint "))
-    return said and not setting(text)[0] and not _KEY.search(text)
+def as_name(text: str) -> str:
+    """Return a text as a name; empty where it can be none, as it says something else, or may hold a key."""
+    name = _BLANKS.sub(" ", text[:_LONGEST].strip())
+    said = any(character.isalnum() for character in name) and not name.lower().startswith(("[", "endpoint "))
+    return name if said and not setting(name)[0] and not _KEY.search(name) else ""
