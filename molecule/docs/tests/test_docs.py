@@ -32,6 +32,7 @@ LAB = (
         "index.md",
         "inventory.md",
         "status.md",
+        "adopt.md",
         "share.md",
         "offer-exit.md",
         "route-peer.md",
