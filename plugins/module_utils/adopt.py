@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from typing import Any, TypeVar
 
 from .base import destinations, names
 from .base.command import Host
-from .base.errors import BadInput, CellError
+from .base.errors import BadInput, CellError, ToolMissing
 from .base.networks import FAMILIES
 from .kernel.model import Saved
 from .kernel.wgconfig import config_path
@@ -107,7 +108,8 @@ def _judged(context: Context, found: adoption.Found, notes: list[str]) -> keys.I
     """Return the cell's key pair, None where there is none yet; notes gets what a run would refuse of the interface."""
     identity = None
     try:
-        identity = keys.kept_identity(context.host, context.store.path, lambda: found)
+        with contextlib.suppress(ToolMissing):  # the first run installs it
+            identity = keys.kept_identity(context.host, context.store.path, lambda: found)
         adoption.check_owner(context.host, found, identity.private if identity else None)
     except CellError as error:
         notes.append(f"site refuses the interface {found.name} as it is. {error}")
@@ -127,7 +129,13 @@ def _read_interface(host: Host, found: adoption.Found, sources: _Sources) -> Des
         sources.notes.append(f"{path} is not there, so site gives the cell a new key, and its devices no preshared keys. Put the old file there before that.")
     if text is not None and len(text) > _LARGEST:
         raise BadInput(f"{path} is larger than {_LARGEST} characters. Correct it.")
-    return None if text is None else adoptable.read_config(path, text)
+    if text is None:
+        return None
+    described = adoptable.read_config(path, text)
+    unwritten = sorted(set(found.kernel.peers) - set(described.candidates)) if found.kernel else []
+    if unwritten:
+        described.notes.append(f"{path}: the interface has peers that are not in it, and are left out: {adoptable.some(unwritten)}.")
+    return described
 
 
 def _read_source(host: Host, path: str, sources: _Sources) -> None:

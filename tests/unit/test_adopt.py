@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import random
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -191,6 +192,32 @@ def test_a_disabled_device_is_left_out_and_said(host: FakeHost) -> None:
     found = adopt(host)
     assert [item["name"] for item in found["inventory"]["cell_peers"]] == ["alice"]
     assert f"{WG0} line 13: a peer called 'bob' is commented out, and is left out." in found["notes"]
+
+
+def test_peers_that_only_the_kernel_has_are_said(host: FakeHost) -> None:
+    furnished(host, FILES["PiVPN"])
+    host.by_hand("wg addconf wg0 /dev/stdin", f"[Peer]\nPublicKey = {device_key('guest')}\nAllowedIPs = 10.0.0.9/32\n")
+    found = adopt(host)
+    assert [item["name"] for item in found["inventory"]["cell_peers"]] == ["alice", "bob"]
+    assert f"{WG0}: the interface has peers that are not in it, and are left out: {device_key('guest')}." in found["notes"]
+
+
+def test_a_host_without_wg_is_read_all_the_same(host: FakeHost) -> None:
+    host.files[WG0] = (0o600, FILES["PiVPN"])
+    host.missing.add("wg")
+    found = adopt(host)
+    assert len(found["inventory"]["cell_peers"]) == 2
+    assert not any("refuses" in note for note in found["notes"])
+
+
+def test_thousands_of_devices_are_described_in_seconds(host: FakeHost) -> None:
+    text = peers(*(section(f"10.0.{number >> 8}.{number & 255}/32", f"d{number}", "same name") for number in range(2, 5000))).replace("/24", "/16")
+    host.files[WG0] = (0o600, text)
+    began = time.monotonic()
+    found = call("pic_cell_adopt", host, {})
+    assert time.monotonic() - began < 15
+    assert len(found["inventory"]["cell_peers"]) == 4998 == len({item["name"] for item in found["inventory"]["cell_peers"]})
+    assert found["notes"][-1].startswith("And ")
 
 
 # Names

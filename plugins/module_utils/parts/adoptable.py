@@ -26,7 +26,7 @@ _NAME_LENGTH = 32
 _NEITHER = re.compile(r"[^a-z0-9]+")
 # What YAML, of one version or another, reads as something else than a text.
 _MISREAD = re.compile(r"[0-9-]+(e-?[0-9]+)?|0[box][0-9a-f]+|y|yes|n|no|on|off|true|false|null")
-_SHOWN_LINES = 20
+_SHOWN = 20  # lines, or peers
 _LABEL_SHOWN = 60  # characters
 
 _COMMAND = "a command, which stays as it is; what it does is not looked at"
@@ -181,9 +181,12 @@ def devices(found: Described, others: Collection[str]) -> list[dict[str, Any]]:
             holders[address] = candidate
         fit[key] = networks
     items: dict[str, dict[str, Any]] = {}
+    counts: dict[str, int] = {}
     for key, networks in fit.items():
         candidate = found.candidates[key]
-        name = _name(candidate, networks.addresses[0], items, found.notes)
+        name = _unique(_name(candidate.label, networks.addresses[0]), items, counts)
+        if name != candidate.label:
+            found.notes.append(f"{candidate.where}: {quoted(candidate.label) if candidate.label else 'what no comment names'} is called {name}.")
         items[name] = {"name": name, "public_key": key, "addresses": networks.addresses}
         if networks.behind:
             items[name]["networks"] = networks.behind
@@ -213,6 +216,12 @@ def _sorted(networks: Iterable[str], own: Collection[Network]) -> _Sorted:
     return found
 
 
+def some(items: Sequence[object]) -> str:
+    """Return items as a person reads them, the first of many."""
+    more = f" and {len(items) - _SHOWN} more" if len(items) > _SHOWN else ""
+    return f"{', '.join(map(str, items[:_SHOWN]))}{more}"
+
+
 def quoted(label: str) -> str:
     """Return what something is called, in quotes and not too long."""
     return repr(f"{label[:_LABEL_SHOWN]}…" if len(label) > _LABEL_SHOWN else label)
@@ -229,20 +238,24 @@ def _why_none(candidate: Candidate, networks: _Sorted) -> str:
     return "" if networks.addresses else "it has no address in a network of the interface, as the other end of a link between two sites has none"
 
 
-def _name(candidate: Candidate, address: str, taken: Collection[str], notes: list[str]) -> str:
-    """Return a valid name that no other device has; notes gets what it was."""
-    plain = unicodedata.normalize("NFKD", candidate.label[: 4 * _NAME_LENGTH]).encode("ascii", "ignore").decode().lower()
+def _name(label: str, address: str) -> str:
+    """Return a valid name for what is called so, or has that address."""
+    plain = unicodedata.normalize("NFKD", label[: 4 * _NAME_LENGTH]).encode("ascii", "ignore").decode().lower()
     name = _NEITHER.sub("-", plain).strip("-")[:_NAME_LENGTH].strip("-")
     if not name:
-        name = f"device-{_NEITHER.sub('-', address).strip('-')}"[:_NAME_LENGTH].strip("-")
+        name = f"device-{_NEITHER.sub('-', address).strip('-')}"
     elif _MISREAD.fullmatch(name) or name in RESERVED:
-        name = f"device-{name}"[:_NAME_LENGTH].strip("-")
-    unique, count = name, 1
+        name = f"device-{name}"
+    return name[:_NAME_LENGTH].strip("-")
+
+
+def _unique(name: str, taken: Collection[str], counts: dict[str, int]) -> str:
+    """Return a name that is not taken. counts: how often each was wanted."""
+    unique = name
     while unique in taken:
-        count += 1
-        unique = f"{name[: _NAME_LENGTH - len(str(count)) - 1].strip('-')}-{count}"
-    if unique != candidate.label:
-        notes.append(f"{candidate.where}: {quoted(candidate.label) if candidate.label else 'what no comment names'} is called {unique}.")
+        counts[name] = counts.get(name, 1) + 1
+        end = f"-{counts[name]}"
+        unique = f"{name[: _NAME_LENGTH - len(end)].strip('-')}{end}"
     return unique
 
 
@@ -262,8 +275,7 @@ def _kept(path: str, config: Config) -> list[str]:
 
 
 def _numbers(lines: Sequence[int]) -> str:
-    more = f" and {len(lines) - _SHOWN_LINES} more" if len(lines) > _SHOWN_LINES else ""
-    return f"{'lines' if len(lines) > 1 else 'line'} {', '.join(map(str, lines[:_SHOWN_LINES]))}{more}"
+    return f"{'lines' if len(lines) > 1 else 'line'} {some(lines)}"
 
 
 def _addresses(item: Mapping[str, Any], four: str, six: str) -> list[tuple[str, str]]:
