@@ -110,7 +110,7 @@ def _judged(context: Context, found: adoption.Found, notes: list[str]) -> keys.I
     try:
         with contextlib.suppress(ToolMissing):  # the first run installs it
             identity = keys.kept_identity(context.host, context.store.path, lambda: found)
-        adoption.check_owner(context.host, found, identity.private if identity else None)
+        adoption.check_owner(context.host, found, identity.private if identity else None, {link.public_key for link in context.stored.links.values()})
     except CellError as error:
         notes.append(f"site refuses the interface {found.name} as it is. {error}")
     return identity

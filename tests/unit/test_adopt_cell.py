@@ -16,6 +16,7 @@ from ansible_collections.pic.cells.tests.unit.fake.wg import made_key, public_ke
 from ansible_collections.pic.cells.tests.unit.netfilter import PASSED, Packet, verdict
 from ansible_collections.pic.cells.tests.unit.test_adopt import NETWORKS, WG0, adopt, taken_over
 from ansible_collections.pic.cells.tests.unit.test_adoption import furnished
+from ansible_collections.pic.cells.tests.unit.test_shared_rules import way
 from ansible_collections.pic.cells.tests.unit.world import World, device_key
 
 OWN = made_key("a cell of before")
@@ -123,21 +124,13 @@ def test_the_flat_rules_are_taken_over_without_a_moment_of_less_or_more(old: Wor
     remembered(host, cell_links=[LINK], peer_registry=[{"name": "phone", **PEER}])
     inventory = adopt(host)["inventory"]
     seen: list[tuple[str, ...]] = []
-    step = host._step
-
-    def watched(name: str, action: Any) -> None:
-        step(name, action)
-        seen.append((name, verdict(host, ASKED), verdict(host, RUNNING), *(verdict(host, packet) for packet in CLOSED)))
-
+    host.watch = lambda name: seen.append((name, verdict(host, ASKED), verdict(host, RUNNING), *(verdict(host, packet) for packet in CLOSED)))
     assert [verdict(host, packet) for packet in (ASKED, RUNNING, *CLOSED)] == [PASSED, PASSED, "DROP", "DROP"]
-    host._step = watched  # type: ignore[method-assign]
-    try:
-        taken_over(old, inventory)
-    finally:
-        del host._step  # type: ignore[method-assign]
+    taken_over(old, inventory)
     assert len(seen) > 10
     assert {moment[1:] for moment in seen} == {(PASSED, PASSED, "DROP", "DROP")}, [moment for moment in seen if moment[1:] != (PASSED, PASSED, "DROP", "DROP")]
-    assert [rule for rule in host.chain(4, "FORWARD") if "pic-cell" in rule] == []
+    assert [verdict(host, packet) for packet in (ASKED, RUNNING, *CLOSED)] == [PASSED, PASSED, "DROP", "DROP"]
+    assert not any(flat.removeprefix("-A FORWARD ") in host.chain(4, "FORWARD") for flat in FLAT)
     assert CELLB in host.wg["wg0"].peers and host.wg["wg0"].peers[CELLB].allowed == ["10.0.1.0/24"]
 
 
@@ -180,3 +173,40 @@ def test_a_file_that_site_would_set_aside_is_named(old: World) -> None:
     host.files["/var/lib/pic/peer_registry.json"] = (0o600, "[1, 2")
     assert any(note.startswith("/var/lib/pic/peer_registry.json cannot be read") for note in adopt(host)["notes"])
     assert WG0 in host.files
+
+
+def test_a_phone_that_leaves_by_another_cell_goes_on_doing_so(old: World) -> None:
+    """The original had all on wg0: the exit's peer there lets everything in, a policy table sends the phone to it, and a hook forwards for wg0."""
+    host = old["cella"]
+    hook = "PostUp = iptables -A FORWARD -i %i -j ACCEPT"
+    furnished(host, CONFIG.replace("AllowedIPs = 10.0.1.0/24", "AllowedIPs = 10.0.1.0/24, 0.0.0.0/0").replace("ListenPort", f"{hook}\nTable = off\nListenPort"))
+    host.by_hand("ip -4 route add 10.0.1.0/24 dev wg0")
+    host.by_hand("ip -4 route add default dev wg0 table 100")
+    host.by_hand("ip -4 rule add from 10.0.0.2 lookup 100 pref 1000")
+    host.iptables(4, "filter", "-A FORWARD -i wg0 -j ACCEPT")
+    remembered(
+        host,
+        cell_links=[{**LINK, "remote_exit_offered": True, "exit_relay_active": True}],
+        peer_registry=[{"name": "phone", **PEER, "route_via": "cellb"}],
+    )
+    found = adopt(host)
+    assert found["inventory"]["cell_peers"] == [{**PHONE, "route_via": ["cellb"]}]
+    assert not any("refuses" in note for note in found["notes"])
+    away = [Packet("10.0.0.2", "198.51.100.9", "wg0", "wg0", state=state, syn=state == "NEW") for state in ("NEW", "ESTABLISHED")]
+    seen: set[tuple[str | None, ...]] = set()
+    host.watch = lambda _step: seen.add((way(host, "198.51.100.9"), *(verdict(host, packet) for packet in away)))
+    old.inventory["cella"] = found["inventory"]
+    old.site()
+    assert seen == {("wg0", PASSED, PASSED)}
+    assert [verdict(host, packet) for packet in away] == [PASSED, PASSED]
+    assert {"0.0.0.0/0", "10.0.1.0/24"} <= set(host.wg["wg0"].peers[CELLB].allowed)
+    assert verdict(host, Packet("10.0.0.2", "198.51.100.9", "wg0", "eth0")) == "DROP", "the own uplink is closed to it"
+    host.by_hand("ip -4 rule del from 10.0.0.2 lookup 100 pref 1000")
+    assert way(host, "198.51.100.9") == "wg0", "by the cell's own rules"
+    assert old.site().changed == []
+
+
+def test_the_way_into_a_vpn_that_no_record_knows_is_still_refused(old: World) -> None:
+    host = old["cella"]
+    furnished(host, CONFIG.replace("AllowedIPs = 10.0.1.0/24", "AllowedIPs = 0.0.0.0/0").replace("ListenPort", "Table = off\nListenPort"))
+    assert any("leads into somebody else's VPN" in note for note in adopt(host)["notes"])

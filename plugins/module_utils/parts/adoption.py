@@ -110,8 +110,11 @@ def foreign_keys(state: State, found: Found) -> list[str]:
     return list(dict.fromkeys(peer.public_key for peer in _foreign(state, state, found)))
 
 
-def check_owner(host: Host, found: Found, own_key: str | None) -> None:
-    """Refuse to take over an interface that somebody else keeps, or that is the way into somebody else's VPN. own_key: the cell's private key."""
+def check_owner(host: Host, found: Found, own_key: str | None, links: Collection[str | None] = ()) -> None:
+    """Refuse to take over an interface that somebody else keeps, or that is the way into somebody else's VPN.
+
+    own_key: the cell's private key. links: the keys of cells that the records know, as those of an older version do, which had its exits here.
+    """
     manager = _manager(host, found.name)
     if manager:
         raise BadInput(f"{manager} manages interface {found.name!r}, and two programs would change it from then on. {_REMEDY}")
@@ -138,7 +141,7 @@ def check_owner(host: Host, found: Found, own_key: str | None) -> None:
     if own_key and found.key and not _same(own_key, found.key):
         raise BadInput(f"Interface {found.name!r} already exists with another key than this cell's, and its devices would lose their server's key. {_REMEDY}")
     for peer in config_peers(found.text):
-        if peer.endpoint and _leads_away(found, peer):
+        if peer.endpoint and peer.public_key not in links and _leads_away(found, peer):
             raise BadInput(
                 f"Interface {found.name!r} leads into somebody else's VPN: its peer {peer.public_key} at {peer.endpoint} gets "
                 f"{', '.join(peer.allowed_ips)}. The cell would take over its key, and that connection would end. {_REMEDY}"

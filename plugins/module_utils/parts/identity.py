@@ -96,7 +96,8 @@ def _check(context: Context) -> adoption.Found:
         raise BadInput(f"Interface {cell.interface!r} exists but is not a WireGuard interface. Set cell_interface to another name.")
     found = context.devices_interface()
     if not context.has_interface:
-        adoption.check_owner(host, found, (host.read(keys.identity_path(context.store.path)) or "").strip() or None)
+        links = {link.public_key for link in context.stored.links.values()}
+        adoption.check_owner(host, found, (host.read(keys.identity_path(context.store.path)) or "").strip() or None, links)
     return found
 
 
