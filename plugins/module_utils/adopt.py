@@ -132,7 +132,8 @@ def _read_interface(host: Host, found: adoption.Found, sources: _Sources) -> Des
     if text is None:
         return None
     described = adoptable.read_config(path, text)
-    unwritten = sorted(set(found.kernel.peers) - set(described.candidates)) if found.kernel else []
+    recorded = {link.public_key for link in sources.links.values()}.union(*(other.candidates for other in sources.described))
+    unwritten = sorted(set(found.kernel.peers) - set(described.candidates) - recorded) if found.kernel else []
     if unwritten:
         described.notes.append(f"{path}: the interface has peers that are not in it, and are left out: {adoptable.some(unwritten)}.")
     return described

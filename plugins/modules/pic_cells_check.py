@@ -87,7 +87,9 @@ options:
         records of a cell of an older version.
     type: raw
   dest:
-    description: For V(adopt), the path on the controller of a new file for the inventory that describes the cell. Where it is left out, it is only printed.
+    description:
+      - For V(adopt), the path on the controller of a new file for the inventory that describes the cell. It needs O(cell). Where it is left out, the
+        inventory is only printed.
     type: raw
 attributes:
   check_mode:
