@@ -261,7 +261,7 @@ def test_names_that_become_the_same_are_told_apart(host: FakeHost) -> None:
 
 
 def test_a_secret_in_a_comment_is_neither_name_nor_note(host: FakeHost) -> None:
-    secret = made_key("a secret")
+    secret = made_key("a secret").rstrip("=")  # with its end it would look like a setting
     host.files[WG0] = (0o600, peers(section("10.0.0.2/32", label=f"PrivateKey: {secret}"), section("10.0.0.3/32", "bob", secret.lower())))
     host.secrets.add(secret)
     found = adopt(host)
