@@ -42,6 +42,7 @@ def info(context: Context, run: Inputs | None = None, steps: cell.Steps = cell.R
         "peers": {
             name: {
                 **codec.dump_peer(peer),
+                "exit_dns": peer.exit_dns,
                 "exit": state.exit_of(peer),
                 "exit_effective": state.exit_is_effective(state.exit_of(peer)),
                 "dns_by_uplink": [f"IPv{family}" for family in state.dns_by_uplink(peer)],

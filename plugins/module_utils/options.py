@@ -76,6 +76,7 @@ DEVICE: dict[str, Any] = {
     "addresses": TEXTS,
     "networks": TEXTS,
     "route_via": TEXTS,
+    "exit_dns": TEXTS,
     **EXCEPTIONS,
     **STATE,
 }

@@ -107,15 +107,9 @@ links:
         mtu:
           description: The stated MTU; V(none) stands for what fits the way.
           type: int
-        last_handshake:
-          description: Seconds since the epoch, 0 for never.
-          type: int
-        received:
-          description: Bytes received since the interface was started.
-          type: int
-        sent:
-          description: Bytes sent since then.
-          type: int
+        last_handshake: {description: "Seconds since the epoch, 0 for never.", type: int}
+        received: {description: Bytes received since the interface was started., type: int}
+        sent: {description: Bytes sent since then., type: int}
         permissions:
           description: C(inbound), what this cell shares with the other, C(outbound), what the other says it shares; services by name, each V(true) or V(false).
           type: dict
@@ -224,6 +218,10 @@ peers:
         route_except:
           description: The networks that it reaches another way, and for each V(direct) or the cell by which it does.
           type: dict
+        exit_dns:
+          description: Who answers what it asks private addresses while it leaves by another cell; empty where that is as for all devices of the cell.
+          type: list
+          elements: str
         exit:
           description: The cell among them by which it leaves now, V(none) for directly. Where none offers an exit, the first, which is closed.
           type: str
@@ -234,15 +232,9 @@ peers:
           description: V(IPv4) and V(IPv6), as far as its DNS leaves by this cell's own connection since the exit, which is stated to answer, has no resolver.
           type: list
           elements: str
-        last_handshake:
-          description: Seconds since the epoch, 0 for never.
-          type: int
-        received:
-          description: Bytes received since the interface was started.
-          type: int
-        sent:
-          description: Bytes sent since then.
-          type: int
+        last_handshake: {description: "Seconds since the epoch, 0 for never.", type: int}
+        received: {description: Bytes received since the interface was started., type: int}
+        sent: {description: Bytes sent since then., type: int}
   sample:
     phone:
       name: phone

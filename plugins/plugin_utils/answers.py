@@ -274,6 +274,7 @@ _DEVICE = _record(
     exit=_maybe(_name),
     exit_effective=_flag,
     dns_by_uplink=_list(_line, 2),
+    exit_dns=_list(_line, 2),
     **_TUNNEL,
 )
 _EXIT = _exactly(usable=_flag, down=_maybe(_exactly(since=_line, why=_line, answers=_maybe(_line), words=_line)))

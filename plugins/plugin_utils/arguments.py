@@ -14,7 +14,7 @@ from ansible_collections.pic.cells.plugins.plugin_utils.offers import RIGHTS
 
 Arguments = dict[str, Any]
 
-_DEVICE = ("name", "public_key", "preshared_key", "addresses", "networks", "state")
+_DEVICE = ("name", "public_key", "preshared_key", "addresses", "networks", "exit_dns", "state")
 _ADDRESSED = ("name", "public_key", "networks", "allow_public_networks", "address", "interface", "listen_port")
 _TUNNEL = ("endpoint", "keepalive", "mtu", "preshared_key", "api_url", "sync_auth", "state")
 _RIGHTS = ("share", *RIGHTS)
@@ -81,7 +81,8 @@ def cell(mesh: Mesh, host: str) -> Arguments:
 def devices(mesh: Mesh, host: str) -> list[Arguments]:
     """Return what is stated of a host's devices; a day-2 change says nothing of them."""
     peers = [] if mesh.changes_links else mesh.var(host, "cell_peers") or []
-    return [only(peer, *_DEVICE, *(() if peer["name"] in mesh.held(host) else ("route_via", "route_except"))) for peer in peers]
+    # No playbook for a single change states who answers one, so what the inventory states no more is gone.
+    return [{"exit_dns": [], **only(peer, *_DEVICE, *(() if peer["name"] in mesh.held(host) else ("route_via", "route_except")))} for peer in peers]
 
 
 def offers(mesh: Mesh, host: str) -> list[Arguments]:

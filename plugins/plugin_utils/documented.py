@@ -184,6 +184,12 @@ route_via:
     - A device that WireGuard does not let in yet is closed in (it reaches no internet) before it does, so that it never goes direct in between.
   type: list
   elements: str
+exit_dns:
+  description:
+    - Who answers what this device asks private addresses while it leaves by another cell, as O(pic.cells.wg_cell#module:cell.exit_dns) for all of them.
+    - Left out, the record's; with an empty list it is as for all of them.
+  type: list
+  elements: str
 """),
     **EXCEPTIONS,
 }

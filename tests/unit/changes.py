@@ -139,6 +139,10 @@ class Change:
         exceptions = [[{"to": to, "via": self.dice.choice(ways)} for to in self.dice.sample(networks, number)] for number in (0, 1, 2)]
         return self.state(self.one("peers"), "route_except", *exceptions)
 
+    def edit_device_dns(self) -> str:
+        """Let others answer a device by DNS than its cell says, or those."""
+        return self.state(self.one("peers"), "exit_dns", "own", "exit", ["9.9.9.9"], ["149.112.112.112", "2620:fe::9"])
+
     # Links
 
     def edit_link(self) -> str:

@@ -132,6 +132,24 @@ def test_without_the_redirect_nobody_is_asked(family: int) -> None:
     assert within(5, lambda: answers(family) == {CELL["cellb"][family]})
 
 
+def test_one_phone_is_answered_otherwise_than_the_rest() -> None:
+    overlay = {"cella": {"cell_exit_dns": "own", "cell_peers": [{"name": "phone-a1", "exit_dns": list(INTERNET)}]}}
+    try:
+        for _time in range(2):
+            outcome = play("site", overlay=overlay)
+            assert outcome.rc == 0, outcome.message
+        assert set(outcome.changed.values()) == {0}
+        for family, other in zip(FAMILIES, ("10.0.0.3", "fd00:a::3")):
+            with Sniffer("cella", "eth0", "port 53") as uplink, Sniffer("cella", "eth1", "port 53") as network:
+                assert answers(family) == {CELL["cellb"][family]}
+            assert uplink.lines == network.lines == []
+            assert {answer("phone-a2", CELL_ITSELF[family], protocol) for protocol in PROTOCOLS} == {other}
+    finally:
+        assert play("site", overlay={"cella": {"cell_exit_dns": list(INTERNET)}}).rc == 0
+    for family in FAMILIES:
+        assert answers(family) == {CELL["cellb"][family]}
+
+
 @pytest.fixture
 def following() -> Iterator[None]:
     """Lets the phones' questions follow their exits; of the resolvers near them that of cellb alone is left."""

@@ -106,6 +106,16 @@ def chain(kind: str, cell: str) -> str:
     return _fitting(f"PIC-{kind}-", cell, _CHAIN_LENGTH)
 
 
+def resolver_chain(address: str) -> str:
+    """Name the chain of a resolver that is stated for devices; no cell's name begins so."""
+    return _fitting("PIC-A-", _HASHED + address.replace(".", "-").replace(":", "-"), _CHAIN_LENGTH)
+
+
+def answered_in_words(stated: Sequence[str]) -> str:
+    """Return who answers a device, as a person reads it."""
+    return {OWN: "whom it asks", EXIT: "the resolver of its exit"}.get(stated[0], ", ".join(stated))
+
+
 def tag(cell: str) -> str:
     """Return the comment that marks all rules of the link to a cell."""
     return f"pic-cell-{cell}"

@@ -9,6 +9,7 @@ filter FORWARD -> PIC-PATH -> PIC-ROUTED -> PIC-HOME -> PIC-DNS     and so is on
 
 A question to a public address needs nothing: it leaves by the exit as all else does. Where nobody states who answers there is none of this.
 A resolver is a stated one on the internet, or that of the exit in use: then each exit has a chain, and a device whose exit has none asks whom it likes.
+A resolver that is stated for devices of their own has a chain, too.
 """
 
 from __future__ import annotations
@@ -40,16 +41,22 @@ def redirected(state: State, family: int) -> Chains:
 
     They stand without any device too, so that a change of exits alone makes no more than these.
     """
-    if not state.cell.has_family(family):
+    cell, stated = state.cell, state.cell.exit_resolver(family)
+    if not (cell.has_family(family) and (stated or cell.dns_by_exit or cell.dns_by_device)):
         return {}
-    if not state.cell.dns_by_exit:
-        devices = state.cell.own_networks(family) if state.peers_lost else _asking(state, family)
-        return _tree(_REDIRECTED, dict.fromkeys(devices, f"-g {_STATED}")) if state.cell.exit_resolver(family) else {}
+    if state.peers_lost:
+        return _tree(_REDIRECTED, dict.fromkeys(cell.own_networks(family) if stated else (), f"-g {_STATED}"))
     leaves, chains = {}, Chains()
     for network, peer in _asking(state, family).items():
-        resolver, chain = state.answerer(peer, family), names.chain(_OF_EXIT, str(state.exit_of(peer)))
-        if resolver:
-            leaves[network] = f"-g {chain}"
+        resolver = state.answerer(peer, family)
+        if resolver is None:
+            continue
+        if state.answered_by(peer) == [names.EXIT]:
+            chain = names.chain(_OF_EXIT, str(state.exit_of(peer)))
+        else:
+            chain = _STATED if resolver == stated else names.resolver_chain(resolver)
+        leaves[network] = f"-g {chain}"
+        if chain != _STATED:
             chains[chain] = _answers(state, family, resolver)
     return {**_tree(_REDIRECTED, leaves), **{chain: chains[chain] for chain in sorted(chains)}}
 
@@ -79,8 +86,9 @@ def at_home(state: State, family: int) -> list[Rule]:
         return []
     links = [(link, network) for link in on_devices_interface(state.cell, ruled(state)) for network in of_family(family, link.networks)]
     shared = [Rule(f"-o {state.cell.interface} -d {network} {question} -j RETURN", names.tag(link.name)) for link, network in links for question in _QUESTION]
-    # By the resolver of its exit not every routed device is answered.
-    return [*shared, *(Rule(f"{question} -j {_REFUSED if state.cell.dns_by_exit else 'DROP'}") for question in _QUESTION)]
+    # By the resolver of its exit, and where devices differ, not every routed device is answered.
+    some = state.cell.dns_by_exit or state.cell.dns_by_device
+    return [*shared, *(Rule(f"{question} -j {_REFUSED if some else 'DROP'}") for question in _QUESTION)]
 
 
 def is_branch(chain: str, state: State) -> bool:

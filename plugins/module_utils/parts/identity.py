@@ -15,7 +15,7 @@ from dataclasses import replace
 
 from ..base import destinations, wgkeys
 from ..base.errors import BadInput, StoreError
-from ..base.names import DIRECT
+from ..base.names import DIRECT, answered_in_words
 from ..base.networks import host_networks, sorted_networks
 from ..kernel import wgconfig, wireguard
 from ..kernel.model import MAIN, Interface, WgPeer, loses_ipv4
@@ -224,6 +224,7 @@ def _words(state: State) -> list[str]:
     lines += [f"service {s.name}: {', '.join(s.addresses)} port {s.port}/{s.protocol}" for s in cell.services.values()]
     lines += [f"peer {p.name}: {', '.join(p.addresses)} with key {p.public_key}" for p in state.peers.values()]
     lines += [f"peer {p.name}: networks behind it {', '.join(p.networks)}" for p in state.peers.values() if p.networks]
+    lines += [f"peer {p.name}: its DNS is answered by {answered_in_words(p.exit_dns)}" for p in state.peers.values() if p.exit_dns]
     return lines + [f"link {link.name}: {link.interface}, port {link.listen_port}" for link in state.links.values()]
 
 
@@ -234,7 +235,7 @@ IDENTITY = Part(
         cell=True,
         links=("interface", "listen_port"),
         makes_links=True,
-        peers=("public_key", "addresses", "route_via", "route_except", "networks"),
+        peers=("public_key", "addresses", "route_via", "route_except", "networks", "exit_dns"),
         makes_peers=True,
         removes_peers=True,
     ),

@@ -65,10 +65,9 @@ def merge_cell(state: State, inputs: Inputs) -> None:
     if "admin_networks" in given or (args or {}).get("admin_networks") == []:  # an empty list lets nobody in any more
         cell.admin_networks = [str(parse_network(n, f"admin_networks of cell {cell.name!r}")) for n in given.get("admin_networks", ())]
     if (args or {}).get("exit_dns") is not None:
-        near = [*cell.own_networks(), *(network for link in state.links.values() for network in link.networks)]
-        stated = given.get("exit_dns", [])
+        stated = _answerers(given.get("exit_dns", []), state, f"exit_dns of cell {cell.name!r}")
         cell.dns_by_exit = stated == [EXIT]
-        cell.exit_dns = [] if cell.dns_by_exit else _resolvers(stated, near, f"exit_dns of cell {cell.name!r}")
+        cell.exit_dns = [] if stated in ([EXIT], [OWN]) else stated
     if (args or {}).get("exit_probes") is not None:  # an empty list asks nobody any more
         cell.exit_probes = _targets(given.get("exit_probes", []), f"exit_probes of cell {cell.name!r}")
     if (args or {}).get("whoami") is not None:  # likewise
@@ -87,10 +86,11 @@ def merge_cell(state: State, inputs: Inputs) -> None:
     cell.retired = sorted({*cell.retired, *before} - cell.udp_services())
 
 
-def _resolvers(texts: list[str], near: list[str], what: str) -> list[str]:
-    """Read the resolvers of routed devices: one of each family, on the internet, or a lone 'own' for none. near: networks of cells."""
-    if not texts or texts == [OWN]:
-        return []
+def _answerers(texts: list[str], state: State, what: str) -> list[str]:
+    """Read who answers routed devices: resolvers on the internet, one of each family, or a lone 'exit' or 'own'."""
+    if texts in ([], [EXIT], [OWN]):
+        return texts
+    near = [*state.cell.own_networks(), *(network for link in state.links.values() for network in link.networks)]
     resolvers = _one_of_each_family(texts, what)
     for resolver in resolvers:
         if is_private(network_of(resolver)) or _inside(resolver, near):
@@ -140,8 +140,11 @@ def merge_devices(state: State, inputs: Inputs) -> None:
             names.check_exits(f"route_via of peer {name!r}:", given["route_via"])
         if item.get("route_except") is not None:
             destinations.read(item["route_except"], f"route_except of peer {name!r}")
+        if item.get("exit_dns") is not None:  # an empty list leaves it to the cell
+            peer.exit_dns = _answerers(given.get("exit_dns", []), state, f"exit_dns of peer {name!r}")
         if item.get("networks") is not None:  # an empty list takes away those that were there
             peer.networks = [str(parse_network(n, f"networks of peer {name!r}")) for n in given.get("networks", ())]
+    state.cell.dns_by_device = any(peer.exit_dns for peer in state.peers.values()) or (state.peers_lost and state.cell.dns_by_device)
     remains.check_devices(stored, state)
     _check_peers(state)
 
@@ -330,10 +333,12 @@ def _check_exceptions(state: State) -> None:
             what = f"route_except of peer {peer.name!r}: {text}"
             for other, who in near.of(network_of(text)):
                 raise BadInput(f"{what} overlaps {other} of {who}, which the device reaches without an exit. Give networks of the internet.")
-            resolver = next((address for address in state.cell.exit_dns if via == DIRECT and address_of(address) in network_of(text)), None)
+            stated = peer.exit_dns or state.cell.exit_dns if via == DIRECT else []
+            resolver = next((address for address in stated if address not in (EXIT, OWN) and address_of(address) in network_of(text)), None)
             if resolver:
+                whose = f"peer {peer.name!r}" if peer.exit_dns else f"cell {state.cell.name!r}"
                 raise BadInput(
-                    f"{what} contains {resolver}, a resolver of cell {state.cell.name!r} (exit_dns), so what the device asks by DNS would leave directly. "
+                    f"{what} contains {resolver}, a resolver of {whose} (exit_dns), so what the device asks by DNS would leave directly. "
                     "Give another resolver, or leave this network out."
                 )
 

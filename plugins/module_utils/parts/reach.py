@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 
 from ..base.command import Host
 from ..base.errors import BadInput
+from ..base.names import EXIT, OWN
 from ..base.networks import FAMILIES, address_of, interface_of, network_of
 from ..kernel import wireguard
 from ..kernel.model import Interface
@@ -73,7 +74,8 @@ def _host_of(endpoint: str | None) -> str | None:
 def _resolvers(host: Host, wanted: State) -> Iterable[tuple[str, str]]:
     for target in (target for family in FAMILIES for target in wanted.cell.asked_through_exits(family)):
         yield "whom this cell asks through exits (exit_probes, whoami)", target.address
-    for address in wanted.cell.exit_dns:
+    devices = (address for peer in wanted.peers.values() for address in peer.exit_dns if address not in (EXIT, OWN))
+    for address in dict.fromkeys([*wanted.cell.exit_dns, *devices]):
         yield "a resolver of this cell's devices (exit_dns)", address
     for path in _RESOLVERS:
         for line in _read(host, path).split("\n"):

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from ..base import destinations
 from ..base.command import parsed
 from ..base.errors import BadInput
-from ..base.names import DIRECT, OWN, exits_in_words, why_not_better
+from ..base.names import DIRECT, EXIT, OWN, exits_in_words, why_not_better
 from ..base.networks import HOME, address_of, host_networks, network_of
 from ..kernel.answers import devices_of, question
 from ..kernel.lookups import SOMEWHERE
@@ -215,7 +215,7 @@ def layer(context: Context, family: int, table: str, address: str, excepted: str
 
 def who_answers(state: State, peer: Peer, family: int) -> str:
     """Say who answers what a routed device asks by DNS near it; the rest leaves by the exit as all else does."""
-    answerer, follows, via = state.answerer(peer, family), state.cell.dns_by_exit, state.exit_of(peer)
+    answerer, follows, via = state.answerer(peer, family), state.answered_by(peer) == [EXIT], state.exit_of(peer)
     if answerer == OWN:
         return f"what it asks a resolver of this cell leaves by this cell's own connection{f', since {via} has named no resolver' if follows else ''}"
     if answerer is None:

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from ..base import destinations
-from ..base.names import DIRECT, offers_no_exit, why_not_better
+from ..base.names import DIRECT, answered_in_words, offers_no_exit, why_not_better
 from ..kernel.wireguard import SILENT, age, is_recent
 from ..records.codec import as_list
 
@@ -133,9 +133,10 @@ def _exceptions(peer: Mapping[str, Any], info: Mapping[str, Any]) -> list[str]:
 
 
 def _dns(peer: Mapping[str, Any]) -> list[str]:
-    """Say where the exit was to answer what a device asks by DNS, and cannot."""
-    families = peer.get("dns_by_uplink")
-    return [f"its DNS leaves by this cell's own connection ({' and '.join(families)})"] if families else []
+    """Say who answers what a routed device asks by DNS where that is stated for it, and where its exit was to answer, and cannot."""
+    stated, families = peer.get("exit_dns") if peer["exit"] else None, peer.get("dns_by_uplink")
+    said = [f"its DNS is answered by {answered_in_words(stated)}"] if stated and not families else []
+    return [*said, f"its DNS leaves by this cell's own connection ({' and '.join(families)})"] if families else said
 
 
 def tunnel(peer: Mapping[str, Any], now: float) -> str:

@@ -89,7 +89,7 @@ def dump_leaving(leaving: Leaving) -> dict[str, Any]:
 
 def dump_cell(cell: Cell) -> dict[str, Any]:
     """Turn the cell's own record into what is written (inverse of load_cell)."""
-    values = asdict(cell)
+    values = {key: value for key, value in asdict(cell).items() if value or key != "dns_by_device"}
     values["services"] = [asdict(cell.services[name]) for name in sorted(cell.services)]
     return values
 
@@ -110,9 +110,13 @@ def dump_peers(peers: Mapping[str, Peer]) -> dict[str, Any]:
 
 
 def dump_peer(peer: Peer) -> dict[str, Any]:
-    """Turn a device's record into what is written: its exit as a text where it has one, as every version before lists wrote it."""
+    """Turn a device's record into what is written: its exit as a text where it has one, as every version before lists wrote it.
+
+    Likewise who answers it is there only where that is stated.
+    """
     exits = peer.route_via
-    return {**asdict(peer), "route_via": exits if len(exits) > 1 else next(iter(exits), None)}
+    values = {key: value for key, value in asdict(peer).items() if value or key != "exit_dns"}
+    return {**values, "route_via": exits if len(exits) > 1 else next(iter(exits), None)}
 
 
 def _items(data: Any, key: str) -> list[Mapping[str, Any]]:

@@ -9,7 +9,7 @@ import copy
 from dataclasses import dataclass, field, replace
 
 from ..base.destinations import way_of
-from ..base.names import DIRECT, DNS_PORT, DOWN, OWN
+from ..base.names import DIRECT, DNS_PORT, DOWN, EXIT, OWN
 from ..base.networks import FAMILIES, address_of, interface_of, network_of, of_family, sorted_networks
 from ..base.targets import Target, parse_url
 from ..base.targets import of_family as targets_of_family
@@ -50,6 +50,7 @@ class Cell:
     exit_hold_limit: int = 600
     exit_dns: list[str] = field(default_factory=list)  # resolvers, at most one of each family, for devices that leave by another cell; none: whom they ask
     dns_by_exit: bool = False  # whether the resolver of the exit in use answers such devices
+    dns_by_device: bool = False  # whether for some device somebody else is stated: it counts while nobody knows which
     resolver: list[str] = field(default_factory=list)  # that the owner runs, at most one of each family: it answers cells that use this one as their exit
     exit_probes: list[str] = field(default_factory=list)  # targets on the internet (base.targets) that are asked through each exit
     whoami: list[str] = field(default_factory=list)  # URLs (base.targets), at most one of each family, that say by which address exits leave
@@ -67,7 +68,12 @@ class Cell:
     @property
     def leads_dns(self) -> bool:
         """Tell whether it is stated who answers devices that leave by another cell."""
-        return self.dns_by_exit or bool(self.exit_dns)
+        return self.dns_by_exit or self.dns_by_device or bool(self.exit_dns)
+
+    @property
+    def answered_by(self) -> list[str]:
+        """Return who answers such devices: resolvers, or EXIT or OWN alone."""
+        return [EXIT] if self.dns_by_exit else self.exit_dns or [OWN]
 
     def asked_through_exits(self, family: int) -> list[Target]:
         """Return the targets of one family whom this cell itself asks through exits, each once."""
@@ -193,6 +199,7 @@ class Peer:
     route_via: list[str] = field(default_factory=list)  # its exits, best first, and perhaps "direct" at the end; none: it goes direct
     networks: list[str] = field(default_factory=list)  # behind it
     route_except: dict[str, str] = field(default_factory=dict)  # networks of the internet that it reaches by a certain cell, or by "direct"
+    exit_dns: list[str] = field(default_factory=list)  # who answers it: resolvers, or EXIT or OWN alone; none: whom the cell states
 
     @property
     def exits(self) -> list[str]:
@@ -281,21 +288,26 @@ class State:
         excepted = way_of(peer.route_except, to)
         return self.exit_of(peer) if excepted is None else None if excepted == DIRECT else excepted
 
+    def answered_by(self, peer: Peer) -> list[str]:
+        """Return who is stated to answer a device that leaves by another cell: resolvers, or EXIT or OWN alone."""
+        return peer.exit_dns or self.cell.answered_by
+
     def answerer(self, peer: Peer, family: int) -> str | None:
         """Return who answers what a device asks near it by DNS: the address of a resolver, OWN for whom it asks, None for nobody."""
-        via = self.exit_of(peer)
-        if via is None or not self.cell.leads_dns:
+        via, stated = self.exit_of(peer), self.answered_by(peer)
+        if via is None or stated == [OWN]:
             return OWN
-        if not self.cell.dns_by_exit:
-            return self.cell.exit_resolver(family)
+        if stated != [EXIT]:
+            return next(iter(of_family(family, stated)), None)
         link = self.links.get(via)
         # A closed exit closes this too, whatever is known of it.
         return (link.resolver(family) if link else None) or (OWN if self.exit_is_effective(via) else None)
 
     def dns_by_uplink(self, peer: Peer) -> list[int]:
         """Return the families in which what a device asks leaves by this cell's own connection, though its exit was to answer."""
-        families = [family for family in FAMILIES if of_family(family, peer.addresses)] if self.cell.dns_by_exit and self.exit_of(peer) is not None else []
-        return [family for family in families if self.answerer(peer, family) == OWN]
+        if self.exit_of(peer) is None or self.answered_by(peer) != [EXIT]:
+            return []
+        return [family for family in FAMILIES if of_family(family, peer.addresses) and self.answerer(peer, family) == OWN]
 
     @property
     def routed(self) -> list[Peer]:

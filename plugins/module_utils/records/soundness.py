@@ -116,6 +116,8 @@ def peers(data: Any) -> dict[str, Peer]:
         _all(address_of, peer.addresses)
         if peer.route_via:
             names.check_exits("Cell", peer.route_via)
+        if peer.exit_dns not in ([names.EXIT], [names.OWN]):
+            _all(address_of, peer.exit_dns)
         peer.route_except = destinations.read(destinations.listed(peer.route_except), f"route_except of peer {peer.name!r}")
     return found
 
