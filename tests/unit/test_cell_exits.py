@@ -6,11 +6,13 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 
 from ansible_collections.pic.cells.plugins.module_utils.base.errors import BadInput
-from ansible_collections.pic.cells.plugins.module_utils.program.restore import restore
+from ansible_collections.pic.cells.plugins.module_utils.program import prove
+from ansible_collections.pic.cells.plugins.module_utils.program.restore import drafted, restore
 from ansible_collections.pic.cells.plugins.module_utils.records import soundness
 from ansible_collections.pic.cells.tests.unit.fake.iptables import render
 from ansible_collections.pic.cells.tests.unit.fake.wg import made_key, public_key
@@ -221,6 +223,56 @@ def test_an_exit_that_is_silent_is_no_way_to_move_a_device_to(provided: World) -
     with pytest.raises(Refusal, match="exit vpn is silent: no handshake yet"):
         provided.job("route_peer", cell="cella", peer=name, via_cell="vpn")
     provided.job("route_peer", cell="cella", peer=name, via_cell="vpn", force="true")
+
+
+PROBES = ["tcp://192.0.2.1:443", "tcp://[2001:db8:9::1]:443"]
+
+
+@pytest.fixture
+def unused(provided: World) -> World:
+    """Return cells of which cella has an exit that no device uses, and states targets."""
+    provided.inventory["cella"]["cell_peers"][0]["route_via"] = "cellb"
+    run(provided)
+    provided.inventory["cella"]["cell_exit_probes"] = PROBES
+    run(provided)
+    provided["cella"].wg["pic-vpn"].peers[PUBLIC].handshake = int(provided["cella"].now)
+    return provided
+
+
+def test_targets_can_be_asked_through_it_before_any_device_uses_it(unused: World) -> None:
+    host, table = unused["cella"], unused.link("cella", "vpn")["exit_table"]
+    for family, own in ((4, "10.64.3.7"), (6, "fc00:bbbb::7")):
+        assert [rule.table for rule in host.rules[family] if rule.oif == "pic-vpn"] == [table]
+        assert {route.dev for route in host.routes if route.table == table and route.family == family} == {"pic-vpn", None}
+        answered = [rule for rule in rules(unused, family, "filter", "PIC-B") if "-i pic-vpn" in rule]
+        assert len(answered) == 1 and f"-d {own}/" in answered[0] and "--sport 443" in answered[0]
+    assert not unused.site().changed
+    assert (program(host, "check")[0], restore(host, "/var/lib/pic").repairs) == (0, [])
+    host.drop_link("pic-vpn")
+    restore(host, "/var/lib/pic")
+    assert {route.dev for route in host.routes if route.table == table} == {"pic-vpn", None}
+    unused.inventory["cella"]["cell_exit_probes"] = []
+    run(unused)
+    assert not [rule for family in (4, 6) for rule in host.rules[family] if rule.oif]
+    assert not [route for route in host.routes if route.table == table]
+
+
+def test_a_device_moves_there_only_if_a_target_answers(unused: World) -> None:
+    name, host = phone(unused), unused["cella"]
+    host.exits["vpn"] = None
+    with pytest.raises(Refusal, match="exit vpn lets nothing through: none of the stated targets answers"):
+        unused.job("route_peer", cell="cella", peer=name, via_cell="vpn")
+    del host.exits["vpn"]
+    unused.job("route_peer", cell="cella", peer=name, via_cell="vpn")
+
+
+def test_until_its_own_way_stands_its_handshake_is_all_there_is(unused: World) -> None:
+    host = unused["cella"]
+    host.rules[4] = [rule for rule in host.rules[4] if rule.oif != "pic-vpn"]
+    host.wg["pic-vpn"].peers[PUBLIC].handshake = int(time.time())
+    exits, items = prove.look_at(drafted(host, "/var/lib/pic"), ["vpn"])
+    assert items == []
+    assert exits["vpn"].found[0].startswith("nobody can tell whether exit vpn carries traffic, as its own way for questions is missing (pic-cell restore)")
 
 
 def test_it_is_watched_only_where_there_is_somebody_to_ask(provided: World) -> None:

@@ -59,9 +59,9 @@ class Move:
 
 
 def allocate_tables(state: State, seen: Iterable[Routing]) -> None:
-    """Give each cell that is an exit of some device its own table, clear of what others use."""
+    """Give each exit that has a way of its own a table, clear of what others use."""
     foreign = RESERVED_TABLES.union(*(routing.foreign_tables for routing in seen))
-    for name in state.named_exits:
+    for name in state.asked_exits:
         link = state.links.get(name)
         if link is None or (link.exit_table and link.exit_table not in foreign):
             continue
@@ -188,7 +188,7 @@ def plan_closing(state: State, let_in: set[str], seen: Mapping[int, Routing]) ->
 def exit_routes(state: State, family: int) -> list[Route]:
     """Return the routes of all exit tables in use; its default route stands only while the exit is offered."""
     routes = []
-    for name in state.named_exits:
+    for name in state.asked_exits:
         link = state.links.get(name)
         if link is not None and link.exit_table:
             routes.append(Route(family, "default", None, link.exit_table, UNREACHABLE_DEFAULT_METRIC))

@@ -138,9 +138,9 @@ def answer_chains(state: State, family: int) -> Chains:
 
     While the registry of devices cannot be read, every device could be one.
     """
-    named, routed_devices = set(state.named_exits), {peer.name for peer in state.routed}
+    asked_exits, routed_devices = set(state.asked_exits), {peer.name for peer in state.routed}
     ways = [(peer, {*(peer.route_via if peer.name in routed_devices else ()), *peer.route_except.values()}) for peer in state.peers.values()]
-    used = [link for link in ruled(state) if link.exit_relay_active or link.name in named]
+    used = [link for link in ruled(state) if link.exit_relay_active or link.name in asked_exits]
     devices: dict[str, list[Link]] = {}
     for link in used:
         if state.peers_lost:

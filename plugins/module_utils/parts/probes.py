@@ -10,8 +10,10 @@ and what, is for our chains anyway, as for IPv6, which has no rp_filter.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from ..base.networks import FAMILIES
-from ..kernel.model import PolicyRule
+from ..kernel.model import PolicyRule, Routing
 from ..kernel.plan import Plan, Run, Write
 from ..kernel.routing import PROBED_PRIORITY, setting, setting_path
 from ..records.model import Link, State
@@ -21,8 +23,11 @@ _STRICT, _LOOSE = "1", "2"  # ip-sysctl, rp_filter: the higher of an interface's
 
 
 def probed(state: State) -> list[Link]:
-    """Return the exits in use that targets are asked through. On the devices' interface there is none: its packets are those of devices."""
-    links = [state.links[name] for name in state.named_exits if state.exit_in_use(name)] if any(map(state.cell.asked_through_exits, FAMILIES)) else []
+    """Return the exits that targets are asked through. On the devices' interface there is none: its packets are those of devices.
+
+    A cell relays nothing before a device uses it as its exit, and lets nobody ask through it. A provider does.
+    """
+    links = [state.links[name] for name in state.asked_exits if state.exit_is_effective(name)] if any(map(state.cell.asked_through_exits, FAMILIES)) else []
     return [link for link in links if link.interface != state.cell.interface]
 
 
@@ -31,6 +36,11 @@ def wanted_rules(state: State, family: int) -> list[PolicyRule]:
     if not state.cell.asked_through_exits(family):
         return []
     return [PolicyRule(family, PROBED_PRIORITY, "all", link.exit_table, device=link.interface) for link in probed(state) if link.exit_table]
+
+
+def way_stands(state: State, link: Link, seen: Mapping[int, Routing]) -> bool:
+    """Tell whether the kernel leads this cell's own questions into an exit's table."""
+    return all(rule in seen[family].rules for family in FAMILIES for rule in wanted_rules(state, family) if rule.device == link.interface)
 
 
 def plan_settings(context: Context) -> Plan:

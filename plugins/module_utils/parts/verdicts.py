@@ -70,7 +70,8 @@ def watched_link(cell: Cell, link: Link) -> Watched:
     """Return where and how a link's cell is asked."""
     families = [family for family in FAMILIES if cell.has_family(family) and link.has_family(family)]
     addresses = [next(iter(of_family(family, link.address)), None) for family in families]
-    asked = [text for text in cell.exit_probes if cell.has_family(known(text).family)] if link.exit_relay_active and link.interface != cell.interface else []
+    carries = (link.exit_relay_active or link.provided) and link.interface != cell.interface
+    asked = [text for text in cell.exit_probes if cell.has_family(known(text).family)] if carries else []
     family = families[0] if families else 4
     return Watched(link.name, str(link.interface), [address for address in addresses if address], api_port(cell, link), family, asked)
 

@@ -6,16 +6,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from ..base.command import Host
 from ..base.errors import StoreError
 from ..kernel.model import WgPeer
 from ..kernel.wireguard import SILENT, age, is_recent
+from ..parts import probes
 from ..parts.part import Context
 from ..parts.verdicts import Watched, watched_link
-from ..records.model import Peer
+from ..records.model import Link, Peer
 from ..records.store import Store
 from . import explain, whoami
 from .probe import LARGE, SMALL, Answer, ask
@@ -94,7 +95,7 @@ def look_at(context: Context, names: Iterable[str]) -> tuple[dict[str, Exit], li
     """Look at some exits by records and kernel. Returns them by their names, and how those that can be exits are to be asked."""
     state = context.stored
     exits = {name: _of_records(context, name) for name in names}
-    items = [watched_link(state.cell, state.links[name]) for name, found in exits.items() if not found.wrong]
+    items = [_watched(context, state.links[name]) for name, found in exits.items() if not found.wrong]
     return exits, [item for item in items if item.addresses or item.targets]
 
 
@@ -156,14 +157,22 @@ def _of_records(context: Context, name: str) -> Exit:
     why, link = explain.why_unusable(context, name), context.stored.links.get(name)
     interface = context.observed.wireguard.get(str(link.interface)) if link else None
     found = Exit(name, mtu=interface.mtu if interface else None, wrong=[why] if why else [])
-    if link and interface and not why and link.provided and not watched_link(context.stored.cell, link).targets:
+    if link and interface and not why and link.provided and not _watched(context, link).targets:
         handshake = interface.peers.get(str(link.public_key), WgPeer("")).handshake
-        why = "before a device uses it" if context.stored.cell.exit_probes else "as no target is stated (cell_exit_probes)"
+        missing = "its own way for questions is missing (pic-cell restore)"
+        why = f"as {missing if watched_link(context.stored.cell, link).targets else 'no target is stated (cell_exit_probes)'}"
         if link.keepalive == 0 or is_recent(handshake, context.now, SILENT):
             found.found.append(f"nobody can tell whether exit {name} carries traffic, {why}; {age(handshake, context.now)}")
         else:
             found.asked, found.wrong = True, [f"exit {name} is silent: {age(handshake, context.now)}"]
     return found
+
+
+def _watched(context: Context, link: Link) -> Watched:
+    """Return how an exit is asked; a provider that no device uses is asked nothing before a run has made the way for it, as none has after an upgrade."""
+    item = watched_link(context.stored.cell, link)
+    stands = link.exit_relay_active or not link.provided or probes.way_stands(context.stored, link, context.observed.routing)
+    return item if stands else replace(item, targets=[])
 
 
 def _judge(found: Exit, item: Watched, answers: Mapping[str, Answer], large: Mapping[str, Answer]) -> None:

@@ -39,7 +39,7 @@ def questions(state: State, names: Iterable[str]) -> list[Question]:
     return [
         Question(link.name, str(link.interface), text)
         for link in links
-        if link.exit_relay_active and link.interface != state.cell.interface
+        if (link.exit_relay_active or link.provided) and link.interface != state.cell.interface
         for text in state.cell.whoami
         if _carries(state, link, targets.parse_url(text).target.family)
     ]

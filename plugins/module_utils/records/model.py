@@ -328,6 +328,11 @@ class State:
         return sorted({name for peer in self.peers.values() for name in peer.exits})
 
     @property
+    def asked_exits(self) -> list[str]:
+        """Return the exits that have a way of their own, sorted: those of devices, and each provider where targets are to be asked through it."""
+        return sorted({*self.named_exits, *(name for name, link in self.links.items() if link.provided and self.cell.exit_probes)})
+
+    @property
     def watched_exits(self) -> list[str]:
         """Return the cells that can be used as an exit by a device that has another way too, sorted: only for these it matters whether they work."""
         several = {name for peer in self.peers.values() if len(peer.route_via) > 1 for name in peer.route_via}
