@@ -89,6 +89,14 @@ def test_what_a_link_is_held_to(linked: World, changes: dict[str, Any], words: s
     assert len(said) == bool(words) and all(line.startswith(str(words)) for line in said)
 
 
+def test_it_is_said_which_bytes_hold_the_traffic_that_is_relayed(linked: World) -> None:
+    found = info(linked, "cellb")
+    found["links"]["cella"].update(received=2**33, sent=7)
+    (line,) = [line for line in report(found, NOW) if line.startswith("link cella:")]
+    assert f"last handshake 30 s ago, {2**33} bytes in, 7 bytes out; " in line
+    assert line.endswith("; relays its devices, whose traffic is among these bytes")
+
+
 def test_a_device_without_its_exit_and_a_host_that_is_no_cell_are_pending(linked: World) -> None:
     found = info(linked)
     found["peers"]["phone"]["exit_effective"] = False

@@ -37,7 +37,7 @@ def report(info: Mapping[str, Any], now: float | None = None) -> list[str]:
             f"shares {shares}",
             _offer(link),
             "may use its exit" if link["remote_exit_offered"] else "",
-            "relays its devices" if link["exit_offered"] and link["remote_exit_relay_active"] else "",
+            "relays its devices, whose traffic is among these bytes" if link["exit_offered"] and link["remote_exit_relay_active"] else "",
             f"has not told it the latest state ({link['last_push_error']})" if link["pending_push"] else "",
         ]
         lines.append(f"link {name}: {'; '.join(note for note in notes if note)}")
