@@ -11,11 +11,13 @@ import time
 import pytest
 
 from ansible_collections.pic.cells.plugins.module_utils.base.errors import BadInput
+from ansible_collections.pic.cells.plugins.module_utils.parts import passage
 from ansible_collections.pic.cells.plugins.module_utils.program import prove
 from ansible_collections.pic.cells.plugins.module_utils.program.restore import drafted, restore
 from ansible_collections.pic.cells.plugins.module_utils.records import soundness
 from ansible_collections.pic.cells.tests.unit.fake.iptables import render
 from ansible_collections.pic.cells.tests.unit.fake.wg import made_key, public_key
+from ansible_collections.pic.cells.tests.unit.netfilter import Packet, verdict
 from ansible_collections.pic.cells.tests.unit.test_advice import said_in_a_run, told
 from ansible_collections.pic.cells.tests.unit.test_ordered_exits import run
 from ansible_collections.pic.cells.tests.unit.test_provided import FILE, PRESHARED, PRIVATE, PUBLIC
@@ -223,6 +225,24 @@ def test_an_exit_that_is_silent_is_no_way_to_move_a_device_to(provided: World) -
     with pytest.raises(Refusal, match="exit vpn is silent: no handshake yet"):
         provided.job("route_peer", cell="cella", peer=name, via_cell="vpn")
     provided.job("route_peer", cell="cella", peer=name, via_cell="vpn", force="true")
+
+
+def test_from_outside_only_the_providers_answers_come_to_its_port(provided: World) -> None:
+    host = provided["cella"]
+    ports = {name: provided.link("cella", name)["listen_port"] for name in ("vpn", "cellb")}
+    for table in ("filter", "mangle"):
+        host.tables["-nft", 4][table].policies["INPUT"] = "DROP" if table == "filter" else "ACCEPT"
+    for name, state, wanted in (("vpn", "NEW", "DROP"), ("vpn", "ESTABLISHED", "ACCEPT"), ("cellb", "NEW", "ACCEPT")):
+        assert verdict(host, Packet("198.51.100.7", "198.51.100.11", "eth0", "", "udp", ports[name], state), "filter") == wanted
+    for source, inward in (("10.0.1.1", "pic-cellb"), ("10.64.3.1", "pic-vpn")):
+        assert verdict(host, Packet(source, "10.0.0.1", inward, "", "udp", ports["vpn"]), "mangle") == "DROP"
+
+
+def test_nobody_is_told_to_open_the_port_to_a_provider_whose_answers_come_in(provided: World) -> None:
+    state = drafted(provided["cella"], "/var/lib/pic").stored
+    states = {need.words: need.packet.state for need in passage.needs(state, {4: "eth0", 6: None}) if need.words.startswith("UDP to port")}
+    ports = {name: state.links[name].listen_port for name in ("vpn", "cellb")}
+    assert [states[f"UDP to port {ports[name]}"] for name in ("vpn", "cellb")] == ["established", "new"]
 
 
 PROBES = ["tcp://192.0.2.1:443", "tcp://[2001:db8:9::1]:443"]

@@ -28,7 +28,7 @@ from ..records.model import Cell, Link, Peer, Service, State
 from . import dns, probes
 from .chains import Chains, again, tree
 from .hostfacts import HostFacts
-from .stages import FORWARD, INPUT, INVALID, LINKS, MANGLE, NEW, OUTPUT, POSTROUTING, ROUTED, Contribution, Stage, joined, on_devices_interface, ruled
+from .stages import ANSWERED, FORWARD, INPUT, INVALID, LINKS, MANGLE, NEW, OUTPUT, POSTROUTING, ROUTED, Contribution, Stage, joined, on_devices_interface, ruled
 
 ANSWERS = "PIC-BACK"
 _ANSWER = "-m conntrack --ctstate ESTABLISHED,RELATED --ctdir REPLY"
@@ -228,7 +228,7 @@ def _mangle(filters: Chains, clamp: list[Rule]) -> Chains:
     """Return the chains of mangle: the filter's once more, behind the clamping of TCP segments."""
     chains = again(filters)
     # The ports that the cell listens on matter there to what comes from a link alone: every packet to the host would walk a list of them.
-    ports = sorted({int(rule.text.split()[3]) for rule in chains["PIC-IN"] if rule.text.startswith("-p udp --dport ")})
+    ports = sorted({int(rule.text.split()[3]) for rule in chains["PIC-IN"] if rule.text.startswith("-p udp --dport ") and ANSWERED not in rule.text})
     listening = [Rule(f"-i {LINKS} -p udp --dport {first}:{last} -j RETURN") for first, last in _ranges(ports)]
     chains["PIC-IN"] = [*listening, *(rule for rule in chains["PIC-IN"] if not rule.text.startswith("-p udp --dport "))]
     return {**chains, "PIC-FWD": [Rule("-j PIC-MSS"), *chains["PIC-FWD"]], "PIC-MSS": clamp}

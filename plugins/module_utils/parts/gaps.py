@@ -153,7 +153,7 @@ class Allowed:
             return False
         if flow.protocol == "tcp" and flow.port == cell.sync_port and flow.to in cell.own_addresses(self.family):
             return flow.source in link.address
-        if flow.protocol == "udp" and flow.port in {cell.listen_port, *(other.listen_port for other in self.state.links.values())}:
+        if flow.protocol == "udp" and flow.port in {cell.listen_port, *(other.listen_port for other in self.state.links.values() if not other.provided)}:
             return True
         return _holds(map(network_of, of_family(self.family, cell.admin_networks)), flow.source)
 

@@ -38,10 +38,11 @@ def needs(state: State, uplinks: Mapping[int, str | None]) -> Iterator[Need]:
     links = [link for _name, link in sorted(state.links.items()) if link.interface and not link.pending]
     ports = sorted({cell.listen_port, *(link.listen_port for link in links if link.listen_port)})
     listed = ", ".join(map(str, ports))
+    answered = {link.listen_port for link in links if link.provided}  # a provider never dials
     family = 4 if uplinks.get(4) or not uplinks.get(6) else 6
     outside = uplinks.get(family) or _OUTSIDE
     for port in ports:
-        packet = Packet(family, "udp", iif=outside, dport=port)
+        packet = Packet(family, "udp", iif=outside, dport=port, state="established" if port in answered else "new")
         yield Need(f"UDP to port {port}", _IN, packet, dict.fromkeys(_IN, (f"udp dport {{ {listed} }} accept",)))
         packet = Packet(family, "udp", oif=outside, sport=port)
         yield Need(f"UDP from port {port}", _OUT, packet, dict.fromkeys(_OUT, (f"udp sport {{ {listed} }} accept",)))

@@ -18,6 +18,7 @@ from .peer_sync import api_port
 LINKS = "pic-+"
 ROUTED = "PIC-ROUTED"
 NEW = "-m conntrack --ctstate NEW"
+ANSWERED = "-m conntrack --ctstate ESTABLISHED"
 _KNOWN = "-m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT"
 INVALID = "-m conntrack --ctstate INVALID -j DROP"
 _SYN = "-p tcp --tcp-flags SYN,RST SYN -j TCPMSS --clamp-mss-to-pmtu"
@@ -102,11 +103,11 @@ def own_questions(state: State, _facts: HostFacts, family: int) -> list[Rule]:
 
 
 def tunnels(state: State, _facts: HostFacts, _family: int) -> list[Rule]:
-    """Let WireGuard's own packets in, to the devices' interface and to those of links."""
+    """Let WireGuard's own packets in, to the devices' interface and to those of links. A provider never dials: of its packets the answers are let in."""
     rules = [Rule(f"-p udp --dport {state.cell.listen_port} -j ACCEPT")]
     for link in ruled(state):
         if link.listen_port and link.interface != state.cell.interface:
-            rules.append(Rule(f"-p udp --dport {link.listen_port} -j ACCEPT", names.tag(link.name)))
+            rules.append(Rule(f"-p udp --dport {link.listen_port} {f'{ANSWERED} ' if link.provided else ''}-j ACCEPT", names.tag(link.name)))
     return rules
 
 
