@@ -176,11 +176,22 @@ def _waiting(mesh: Mesh, host: str) -> Iterator[tuple[str, str]]:
     for exits, peers in _refused(mesh, host).items():
         via = exits[0]
         if via not in unmade:
-            remedy = f"link {via} again (pic.cells.link)" if via in unlinked else f"let {via} offer an exit (pic.cells.offer_exit)"
+            if via in unlinked:
+                remedy = f"link {via} again (pic.cells.link)"
+            elif _is_a_cell(mesh, host, via):
+                remedy = f"let {via} offer an exit (pic.cells.offer_exit)"
+            else:
+                remedy = f"state {via} in cell_exits again (pic.cells.site)"
             yield f"no internet for {', '.join(peers)}, since {offers_no_exit(exits)}", f"{remedy}, or send {', '.join(peers)} elsewhere (pic.cells.route_peer)"
     for other, answer in _pushed(mesh, host):
         if answer.get("status") != OK:
             yield f"{other} has not been told the latest state ({answer.get('reason') or 'not reached'}); {name} tries again by itself", ""
+
+
+def _is_a_cell(mesh: Mesh, host: str, via: str) -> bool:
+    """Tell whether an exit is a cell of the inventory, or one that a host's cell is linked with. A provider that is taken away is known to nobody."""
+    link = mesh.read(host).get("links", {}).get(via, mesh.links(host).get(via))
+    return via in mesh.host_of or (link is not None and not link.get("given_addresses"))
 
 
 def _refused(mesh: Mesh, host: str) -> dict[tuple[str, ...], list[str]]:

@@ -112,6 +112,18 @@ def test_an_exit_that_is_stated_no_more_is_gone_and_its_device_stays_closed(prov
     assert not provided.site().changed
 
 
+def test_nobody_is_told_to_let_a_provider_offer_an_exit(provided: World) -> None:
+    peer = provided.inventory["cella"]["cell_peers"][0]
+    peer["route_via"] = "vpn"
+    run(provided)
+    provided.inventory["cella"]["cell_exits"] = []
+    del peer["route_via"]
+    for _time in range(2):  # the second run knows no more that it was one
+        done = provided.site()
+        said = [line for line in done.said["cella"] if line.startswith("next:")]
+        assert said == ["next: state vpn in cell_exits again (pic.cells.site), or send phone elsewhere (pic.cells.route_peer)"]
+
+
 def test_a_day_2_change_names_it_like_a_cell(provided: World) -> None:
     name = phone(provided)
     provided.job("route_peer", cell="cella", peer=name, via_cell="cellb")
