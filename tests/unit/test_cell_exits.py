@@ -271,7 +271,8 @@ def unused(provided: World) -> World:
     return provided
 
 
-def test_targets_can_be_asked_through_it_before_any_device_uses_it(unused: World) -> None:
+@pytest.mark.parametrize("gone", ["cell_exit_probes", "cell_exits"])
+def test_targets_can_be_asked_through_it_before_any_device_uses_it(unused: World, gone: str) -> None:
     host, table = unused["cella"], unused.link("cella", "vpn")["exit_table"]
     for family, own in ((4, "10.64.3.7"), (6, "fc00:bbbb::7")):
         assert [rule.table for rule in host.rules[family] if rule.oif == "pic-vpn"] == [table]
@@ -283,9 +284,9 @@ def test_targets_can_be_asked_through_it_before_any_device_uses_it(unused: World
     host.drop_link("pic-vpn")
     restore(host, "/var/lib/pic")
     assert {route.dev for route in host.routes if route.table == table} == {"pic-vpn", None}
-    unused.inventory["cella"]["cell_exit_probes"] = []
+    unused.inventory["cella"][gone] = []
     run(unused)
-    assert not [rule for family in (4, 6) for rule in host.rules[family] if rule.oif]
+    assert not [rule for family in (4, 6) for rule in host.rules[family] if rule.oif == "pic-vpn"]
     assert not [route for route in host.routes if route.table == table]
 
 

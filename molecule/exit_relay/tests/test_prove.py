@@ -10,13 +10,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from test_exit_relay import CELL, route
+from test_exit_relay import CELL, TO_INTERNET, await_all, route
 
 import lab
 from cells import sh, within
 from dead_exits import DEATHS, offline, on
-from lab import inside
-from packets import seen_address
+from lab import INTERNET, inside
+from packets import Sniffer, Stream, seen_address
 from playbooks import play
 
 _SIZE = "add table inet hole; add chain inet hole in { type filter hook prerouting priority -400; }; "
@@ -100,6 +100,24 @@ def test_a_phone_does_not_move_to_an_exit_without_internet_unless_it_is_forced()
     assert within(10, lambda: seen_address("phone-a1", 4) == CELL["cellc"][4])
     route("phone-a1", "cellb")
     assert [seen_address("phone-a1", family) for family in (4, 6)] == [CELL["cellb"][family] for family in (4, 6)]
+
+
+def test_a_phone_that_a_foreign_rule_leads_elsewhere_keeps_its_way() -> None:
+    """A rule that comes before ours leads the phone through the exit that it has."""
+    before, rule = ways(), "from 10.0.0.2 lookup 77 pref 100"
+    sh("cella", f"ip route add default dev pic-cellb table 77; ip rule add {rule}")
+    try:
+        with Stream("phone-a1", INTERNET[0], 9000, "udp") as flow, Stream("phone-a1", INTERNET[1], 9000, "udp") as flow_6:
+            with Sniffer("cella", "eth0", TO_INTERNET) as uplink:
+                done = play("route_peer", cell="cella", peer="phone-a1", via_cell="cellc")
+                assert done.rc == 2, done.text
+                assert "the kernel sends what comes from 10.0.0.2 through pic-cellb. Its old way (via cellb) is put back." in done.message
+                assert await_all([flow, flow_6], 5)
+                assert [seen_address("phone-a1", family) for family in (4, 6)] == [CELL["cellb"][family] for family in (4, 6)]
+            assert uplink.lines == []
+    finally:
+        sh("cella", f"ip rule del {rule}; ip route del default dev pic-cellb table 77")
+    assert (ways()[2], sorted(ways()[3].splitlines())) == (before[2], sorted(before[3].splitlines()))
 
 
 @pytest.mark.parametrize(
