@@ -20,7 +20,7 @@ _NONE_MATCHED = (0, 1)  # conntrack -D ends with 1 when there was nothing to del
 
 
 def revoked(before: State, after: State) -> list[Flows]:
-    """Return the flows of every share, exit relay and link that was there before and is not after."""
+    """Return the flows of every share, exit relay, link and device that was there before and is not after."""
     found: list[Flows] = []
     for name, link in sorted(before.links.items()):
         now = after.links.get(name)
@@ -35,7 +35,13 @@ def revoked(before: State, after: State) -> list[Flows]:
                 if link.relays and not now.relays:
                     found.append(Flows(family, source=network, translated=True))
     found += [flows for address in _answered_otherwise(before, after) for flows in questions_of(address)]
+    # Of a device, since its address is free from now on, and the next one would get the answers.
+    found += [flows for address in _device_addresses(before) - _device_addresses(after) for flows in with_address(address)]
     return sorted(found)
+
+
+def _device_addresses(state: State) -> set[str]:
+    return {address for peer in state.peers.values() for address in peer.addresses}
 
 
 def _answered_otherwise(before: State, after: State) -> Iterator[str]:
@@ -53,6 +59,11 @@ def _answered_otherwise(before: State, after: State) -> Iterator[str]:
 def of_address(address: str) -> list[Flows]:
     """Return all flows that a peer began."""
     return [Flows(_family(address), asker=address)]
+
+
+def with_address(address: str) -> list[Flows]:
+    """Return all flows that a peer began, or others with it."""
+    return [*of_address(address), Flows(_family(address), asked=address)]
 
 
 def questions_of(address: str) -> list[Flows]:
