@@ -26,7 +26,24 @@ options:
       - With V(begin) nothing is judged; the role C(pic.cells.cell) has it fix what is stated of its host before it connects to any.
     type: str
     required: true
-    choices: [site, link, unlink, share, offer_exit, route_peer, rekey, uninstall, replay, restore, status, prove, adopt, begin]
+    choices:
+      - site
+      - link
+      - unlink
+      - share
+      - offer_exit
+      - route_peer
+      - add_device
+      - remove_device
+      - show_device
+      - rekey
+      - uninstall
+      - replay
+      - restore
+      - status
+      - prove
+      - adopt
+      - begin
   extra_vars:
     description:
       - Read the options below from the extra vars of the run, of the same names; answers of a survey in AWX are extra vars. Where an extra var is absent, a
@@ -56,7 +73,7 @@ options:
     description: The device to route, or for V(prove) the one whose exits are asked; where it is left out, the exits of all devices are.
     type: raw
   via_cell:
-    description: The exit cell, or several with commas, best first, or V(direct), which can also stand last.
+    description: The device's exit cell, or several with commas, best first, or V(direct), which can also stand last.
     type: raw
   force:
     description: Whether V(route_peer) is to route the device also where none of its exits carries traffic; it then has no internet until one of them does.
@@ -90,6 +107,30 @@ options:
     description:
       - For V(adopt), the path on the controller of a new file for the inventory that describes the cell. It needs O(cell). Where it is left out, the
         inventory is only printed.
+    type: raw
+  device:
+    description: The device to add, to remove or to show.
+    type: raw
+  public_key:
+    description: The public key of the device to add. Where it is left out, a key pair is made on the controller, unless the device's file is there already.
+    type: raw
+  addresses:
+    description: The addresses of the device to add; a list, or text with commas. Where it is left out, the next free ones.
+    type: raw
+  dns:
+    description:
+      - The resolvers in the device's file; addresses, a list or text with commas, or V(none).
+      - Where it is left out, the cell's resolver, or for a full tunnel a public one.
+    type: raw
+  split:
+    description: Whether only what is for the cell and linked cells goes into the device's tunnel, and not the internet.
+    type: raw
+  config_dest:
+    description:
+      - Where on the controller the device's file is; a path, or a folder for a file named after the device. Where it is left out, beside the inventory.
+    type: raw
+  show_qr:
+    description: Whether to draw the device's file as a QR code on the terminal. It holds the private key, so it is drawn nowhere else.
     type: raw
 attributes:
   check_mode:
@@ -147,7 +188,7 @@ job:
       description: The other cell.
       type: str
     peer:
-      description: The device to route, or whose exits are asked.
+      description: The device that it is about.
       type: str
     via_cell:
       description: Its exits, best first, or V(direct).
@@ -156,6 +197,12 @@ job:
     force:
       description: Whether the device is to be routed also where none of its exits carries traffic.
       type: bool
+    device:
+      description: What was asked for of the device to add or to show.
+      type: dict
+    item:
+      description: The device to add or to remove, as an item of C(cell_peers).
+      type: dict
     invitation:
       description: Whether an invitation was given.
       type: bool

@@ -15,6 +15,7 @@ from typing import Any
 from ansible_collections.pic.cells.plugins.module_utils.base import destinations, wgkeys
 from ansible_collections.pic.cells.plugins.module_utils.base.errors import BadInput
 from ansible_collections.pic.cells.plugins.module_utils.base.names import DIRECT, check_exits, check_interface, check_name
+from ansible_collections.pic.cells.plugins.module_utils.base.networks import check_host, parse_address, parse_interface, parse_network
 from ansible_collections.pic.cells.plugins.module_utils.base.rates import parse_rate
 from ansible_collections.pic.cells.plugins.module_utils.base.times import parse_moment
 from ansible_collections.pic.cells.plugins.module_utils.kernel.routing import FORWARDING
@@ -121,6 +122,22 @@ def _exceptions(value: Any) -> dict[str, str]:
     if not isinstance(value, dict) or len(value) > destinations.MOST:
         raise _none(value, "exceptions of a device")
     return destinations.read(destinations.listed(value), "route_except")
+
+
+def _address(value: Any) -> str:
+    return str(parse_address(value, "address"))
+
+
+def _network(value: Any) -> str:
+    return str(parse_network(value, "network"))
+
+
+def _interface(value: Any) -> str:
+    return str(parse_interface(value, "network"))
+
+
+def _host(value: Any) -> str:
+    return check_host(value, "endpoint")
 
 
 def _preshared_key(value: Any) -> str:
@@ -352,6 +369,16 @@ FIELDS: dict[str, dict[str, Reader]] = {
         "missing": _list(_matching(r"[a-zA-Z0-9][a-zA-Z0-9.+_-]*", "package")),
     },
     "pic_cell_adopt": {"inventory": _INVENTORY, "notes": _list(_line, _MOST_SENTENCES + 1)},
+    "pic_cell_device": {
+        "cell": lambda value: value if value == "" else _name(value),
+        "public_key": _maybe(_key),
+        "endpoint": _maybe(_host),
+        "listen_port": _port,
+        "networks": _list(_interface),
+        "device": _maybe(_exactly(public_key=_maybe(_key), addresses=_list(_address), route_via=lambda value: _exits(value) if value else [])),
+        **dict.fromkeys(("reachable", "taken"), _list(_network)),
+        **dict.fromkeys(("resolvers", "exit_dns"), _list(_address)),
+    },
     "pic_cell_agent": {"program": _line},
     "pic_cell_prove": {"proven": _flag, "peers": _list(_PROVEN), "lines": _LINES},
     "pic_cell_restore": {"repairs": _LINES},

@@ -79,10 +79,11 @@ def cell(mesh: Mesh, host: str) -> Arguments:
 
 
 def devices(mesh: Mesh, host: str) -> list[Arguments]:
-    """Return what is stated of a host's devices; a day-2 change says nothing of them."""
-    peers = [] if mesh.changes_links else mesh.var(host, "cell_peers") or []
+    """Return what is stated of a host's devices; a day-2 change says nothing of them but of the one that it adds or removes."""
+    peers = mesh.asked_device(host) if mesh.changes_links else mesh.var(host, "cell_peers") or []
     # No playbook for a single change states who answers one, so what the inventory states no more is gone.
-    return [{"exit_dns": [], **only(peer, *_DEVICE, *(() if peer["name"] in mesh.held(host) else ("route_via", "route_except")))} for peer in peers]
+    silent: Arguments = {} if mesh.changes_links else {"exit_dns": []}
+    return [{**silent, **only(peer, *_DEVICE, *(() if peer["name"] in mesh.held(host) else ("route_via", "route_except")))} for peer in peers]
 
 
 def offers(mesh: Mesh, host: str) -> list[Arguments]:

@@ -30,6 +30,7 @@ else:
 
 GROUP = "cells"
 LINK, ROUTE_PEER = "link", "route_peer"
+ADD_DEVICE, REMOVE_DEVICE, SHOW_DEVICE = "add_device", "remove_device", "show_device"
 AUTO, TUNNEL = "auto", "tunnel"
 FIXED = "__cell_stated"  # a register
 _OF_BOTH = ("state", "preshared_key")  # of a link, what one side states for both
@@ -211,9 +212,13 @@ class Inventory(Registers):
             peers = [peer for peer in self.var(host, "cell_peers") or () if peer.get("state") != "absent"]
             # No playbook for a single change states exceptions, so one that the inventory states no more is gone.
             return [{"peer": peer["name"], "via_cell": peer.get("route_via"), "route_except": peer.get("route_except") or []} for peer in peers]
-        if self.job.get("peer") and self.name(host) == self.job["cell"]:
+        if self.job.get("via_cell") and self.name(host) == self.job["cell"]:
             return [{"peer": self.job["peer"], "via_cell": self.job["via_cell"]}]
         return []
+
+    def asked_device(self, host: str) -> list[dict[str, Any]]:
+        """Return the device of a host's cell that a day-2 change adds or removes."""
+        return [self.job["item"]] if self.job.get("item") and host == self.job["host"] else []
 
     def stated_offer(self, host: str, to: str) -> bool | None:
         """Return whether this run states that a host's cell offers another an exit, None where it states neither."""

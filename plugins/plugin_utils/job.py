@@ -17,8 +17,8 @@ from ansible_collections.pic.cells.plugins.module_utils.base.errors import BadIn
 from ansible_collections.pic.cells.plugins.module_utils.base.names import DIRECT, check_exits, check_name
 from ansible_collections.pic.cells.plugins.module_utils.base.times import render_moment
 from ansible_collections.pic.cells.plugins.module_utils.program.status import CONDITIONS
-from ansible_collections.pic.cells.plugins.plugin_utils import checks, offers, schema
-from ansible_collections.pic.cells.plugins.plugin_utils.inventory import LINK, ROUTE_PEER, as_list
+from ansible_collections.pic.cells.plugins.plugin_utils import checks, devices, offers, schema
+from ansible_collections.pic.cells.plugins.plugin_utils.inventory import LINK, REMOVE_DEVICE, ROUTE_PEER, as_list
 from ansible_collections.pic.cells.plugins.plugin_utils.invitation import read_invitation
 from ansible_collections.pic.cells.plugins.plugin_utils.mesh import SITE, Mesh
 from ansible_collections.pic.cells.plugins.plugin_utils.outside import plain, shown
@@ -27,6 +27,7 @@ from ansible_collections.pic.cells.plugins.plugin_utils.page import target
 INPUTS = (
     *("cell", "remote_cell", "services", "offered", "until", "rate", "peer", "via_cell", "force", "invitation"),
     *("fail_on", "output", "report", "source", "dest"),
+    *devices.INPUTS,
 )
 
 NEEDED = {
@@ -35,6 +36,7 @@ NEEDED = {
     "share": ("cell", "remote_cell", "services"),
     "offer_exit": ("cell", "remote_cell", "offered"),
     "route_peer": ("cell", "peer", "via_cell"),
+    **dict.fromkeys(devices.JOBS, ("cell", "device")),
     "rekey": ("cell",),
     "uninstall": ("cell",),
 }
@@ -47,7 +49,8 @@ TABLE = "table"
 OUTPUTS = (TABLE, "json")
 JOBS = (SITE, *NEEDED, *ON_THE_CELLS, BEGIN)
 _CELL_INPUTS = ("cell", "remote_cell")
-_BOOLEAN = ("offered", "force")
+_BOOLEAN = ("offered", "force", "split", "show_qr")
+_LISTS = ("services", "invitation", "fail_on", "addresses", "dns")  # which need not be texts
 
 
 def read_job(mesh: Mesh, given: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
@@ -75,6 +78,12 @@ def read_job(mesh: Mesh, given: Mapping[str, Any]) -> tuple[dict[str, Any], list
     if kind == ROUTE_PEER:
         job.update(peer=check_name("peer:", asked["peer"]), via_cell=via, force=parse_boolean("force", asked.get("force", False)))
         return _warned(mesh, host, job)
+    if kind in devices.JOBS:
+        name = check_name("device:", asked["device"])
+        read = {key: parse_boolean(key, value) if key in _BOOLEAN else value for key, value in asked.items()}
+        found, warnings = devices.read(mesh, kind, name, read, via)
+        job, undone = _warned(mesh, host, {**job, "peer": name, "via_cell": via, **found})
+        return job, [*warnings, *undone]
     job["remote_cell"] = asked["remote_cell"]
     if "services" in asked and kind in ("link", "share"):
         job["change"]["share"] = parse_services(asked["services"])
@@ -112,7 +121,7 @@ def _on_the_cells(mesh: Mesh, kind: str, asked: Mapping[str, Any]) -> dict[str, 
 
 def _given(key: str, value: Any) -> Any:
     """Return what was given for a variable; refuse what is not even a text, which would be taken for another name."""
-    if isinstance(value, str) or key in ("services", "invitation", "fail_on") or (key in _BOOLEAN and isinstance(value, bool)):
+    if isinstance(value, str) or key in _LISTS or (key in _BOOLEAN and isinstance(value, bool)):
         return plain(value, key)
     raise BadInput(f"{key}={shown(value)} is not text. Put it in quotes.")
 
@@ -204,6 +213,12 @@ def _contradictions(mesh: Mesh, host: str, job: Mapping[str, Any]) -> list[str]:
             f"The inventory states a link of {job['cell']!r} with {job['remote_cell']!r}; the next run of site creates it again. Set state: absent there."
         )
     for peer in mesh.var(host, "cell_peers") or ():
-        if peer.get("name") == job.get("peer") and (peer.get("route_via") or job["via_cell"]) != job["via_cell"]:
+        if peer.get("name") != job.get("peer") or peer.get("state") == "absent":
+            continue
+        if job["job"] == REMOVE_DEVICE:
+            warnings.append(
+                f"The inventory states device {job['peer']!r} of {job['cell']!r}; the next run of site adds it again. Remove its lines in cell_peers."
+            )
+        elif job["via_cell"] and (peer.get("route_via") or job["via_cell"]) != job["via_cell"]:
             warnings.append(f"The inventory states route_via: {', '.join(peer['route_via'])} for {job['peer']!r}; the next run of site puts that back.")
     return warnings

@@ -104,7 +104,7 @@ class Pairs(Participants):
             found.append(f"{remote!r} is an exit of cell {own!r} that is no cell (cell_exits), so nothing can be done with it but to route devices via it.")
         peer = self.job.get("peer")
         peers = {item["name"] for item in self.var(host, "cell_peers") or ()} | set(read.get("peers", {}))
-        if peer and peer not in peers:
+        if peer and peer not in peers and not self.job.get("item"):
             found.append(f"Cell {own!r} has no peer {peer!r}. Its peers: {', '.join(sorted(peers)) or 'none'}. Correct the name, or add it to cell_peers.")
         return found
 

@@ -16,7 +16,7 @@ from typing import Any
 from ansible_collections.pic.cells.plugins.module_utils.base import packages
 from ansible_collections.pic.cells.plugins.module_utils.base.networks import Network, network_of
 from ansible_collections.pic.cells.plugins.plugin_utils import endpoints, trust
-from ansible_collections.pic.cells.plugins.plugin_utils.inventory import as_list, exits
+from ansible_collections.pic.cells.plugins.plugin_utils.inventory import REMOVE_DEVICE, as_list, exits
 from ansible_collections.pic.cells.plugins.plugin_utils.pairs import Pairs
 
 _STRICTER = ("hmac", "address")  # sync_auth as it is stated, and as it was
@@ -32,6 +32,8 @@ def refusals(mesh: Pairs) -> list[str]:
 
 def takes_away(mesh: Pairs, host: str) -> bool:
     """Tell whether this run takes something away that the record of a host's cell still allows, keeps or uses."""
+    if mesh.job.get("job") == REMOVE_DEVICE:
+        return True
     known = mesh.answered(host)
     links, devices = known.get("links", {}), known.get("peers", {})
     for item in mesh.chosen_links(host):

@@ -13,7 +13,7 @@ from typing import Any
 from ansible_collections.pic.cells.plugins.module_utils.base.names import offers_no_exit
 from ansible_collections.pic.cells.plugins.module_utils.parts.peer_sync import OK
 from ansible_collections.pic.cells.plugins.plugin_utils import endpoints, trust
-from ansible_collections.pic.cells.plugins.plugin_utils.inventory import as_list
+from ansible_collections.pic.cells.plugins.plugin_utils.inventory import REMOVE_DEVICE, as_list
 from ansible_collections.pic.cells.plugins.plugin_utils.invitation import render_invitation
 from ansible_collections.pic.cells.plugins.plugin_utils.mesh import Mesh
 from ansible_collections.pic.cells.plugins.plugin_utils.offers import UNTIL
@@ -53,6 +53,7 @@ def summary(mesh: Mesh, own: str, check: bool = False) -> list[str]:
     lines = [f"{verb} on {mesh.name(host)}: {line}" for host in (*sides, *mesh.told(own)) for line in _changes(mesh, host)]
     if not lines:
         lines.append(f"nothing {verb} on {' and '.join(map(mesh.name, sides))}")
+        lines += _unknown(mesh, own)
     elif check:
         remedies.append("run it without --check to make these changes")
     for host in sides:
@@ -66,6 +67,14 @@ def summary(mesh: Mesh, own: str, check: bool = False) -> list[str]:
     remedies += [f"give the invitation above to the owner of {name}, unless they have linked this cell already" for name in complete]
     remedies += mesh.job.get("contradicts", ())
     return [*lines, *(f"next: {remedy}" for remedy in dict.fromkeys(filter(None, remedies)) or ["nothing is left to do"])]
+
+
+def _unknown(mesh: Mesh, own: str) -> list[str]:
+    """Say of a device that was to be removed that there is none of this name, which may be a slip."""
+    peers = mesh.read(own).get("peers", {})
+    if mesh.job.get("job") != REMOVE_DEVICE or mesh.job["peer"] in peers:
+        return []
+    return [f"{mesh.name(own)} has no device {mesh.job['peer']!r}; its devices: {', '.join(sorted(peers)) or 'none'}"]
 
 
 def _ended(mesh: Mesh, host: str) -> Iterator[str]:

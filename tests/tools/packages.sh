@@ -19,6 +19,7 @@ need runc
 need netavark
 need iptables # netavark's firewall
 need debootstrap
+need zbarimg zbar-tools # reads the QR codes of devices
 [ -e /usr/share/keyrings/debian-archive-keyring.gpg ] || missing+=(debian-archive-keyring) # not on other systems with apt
 python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
 

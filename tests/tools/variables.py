@@ -21,6 +21,8 @@ PROJECT = Path(__file__).resolve().parents[2]
 PAGE = PROJECT / "docs" / "variables.md"
 PLAYBOOKS = PROJECT / "playbooks"
 
+# What no survey asks for: AWX keeps what a job prints, and none of its files.
+AT_A_WORKSTATION = dict.fromkeys(("pic.cells.add_device", "pic.cells.show_device"), ("config_dest", "show_qr"))
 TYPES = {"str": "text", "path": "path", "int": "whole number", "bool": "true or false", "list": "list"}
 HEAD = """\
 <!-- Written by tests/tools/variables.py (make reference). Change the argument specification, a survey or the comments in playbooks/awx.yml instead. -->
@@ -91,9 +93,12 @@ def of_the_playbooks(templates: Iterable[Mapping[str, Any]], documented: Mapping
     asked: dict[str, str] = {}
     for template in templates:
         questions = template.get("survey", {}).get("spec", [])
-        names = {needed: ", ".join(f"`{question['variable']}`" for question in questions if question["required"] is needed) for needed in (True, False)}
+        also = AT_A_WORKSTATION.get(template["name"], ())
+        given = {needed: [question["variable"] for question in questions if question["required"] is needed] for needed in (True, False)}
+        names = {needed: ", ".join(f"`{name}`" for name in (*variables, *(() if needed else also))) for needed, variables in given.items()}
         yield f"| `{template['name']}` | {names[True]} | {names[False]} |\n"
         asked.update((question["variable"], question["question_description"]) for question in questions)
+        asked.update(dict.fromkeys(also, ""))
     yield "\n"
     for name, question in asked.items():
         yield f"- **{name}**: {described(documented[name]) if name in documented else question}\n"

@@ -129,6 +129,23 @@ def test_route_peer(launch):
     assert changed(launch("route_peer.yml", cell="cella", peer="phone-a1", via_cell="cellc", force="true")) == {}
 
 
+def test_a_device_is_added_with_a_key_of_its_own_and_removed(launch):
+    watch = {"cell": "cella", "device": "watch"}
+    refused = launch("add_device.yml", **watch)
+    assert refused.rc != 0 and "give its public half as public_key" in output(refused)
+    key = inside("cella", "sh", "-c", "wg genkey | wg pubkey").stdout.strip()
+    added = {**watch, "public_key": key, "addresses": "10.0.0.40, fd00:a::40", "via_cell": "cellb", "dns": "none", "split": "false"}
+    assert "cella" in changed(launch("add_device.yml", **added))
+    assert changed(launch("add_device.yml", **added)) == {}
+    assert key in inside("cella", "wg", "show", "wg0", "peers").stdout
+    for more in ({}, {"dns": "10.0.0.1", "split": "true"}):
+        shown = launch("show_device.yml", **watch, **more)
+        assert changed(shown) == {} and "Address = 10.0.0.40/32, fd00:a::40/128" in output(shown)
+    assert "cella" in changed(launch("remove_device.yml", **watch))
+    assert changed(launch("remove_device.yml", **watch)) == {}
+    assert key not in inside("cella", "wg", "show", "wg0", "peers").stdout
+
+
 def test_link_with_no_optional_answer(launch):
     assert set(changed(launch("link.yml", cell="cellb", remote_cell="cellc"))) == {"cellb"}
     assert link_record("cellb", "cellc")["public_key"] == link_record("cella", "cellc")["public_key"]

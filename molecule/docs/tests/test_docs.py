@@ -36,6 +36,7 @@ LAB = (
         "share.md",
         "offer-exit.md",
         "route-peer.md",
+        "add-device.md",
         "provider.md",
         "unlink.md",
         "link.md",

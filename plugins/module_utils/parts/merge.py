@@ -132,7 +132,9 @@ def merge_devices(state: State, inputs: Inputs) -> None:
             state.peers.pop(name, None)
             continue
         peer = state.peers.setdefault(name, Peer(name))
-        if "public_key" in given:
+        if given.get("public_key") == wgkeys.GENERATED:
+            peer.public_key = wgkeys.GENERATED
+        elif "public_key" in given:
             peer.public_key = wgkeys.check_public_key(f"public_key of peer {name!r}", given["public_key"])
         if "addresses" in given:
             peer.addresses = [str(parse_address(a, f"addresses of peer {name!r}")) for a in given["addresses"]]

@@ -108,6 +108,11 @@ def _redial_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("interface", metavar="INTERFACE", help="the links' WireGuard interface")
 
 
+def _config_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("peer", metavar="DEVICE", help="the device's name")
+    parser.add_argument("--split", action="store_true", help="send only what is for the cell and linked cells into the tunnel, not the internet")
+
+
 def _prove_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("peer", metavar="PEER", nargs="?", help="the device's name (default: all that leave through other cells)")
 
@@ -148,5 +153,6 @@ COMMANDS: tuple[Command, ...] = (
     Command("status", "show the state of links and devices", forms=(_JSON, _PROMETHEUS)),
     Command("explain", "show which way a device's packets take and why, or where they are dropped", _explain_arguments),
     Command("prove", "ask the exits of devices whether they carry traffic, and the kernel whether the own uplink is closed", _prove_arguments),
+    Command("config", "print a device's WireGuard file, all but its private key", _config_arguments),
     Command("uninstall", "remove the cell from this host; everything that is not the cell's stays", _uninstall_arguments),
 )

@@ -14,6 +14,7 @@ from ..base.command import Host
 from ..base.errors import CellError
 from ..base.networks import parse_address
 from ..kernel.plan import apply
+from ..parts import devices
 from ..parts.part import Context
 from ..records.codec import dump_peer
 from ..records.store import Store
@@ -80,6 +81,16 @@ def _prove(host: Host, store: Store, given: argparse.Namespace) -> int:
     return OK if prove.is_proven(found) else DIFFERS
 
 
+def _config(host: Host, store: Store, given: argparse.Namespace) -> int:
+    with store.lock(create=False):
+        context = drafted(host, store.path)
+        peer = explain.device(context, given.peer)
+        cell = devices.entry(context)
+    text = devices.render(cell, peer.name, peer.addresses, devices.dns_of(cell, peer.addresses, given.split), given.split)
+    report(given, {"peer": peer.name, "config": text}, text.splitlines())
+    return OK
+
+
 def _apply(host: Host, store: Store, given: argparse.Namespace) -> int:
     done = take_in(host, store.path, given.spool, say)
     for error in done.errors:
@@ -126,5 +137,6 @@ RUN = {
     "status": _status,
     "explain": _explain,
     "prove": _prove,
+    "config": _config,
     "uninstall": _uninstall,
 }
