@@ -66,6 +66,7 @@ def test_exactly_the_exception_leaves_directly_and_is_closed_again() -> None:
         assert uplink.lines == []
 
 
+@pytest.mark.at_length
 def test_one_destination_goes_through_a_cell_or_not_at_all() -> None:
     """phone-a3 goes direct but for that."""
     state_of("phone-a3", BY_CELLC)
