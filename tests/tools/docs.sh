@@ -10,7 +10,7 @@ rm -rf "$pages" "$site"
 # antsibull-docs writes into no folder that others may write to
 umask 022
 mkdir -p "$pages/reference"
-cp -r docs/*.md docs/conf.py docs/icon.svg docs/site.css docs/pictures "$pages"
+cp -r docs/*.md docs/conf.py docs/icon.svg docs/site.css docs/grafana.json docs/pictures "$pages"
 antsibull-docs collection --use-current --squash-hierarchy --fail-on-error --dest-dir "$pages/reference" pic.cells
 # Options come by their names there: the internal one, which is long, goes behind those that are for everybody.
 # The theme has a table of contents of its own, and prints an error on a page with another one.
