@@ -70,7 +70,7 @@ def _plan_units(host: Host, interfaces: Iterable[str]) -> Plan:
     names = [name for name in host.list(systemd.SYSTEM) if name.startswith("pic-cell-") and not name.endswith(".d")]
     paths = [f"{systemd.SYSTEM}/{name}" for name in names]
     enabled = [unit for unit in units.ENABLED if unit in names]
-    others = [name for name in names if name not in (*units.ENABLED, units.GUARD)]
+    others = [name.replace("@.", "@*.") for name in names if name not in (*units.ENABLED, units.GUARD)]  # a template has instances
     running = enabled and host.exists("/run/systemd/system")
     if running:
         plan.steps += [Run(("systemctl", "disable", "--now", *enabled)), *([Run(("systemctl", "stop", *others))] if others else [])]

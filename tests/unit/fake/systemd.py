@@ -42,6 +42,8 @@ class Systemd(WireGuard):
             return ""
         if words[:3] == ["show", "--property=ActiveState", "--value"]:
             return "\n".join("active\n" if unit in self.active else "activating\n" if unit in self.failing else "inactive\n" for unit in words[3:])
+        if any("@." in unit for unit in words):
+            raise Refused(1, f"Failed to {words[0]} {words[-1]}: Unit name {words[-1]} is missing the instance name.")
         if words[0] == "stop" and all(unit.startswith("pic-cell-") for unit in words[1:]):
             self._step(f"systemctl {' '.join(words)}", lambda: self._stop(words[1:]))
             return ""
