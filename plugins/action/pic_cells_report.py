@@ -10,8 +10,10 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.pic.cells.plugins.module_utils.base.errors import BadInput
-from ansible_collections.pic.cells.plugins.plugin_utils.outside import plain, shown, shown_lines
-from ansible_collections.pic.cells.plugins.plugin_utils.overview import overview, table
+from ansible_collections.pic.cells.plugins.plugin_utils import known
+from ansible_collections.pic.cells.plugins.plugin_utils.mesh import Mesh
+from ansible_collections.pic.cells.plugins.plugin_utils.outside import LARGEST, plain, shown, shown_lines
+from ansible_collections.pic.cells.plugins.plugin_utils.overview import UNREAD, overview, table
 from ansible_collections.pic.cells.plugins.plugin_utils.page import page, target, write
 
 
@@ -28,9 +30,13 @@ class ActionModule(ActionBase):
         _validated, given = self.validate_argument_spec(argument_spec={"register": {"type": "str", "required": True}, "report": {"type": "str"}})
         variables = task_vars or {}
         try:
-            read = {host: self._registered(variables, host, given["register"]) for host in variables["ansible_play_hosts"]}
-            found = overview([info for info in read.values() if info], set(variables["ansible_play_hosts_all"]) - set(read))
-            result.update(changed=False, overview=plain(found.facts(), "The overview"), table=plain(shown_lines(table(found)), "The table"))
+            mesh = Mesh(*known.of_task(variables, self._task))
+            read = {host: self._read(variables, mesh, host, given["register"]) for host in variables["ansible_play_hosts"]}
+            unread = {*variables["ansible_play_hosts_all"]} - {host for host, info in read.items() if info != UNREAD}
+            found = overview([info for info in read.values() if info and info != UNREAD], unread)
+            result.update(
+                changed=False, overview=plain(found.facts(), "The overview", LARGEST * len(read)), table=plain(shown_lines(table(found)), "The table")
+            )
             if given["report"]:
                 path = target(given["report"])
                 if not self._task.check_mode:
@@ -40,7 +46,14 @@ class ActionModule(ActionBase):
             return {**result, "failed": True, "msg": shown(error, 4000)}
         return result
 
-    def _registered(self, variables: dict[str, Any], host: str, register: str) -> Any:
-        """Return what a host has said of itself, None where it was not asked."""
+    def _read(self, variables: dict[str, Any], mesh: Mesh, host: str, register: str) -> Any:
+        """Return what a host has said of itself; None where it was not asked, UNREAD where that is no answer: one host spoils no report of the others."""
         said = variables["hostvars"][host].get(register) or {}
-        return None if said.get("skipped") or "links" not in said else plain(said, f"What host {host!r} says of itself")
+        if said.get("skipped"):
+            return None
+        try:
+            info = plain(said, f"What host {host!r} says of itself")
+            overview([info])
+        except (AttributeError, BadInput, KeyError, TypeError, ValueError):
+            return UNREAD
+        return info if info["name"] in ("", mesh.name(host)) else UNREAD

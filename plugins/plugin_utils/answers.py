@@ -34,6 +34,8 @@ def judged(module: str, answer: Mapping[str, Any]) -> dict[str, Any]:
         failed = any(read.flag(said.get(key)) for key in ("failed", "unreachable", "skipped"))
         if said.get("failed") and not said.get("msg"):
             said.update(_crash(module, answer.get("exception")))
+        if fields and said.get("skipped"):
+            raise BadInput("it says that it was skipped, which none of our modules is.")
         if not failed:
             read.check_whole(said, set(fields) - _OPTIONAL)
         return {key: (_COMMON.get(key) or fields[key])(value) for key, value in said.items()}

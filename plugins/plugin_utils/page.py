@@ -169,10 +169,14 @@ def in_units(count: int) -> str:
 
 def target(report: str) -> Path:
     """Return the file that a page is to be written to. Raises BadInput where there is no folder for it, or the file is something else than such a page."""
-    path = Path(report).expanduser().resolve()
-    if not path.parent.is_dir():
+    try:
+        path = Path(report).expanduser().resolve()
+        found, there = path.parent.is_dir(), path.exists()
+    except (OSError, RuntimeError, ValueError) as error:  # of a home that nobody has, a NUL, a folder that may not be looked into
+        raise BadInput(f"report={shown(report)} is no path that a file can have here ({shown(error)}). Give another file.") from None
+    if not found:
         raise BadInput(f"report={shown(report)}: the folder {shown(path.parent)} does not exist on the controller. Create it, or give another file.")
-    if path.exists() and not _is_page(path):
+    if there and not _is_page(path):
         raise BadInput(f"report={shown(report)} is there and is no report of pic.cells.status, so it is not overwritten. Give another file, or remove it.")
     return path
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +13,8 @@ import pytest
 
 from ansible_collections.pic.cells.plugins.module_utils.kernel.wireguard import read_transfers
 from ansible_collections.pic.cells.plugins.module_utils.parts import units
-from ansible_collections.pic.cells.plugins.module_utils.program.redial import AGAIN, SAMPLE, STRIKES, Silence
+from ansible_collections.pic.cells.plugins.module_utils.program.redial import AGAIN, SAMPLE, STRIKES, Silence, redial
+from ansible_collections.pic.cells.plugins.module_utils.records.store import STATE_DIR, Store
 from ansible_collections.pic.cells.tests.unit.fake.host import FakeHost
 from ansible_collections.pic.cells.tests.unit.test_watch import Watched
 from ansible_collections.pic.cells.tests.unit.world import World, program
@@ -161,6 +163,36 @@ def test_the_watcher_has_a_silent_link_dialled_anew(watched: tuple[Watched, list
         found.after(SAMPLE)
     assert started == ["pic-cell-redial@pic-cellb.service"]
     assert found.host.steps == [] and not [argv for argv in found.host.log if argv[0] == "getent"]
+
+
+def test_a_silent_link_that_is_dialled_by_an_address_starts_nothing(watched: tuple[Watched, list[str]], dialled: World) -> None:
+    found, started = watched
+    dialled.inventory["cellb"]["cell_endpoint"] = BEFORE
+    dialled.site()
+    for _sample in range(STRIKES + AGAIN + 1):
+        for peer in found.host.wg["pic-cellb"].peers.values():
+            peer.sent += 148
+        found.after(SAMPLE)
+    assert started == []
+
+
+def test_nobody_waits_for_the_resolver(dialled: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever repairs something would."""
+    host, held = dialled["cella"], []
+    lock, lookup = Store.lock, host.lookup
+
+    @contextlib.contextmanager
+    def locked(store: Store, **options: bool) -> Iterator[None]:
+        with lock(store, **options):
+            held.append("lock")
+            yield
+            held.append("unlock")
+
+    monkeypatch.setattr(Store, "lock", locked)
+    monkeypatch.setattr(host, "lookup", lambda name: held.append("lookup") or lookup(name))
+    host.dns["b.example.net"] = [AFTER]
+    assert redial(host, STATE_DIR, "pic-cellb")
+    assert held == ["lookup", "lock", "unlock"]
 
 
 def test_the_watcher_of_a_quiet_host_counts_and_does_nothing_else(watched: tuple[Watched, list[str]]) -> None:

@@ -187,6 +187,12 @@ def test_what_the_playbook_is_asked_for(tmp_path: Path) -> None:
         job(report=str(tmp_path / "nowhere" / "x.html"))
 
 
+@pytest.mark.parametrize("given", ["~nosuchuser/x.html", "a\0b", "x" * 300 + "/y.html"])
+def test_what_can_be_no_path_is_one_sentence(given: str) -> None:
+    with pytest.raises(BadInput, match="Give another file"):
+        job(report=given)
+
+
 @pytest.mark.parametrize("there", ["a text", "a folder", "a link to a text"])
 def test_only_a_report_is_written_anew(tmp_path: Path, there: str) -> None:
     file = tmp_path / "there"
@@ -234,3 +240,13 @@ def test_the_playbook_shows_and_writes_all_cells(controller: Controller, linked:
     assert [row[:2] for row in Reader(file.read_text()).tables["links"][1:]] == [[link["cell"], link["other"]] for link in said["links"]]
     assert not any(task == "Show the report" and not result.get("skipped") for _host, task, result in done.results)
     assert json.dumps(said)
+
+
+@pytest.mark.parametrize("answer", [{"skipped": True}, {"advice": None}, {"name": "cella"}, {"links": {"cella": {}}}])
+def test_a_hostile_cell_spoils_the_report_of_no_other(controller: Controller, linked: World, answer: dict[str, Any]) -> None:
+    """What is no answer of it is said, and nothing of it stands in the name of another cell."""
+    controller.hostile("cellb", f"def answer(module, arguments, honest):\n    return {{**honest, **{answer}}}\n")
+    done = controller.play("status", output="json")
+    (said,) = (result["msg"] for _host, task, result in done.results if task == "Show all cells together")
+    assert said["cells"] == ["cella", "cellc"]
+    assert [finding["cell"] for finding in said["findings"] if finding["kind"] == "unread"] == ["cellb"]

@@ -14,8 +14,10 @@ from collections.abc import Mapping
 from ..base.command import Host
 from ..base.names import check_interface
 from ..kernel import wireguard
+from ..kernel.model import Interface
 from ..kernel.plan import Plan, apply
 from ..parts.tunnels import peer_key
+from ..records.model import Link
 from ..records.store import Store
 from .restore import drafted
 
@@ -48,15 +50,24 @@ def redial(host: Host, path: str, interface: str) -> list[str]:
     path: the folder with the records. Raises BadInput, StoreError and CommandFailed.
     """
     check_interface(interface)
-    lines, plan = [], Plan()
-    with Store(host, path).lock(create=False):
+    lines, plan, store = [], Plan(), Store(host, path)
+    # Before the lock, since a resolver can take seconds, in which nobody could repair anything.
+    found = {name: (link.endpoint, wireguard.resolve(host, str(link.endpoint))) for name, link in dialled_by_name(store) if link.interface == interface}
+    if not any(address for _endpoint, address in found.values()):
+        return []
+    with store.lock(create=False):
         context = drafted(host, path)
-        observed = context.observed.wireguard.get(interface)
-        for name, link in sorted(context.stored.links.items()):
-            peer = observed.peers.get(peer_key(link)) if observed and link.interface == interface else None
-            found = wireguard.resolve(host, link.endpoint) if peer and link.endpoint and wireguard.is_named(link.endpoint) else None
-            if peer and found and found != peer.endpoint:
-                plan.extend(wireguard.plan_endpoint(interface, peer.public_key, found))
-                lines.append(f"{interface}: {link.kind} {name} is dialled at {found}, which is where {str(link.endpoint).rpartition(':')[0]} leads now")
+        observed = context.observed.wireguard.get(interface, Interface(interface))
+        for name, (endpoint, address) in sorted(found.items()):
+            link = context.stored.links.get(name)
+            peer = observed.peers.get(peer_key(link)) if link and link.interface == interface and link.endpoint == endpoint else None
+            if link and peer and address and address != peer.endpoint:
+                plan.extend(wireguard.plan_endpoint(interface, peer.public_key, address))
+                lines.append(f"{interface}: {link.kind} {name} is dialled at {address}, which is where {str(endpoint).rpartition(':')[0]} leads now")
         apply(host, plan)
     return lines
+
+
+def dialled_by_name(store: Store) -> list[tuple[str, Link]]:
+    """Return the links that are dialled by a name, each with its own."""
+    return [(name, link) for name, link in store.load().links.items() if link.endpoint and wireguard.is_named(link.endpoint)]

@@ -18,11 +18,11 @@ from ..kernel import iptables, sysctl, wireguard
 from ..kernel.model import Backend
 from ..kernel.routing import FORWARDING, setting
 from ..parts import units
-from ..records.store import FILES
+from ..records.store import FILES, Store
 from .events import Heard, Interest, interest_of, judge, own_part
 from .listen import Listener
 from .pace import Pace
-from .redial import SAMPLE, Silence, redial
+from .redial import SAMPLE, Silence, dialled_by_name, redial
 from .restore import Restored, restore
 
 GATHER = 0.05  # seconds in which what belongs together comes
@@ -168,7 +168,9 @@ class Watcher:
         """Count what the links carry, and have dialled anew those that get no answer. Names may take seconds: that is for a process of its own."""
         self._counted_at = now
         try:
-            for interface in self._silence.heard(wireguard.read_transfers(self._host)):
+            silent = self._silence.heard(wireguard.read_transfers(self._host))
+            named = {link.interface for _name, link in dialled_by_name(Store(self._host, self._path))} if silent else set()
+            for interface in filter(named.__contains__, silent):
                 if self._host.exists("/run/systemd/system"):
                     self._host.run(["systemctl", "start", "--no-block", units.REDIAL.replace("@", f"@{interface}")])
                 else:
