@@ -17,11 +17,11 @@ from .base.errors import BadInput, CellError, ToolMissing
 from .base.networks import FAMILIES
 from .kernel.model import Saved
 from .kernel.wgconfig import config_path
-from .parts import adoptable, adoptable_links, adoption, keys
+from .parts import adoptable, adoptable_links, adoption, keys, merge
 from .parts.adoptable import Described
 from .parts.part import Context
 from .records import codec, soundness
-from .records.model import Cell, Link, Peer
+from .records.model import Cell, Link, Peer, State
 
 Loaded = TypeVar("Loaded")
 
@@ -88,8 +88,10 @@ def _items(context: Context, whole: Described, sources: _Sources, interface: str
     here = {link.name for link in links.values() if link.public_key in whole.candidates or link.interface == interface}
     linked = [adoptable_links.link_item(link, known, interface if name in here else None, whole.notes) for name, link in sorted(links.items())]
     devices = adoptable.devices(whole, {*own, *(link.public_key or "" for link in links.values())})
+    state = State(Cell(networks=list(whole.variables.get("cell_networks", ()))), links)
     for item in devices:
-        item.update(_ways(whole.candidates[item["public_key"]].known, whole.notes))
+        peer = whole.candidates[item["public_key"]].known
+        item.update({**_ways(peer, whole.notes), **_answerers(peer, state, whole.notes)})
     return {"cell_services": services, "cell_peers": devices, "cell_links": [item for item in linked if item]}
 
 
@@ -102,6 +104,16 @@ def _ways(peer: Peer | None, notes: list[str]) -> dict[str, Any]:
         notes.append(f"peer {peer.name if peer else ''!r}: its way to the internet is left out. {error}")
         return {}
     return {**exits, **({"route_except": exceptions} if exceptions else {})}
+
+
+def _answerers(peer: Peer | None, state: State, notes: list[str]) -> dict[str, Any]:
+    """Return who answers a device, as the registry of a cell has it. state: of the networks that are found."""
+    try:
+        found = merge.check_answerers(peer.exit_dns, state, f"exit_dns of peer {peer.name!r}") if peer else []
+    except BadInput as error:
+        notes.append(f"{error} It is left out.")
+        return {}
+    return {"exit_dns": found} if found else {}
 
 
 def _judged(context: Context, found: adoption.Found, notes: list[str]) -> keys.Identity | None:

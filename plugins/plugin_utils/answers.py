@@ -13,7 +13,7 @@ from typing import Any
 
 from ansible_collections.pic.cells.plugins.module_utils.base import destinations
 from ansible_collections.pic.cells.plugins.module_utils.base.errors import BadInput
-from ansible_collections.pic.cells.plugins.module_utils.base.names import check_interface
+from ansible_collections.pic.cells.plugins.module_utils.base.names import EXIT, OWN, check_interface
 from ansible_collections.pic.cells.plugins.module_utils.kernel.routing import FORWARDING
 from ansible_collections.pic.cells.plugins.plugin_utils import readers as read
 from ansible_collections.pic.cells.plugins.plugin_utils.outside import shown
@@ -145,6 +145,7 @@ _INVENTORY = read.known(
             networks=_ADDRESSES,
             route_via=read.list_of(read.way, read.MOST_SENTENCES),
             route_except=read.list_of(read.known(to=_ADDRESSES, via=read.way), destinations.MOST),
+            exit_dns=read.list_of(read.matching(f"{EXIT}|{OWN}|[0-9A-Fa-f.:]{{2,45}}", "resolver"), 2),
         )
     ),
     cell_links=read.list_of(

@@ -157,6 +157,27 @@ def test_a_cell_of_this_version_is_described_as_it_is(linked: World) -> None:
     assert (linked.site().changed, linked.steps()) == ([], {})
 
 
+@pytest.mark.parametrize("answerers", [["9.9.9.9"], ["9.9.9.9", "2620:fe::fe"], ["exit"], ["own"]])
+def test_who_answers_a_device_stays(linked: World, answerers: list[str]) -> None:
+    phone = linked.inventory["cella"]["cell_peers"][0]
+    phone["exit_dns"] = answerers
+    linked.site()
+    inventory = adopt(linked["cella"])["inventory"]
+    assert {item["name"]: item.get("exit_dns") for item in inventory["cell_peers"]} == {phone["name"]: answerers, "tablet": None, "laptop": None}
+    linked.inventory["cella"] = inventory
+    linked.reset()
+    assert (linked.site().changed, linked.steps()) == ([], {})
+
+
+@pytest.mark.parametrize("answerers", [["10.0.1.9"], ["9.9.9.9", "9.9.9.10"], ["nobody"], ["exit", "own"]])
+def test_who_cannot_answer_a_device_is_said(old: World, answerers: list[str]) -> None:
+    host = old["cella"]
+    remembered(host, peer_registry=[{"name": "phone", **PEER, "exit_dns": answerers}])
+    found = adopt(host)
+    assert found["inventory"]["cell_peers"] == [PHONE]
+    assert any(note.startswith("exit_dns of peer 'phone'") and answerers[0] in note and note.endswith("It is left out.") for note in found["notes"])
+
+
 def test_one_link_that_is_none_costs_no_other_one(old: World) -> None:
     host = old["cella"]
     remembered(

@@ -106,6 +106,8 @@ TRAP = "{{ lookup('pipe', 'touch trap') }}"
         {"cell_peers": [{"name": TRAP}]},
         {"cell_peers": [{"name": "a", "public_key": TRAP}]},
         {"cell_peers": [{"name": "a", "route_except": [{"to": [TRAP], "via": "direct"}]}]},
+        {"cell_peers": [{"name": "a", "exit_dns": [TRAP]}]},
+        {"cell_peers": [{"name": "a", "exit_dns": ["9.9.9.9"] * 3}]},
         {"cell_networks": [TRAP]},
         {"cell_networks": "10.0.0.1/24"},
         {"cell_endpoint": TRAP},

@@ -65,7 +65,7 @@ def merge_cell(state: State, inputs: Inputs) -> None:
     if "admin_networks" in given or (args or {}).get("admin_networks") == []:  # an empty list lets nobody in any more
         cell.admin_networks = [str(parse_network(n, f"admin_networks of cell {cell.name!r}")) for n in given.get("admin_networks", ())]
     if (args or {}).get("exit_dns") is not None:
-        stated = _answerers(given.get("exit_dns", []), state, f"exit_dns of cell {cell.name!r}")
+        stated = check_answerers(given.get("exit_dns", []), state, f"exit_dns of cell {cell.name!r}")
         cell.dns_by_exit = stated == [EXIT]
         cell.exit_dns = [] if stated in ([EXIT], [OWN]) else stated
     if (args or {}).get("exit_probes") is not None:  # an empty list asks nobody any more
@@ -86,7 +86,7 @@ def merge_cell(state: State, inputs: Inputs) -> None:
     cell.retired = sorted({*cell.retired, *before} - cell.udp_services())
 
 
-def _answerers(texts: list[str], state: State, what: str) -> list[str]:
+def check_answerers(texts: list[str], state: State, what: str) -> list[str]:
     """Read who answers routed devices: resolvers on the internet, one of each family, or a lone 'exit' or 'own'."""
     if texts in ([], [EXIT], [OWN]):
         return texts
@@ -143,7 +143,7 @@ def merge_devices(state: State, inputs: Inputs) -> None:
         if item.get("route_except") is not None:
             destinations.read(item["route_except"], f"route_except of peer {name!r}")
         if item.get("exit_dns") is not None:  # an empty list leaves it to the cell
-            peer.exit_dns = _answerers(given.get("exit_dns", []), state, f"exit_dns of peer {name!r}")
+            peer.exit_dns = check_answerers(given.get("exit_dns", []), state, f"exit_dns of peer {name!r}")
         if item.get("networks") is not None:  # an empty list takes away those that were there
             peer.networks = [str(parse_network(n, f"networks of peer {name!r}")) for n in given.get("networks", ())]
     state.cell.dns_by_device = any(peer.exit_dns for peer in state.peers.values()) or (state.peers_lost and state.cell.dns_by_device)
