@@ -235,6 +235,30 @@ def test_a_removed_device_is_cut_off_at_once(linked: World, name: str) -> None:
     assert linked.job("remove_device", cell="cella", device=name).changed == []
 
 
+def test_a_device_that_gets_the_addresses_of_another_one_gets_no_answers_of_it(linked: World) -> None:
+    cell, peers = linked["cella"], linked.inventory["cella"]["cell_peers"]
+    laptop = next(peer for peer in peers if peer["name"] == "laptop")
+    peers.append({"name": "heir", "public_key": device_key("heir"), "addresses": laptop["addresses"]})
+    laptop["state"] = "absent"
+    cell.flows = set(laptop["addresses"])
+    foreseen, run = linked.site(check=True), linked.site()
+    assert foreseen.changed == run.changed != []
+    ended = {(words[3], words[-1]) for words in cell.ended}
+    assert ended == {(side, address) for side in ("--orig-src", "--orig-dst") for address in laptop["addresses"]}
+    cell.reset()
+    assert (linked.site().changed, cell.steps) == ([], [])
+
+
+def test_a_device_that_is_called_otherwise_keeps_its_connections(linked: World) -> None:
+    cell, peers = linked["cella"], linked.inventory["cella"]["cell_peers"]
+    laptop = next(peer for peer in peers if peer["name"] == "laptop")
+    peers.append({**laptop, "name": "notebook"})
+    laptop["state"] = "absent"
+    cell.flows = set(laptop["addresses"])
+    linked.site()
+    assert cell.ended == []
+
+
 def test_no_other_cell_keeps_a_device_from_being_removed(linked: World) -> None:
     away, refusing = linked.fork(), linked.fork()
     away.dead = {"cellb", "cellc"}

@@ -35,13 +35,15 @@ def revoked(before: State, after: State) -> list[Flows]:
                 if link.relays and not now.relays:
                     found.append(Flows(family, source=network, translated=True))
     found += [flows for address in _answered_otherwise(before, after) for flows in questions_of(address)]
-    # Of a device, since its address is free from now on, and the next one would get the answers.
-    found += [flows for address in _device_addresses(before) - _device_addresses(after) for flows in with_address(address)]
+    # Of a device, since its address is free from now on, or another one's already, which would get the answers.
+    gone = {address for address, _key in _holders(before) - _holders(after)}
+    found += [flows for address in gone for flows in with_address(address)]
     return sorted(found)
 
 
-def _device_addresses(state: State) -> set[str]:
-    return {address for peer in state.peers.values() for address in peer.addresses}
+def _holders(state: State) -> set[tuple[str, str | None]]:
+    """Return each address of a device, with the key that it is of: a name can be another one's."""
+    return {(address, peer.public_key) for peer in state.peers.values() for address in peer.addresses}
 
 
 def _answered_otherwise(before: State, after: State) -> Iterator[str]:
