@@ -299,9 +299,16 @@ def test_a_device_moves_there_only_if_a_target_answers(unused: World) -> None:
     unused.job("route_peer", cell="cella", peer=name, via_cell="vpn")
 
 
-def test_until_its_own_way_stands_its_handshake_is_all_there_is(unused: World) -> None:
+@pytest.mark.parametrize("table", [True, False])
+def test_until_its_own_way_stands_its_handshake_is_all_there_is(unused: World, table: bool) -> None:
+    """Until the first run after an upgrade the record of an exit that no device uses names no table."""
     host = unused["cella"]
     host.rules[4] = [rule for rule in host.rules[4] if rule.oif != "pic-vpn"]
+    if not table:
+        mode, text = host.files["/var/lib/pic/cell_links.json"]
+        number = unused.link("cella", "vpn")["exit_table"]
+        host.files["/var/lib/pic/cell_links.json"] = (mode, text.replace(f'"exit_table": {number}', '"exit_table": null'))
+        assert unused.link("cella", "vpn")["exit_table"] is None
     host.wg["pic-vpn"].peers[PUBLIC].handshake = int(time.time())
     exits, items = prove.look_at(drafted(host, "/var/lib/pic"), ["vpn"])
     assert items == []

@@ -40,7 +40,8 @@ def wanted_rules(state: State, family: int) -> list[PolicyRule]:
 
 def way_stands(state: State, link: Link, seen: Mapping[int, Routing]) -> bool:
     """Tell whether the kernel leads this cell's own questions into an exit's table."""
-    return all(rule in seen[family].rules for family in FAMILIES for rule in wanted_rules(state, family) if rule.device == link.interface)
+    rules = [rule for family in FAMILIES for rule in wanted_rules(state, family) if rule.device == link.interface]
+    return bool(rules) and all(rule in seen[rule.family].rules for rule in rules)
 
 
 def plan_settings(context: Context) -> Plan:
