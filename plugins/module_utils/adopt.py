@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
@@ -29,7 +30,6 @@ Loaded = TypeVar("Loaded")
 _CELL, _LINKS, _PEERS, _CLIENTS, _CONFIG = "cell.json", "cell_links.json", ("peers.json", "peer_registry.json"), "wg0.json", "wg0.conf"
 _ORDER = ("cell_name", "cell_endpoint", "cell_interface", "cell_networks", "cell_services", "cell_peers", "cell_links")
 _LARGEST = soundness.LARGEST  # bytes or characters of a file
-_SHOWN = 200  # characters of what is wrong with a file
 _MOST_NOTES = 1000
 
 
@@ -193,7 +193,7 @@ def _read_json(path: str, text: str, sources: _Sources) -> None:
             try:
                 sources.links.update(soundness.links(codec.dump_links({name: link})))
             except (BadInput, ValueError) as error:
-                sources.notes.append(f"{path}: the link {adoptable.quoted(name)} is left out ({str(error)[:_SHOWN]}).")
+                sources.notes.append(f"{path}: the link {adoptable.quoted(name)} is left out ({_why(error)}).")
     elif data is not None:
         peers = _load(path, text, lambda data: codec.load_peers(_named(data)), sources)
         sources.described.append(adoptable.read_peers(path, peers or {}))
@@ -204,8 +204,15 @@ def _load(path: str, text: str, load: Callable[[Any], Loaded], sources: _Sources
     try:
         return soundness.read(text, load)
     except ValueError as error:
-        sources.notes.append(f"{path} cannot be read ({str(error)[:_SHOWN]}), and nothing of it is taken.")
+        sources.notes.append(f"{path} cannot be read ({_why(error)}), and nothing of it is taken.")
         return None
+
+
+def _why(error: Exception) -> str:
+    """Return why a file is no record, without its values: any file of the host can be named, and root reads it."""
+    if isinstance(error, codec.Mistyped):
+        return f"{error.field} is of another type"
+    return str(error) if isinstance(error, json.JSONDecodeError) else "a value in it is none that a record of a cell has there"
 
 
 def _named(data: Any) -> Any:

@@ -349,6 +349,29 @@ def test_a_file_that_holds_something_else_ends_in_sentences(host: FakeHost, text
     assert not {"cell_peers", "cell_links"} & set(found["inventory"])
 
 
+@pytest.mark.parametrize("name", ["x", "cell.json", "cell_links.json", "peers.json"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"a": {"public_key": ["hunter2"]}}',
+        '{"a": {"public_key": {"password": "hunter2"}}}',
+        '[{"name": "a", "route_via": {"b": ["hunter2"]}, "exit_dns": "hunter2"}]',
+        '[{"name": "a", "public_key": "hunter2", "interface": "hunter2 /"}]',
+        '{"name": "hunter2 /", "endpoint": ["hunter2"]}',
+        '{"name": "a", "services": [{"name": "a", "protocol": "hunter2"}], "uplink": "hunter2 /"}',
+        '{"name": "a", "retired": ["hunter2 5"], "networks": ["hunter2"]}',
+        '{"name": "a", "services": [{"hunter2": 1}], "listen_port": "hunter2"}',
+    ],
+)
+def test_of_a_file_that_is_none_no_value_is_shown(host: FakeHost, text: str, name: str) -> None:
+    """Whoever may start a job template names any file, and root reads it."""
+    host.files[f"/srv/{name}"] = (0o600, text)
+    notes = adopt(host, source=f"/srv/{name}")["notes"]
+    assert "hunter2" not in json.dumps(notes)
+    if name == "x" and '{"public_key"' in text:
+        assert "/srv/x cannot be read (public_key is of another type), and nothing of it is taken." in notes
+
+
 @pytest.mark.parametrize("source", ["srv", "/nowhere", "/srv", "/srv/a\nb", "/srv/\0", ""])
 def test_a_source_that_is_none_is_refused_by_its_path(host: FakeHost, source: str) -> None:
     host.files["/srv/other"] = (0o644, "x")

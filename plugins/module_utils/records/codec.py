@@ -16,6 +16,14 @@ from .tombstones import Flows, Leaving, Tunnel
 Record = TypeVar("Record", "Cell", "Service", "Link", "Peer")
 
 
+class Mistyped(ValueError):
+    """A field has a value of another type."""
+
+    def __init__(self, name: str, value: object) -> None:
+        super().__init__(f"{name} is {value!r}")
+        self.field = name
+
+
 def load_cell(data: Any) -> Cell:
     """Read the cell's own record, whatever version wrote it. Raises ValueError where it is none."""
     if not isinstance(data, Mapping):
@@ -128,11 +136,11 @@ def _items(data: Any, key: str) -> list[Mapping[str, Any]]:
 
 
 def _known_fields(kind: type[Record], values: Mapping[str, Any]) -> Record:
-    """Build a record of the fields that this version knows. Raises ValueError for a value of another type."""
+    """Build a record of the fields that this version knows. Raises Mistyped."""
     known = {f.name: str(f.type) for f in fields(kind) if f.name in values}
     for name, annotation in known.items():
         if not _is_of(annotation, values[name]):
-            raise ValueError(f"{name} is {values[name]!r}")
+            raise Mistyped(name, values[name])
     return kind(**{name: values[name] for name in known})
 
 
