@@ -52,11 +52,23 @@ def place(dest: str, text: str, write: bool) -> bool:
             if not os.access(path.parent, os.W_OK | os.X_OK):
                 raise OSError("its folder is not there, or not to be written to")
             return True
-        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "w", encoding="utf-8") as file:
-            file.write(text)
+        _write(path, text)
     except (OSError, ValueError) as error:
         raise BadInput(f"dest {dest!r} cannot be written ({error}). Give the path of a new file in a folder that is there.") from None
     return True
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a new file that only its owner can read. Raises OSError and ValueError."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    try:
+        with open(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(descriptor)
+    except (OSError, ValueError):
+        os.unlink(path)  # half a file would be refused by the next run as something else
+        raise
 
 
 def _is_there(path: Path) -> bool:

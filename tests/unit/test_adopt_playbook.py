@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import resource
 import stat
 from pathlib import Path
 from typing import Any
@@ -95,6 +96,18 @@ def test_no_file_is_written_over(tmp_path: Path, write: bool) -> None:
     for path in (str(tmp_path / "none" / "adopted.yml"), f"{tmp_path}/\0", str(tmp_path), f"{tmp_path}/{'x' * 300}", f"{dest}/x"):
         with pytest.raises(BadInput, match=r"cannot be written|holds something else"):
             place(path, "x\n", write)
+
+
+def test_a_disk_that_is_full_leaves_no_half_of_a_file(tmp_path: Path) -> None:
+    dest, (soft, hard) = tmp_path / "adopted.yml", resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, hard))
+    try:
+        with pytest.raises(BadInput, match=r"adopted\.yml' cannot be written"):
+            place(str(dest), "x" * 100, True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not dest.exists()
+    assert place(str(dest), "x" * 100, True) and dest.read_text() == "x" * 100
 
 
 TRAP = "{{ lookup('pipe', 'touch trap') }}"
