@@ -6,13 +6,17 @@
 from __future__ import annotations
 
 import json
+import operator
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from ansible_collections.pic.cells.plugins.module_utils.program.metrics import METRICS, metrics
+from ansible_collections.pic.cells.plugins.module_utils.program.status import CONDITIONS, DRIFT, PENDING, QUIET, failures
 from ansible_collections.pic.cells.tests.unit.test_status import NOW, info
 from ansible_collections.pic.cells.tests.unit.world import World, program
 
@@ -79,6 +83,39 @@ def test_a_host_that_is_no_cell_says_so(world: World) -> None:
 @pytest.mark.parametrize("words", [("status", "--json", "--prometheus"), ("check", "--prometheus")])
 def test_one_form_at_a_time_and_only_where_there_are_numbers(linked: World, words: tuple[str, ...]) -> None:
     assert program(linked["cella"], *words)[0] == 2
+
+
+CHANGES: dict[str, Callable[[dict[str, Any]], object]] = {
+    "nothing": lambda found: None,
+    "a difference": lambda found: found["drift"].append("missing: x"),
+    "a silent link": lambda found: found["links"]["cellb"].update(last_handshake=NOW - 181),
+    "a silent link without keepalives": lambda found: found["links"]["cellb"].update(last_handshake=0, keepalive=0),
+    "a link without a key": lambda found: found["links"]["cellb"].update(public_key=None, last_handshake=0),
+    "a link without networks": lambda found: found["links"]["cellb"].update(networks=[]),
+    "a silent provider": lambda found: found["links"]["cellb"].update(networks=[], given_addresses=["10.64.3.7"], last_handshake=0),
+    "a cell that was not told": lambda found: found["links"]["cellb"].update(pending_push=True),
+    "an exit that is not offered": lambda found: found["peers"]["phone"].update(exit_effective=False),
+    "an exit that is down": lambda found: found["exits"].update(cellb={"usable": True, "down": {"words": "cellb has not answered", "answers": None}}),
+    "a device that leaves directly in the end": lambda found: found["peers"]["phone"].update(route_via=["cellb", "direct"], exit=None),
+    "no cell": lambda found: found.update(name="", links={}, peers={}, exits={}, drift=[]),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_each_rule_alarms_exactly_where_its_word_of_fail_on_holds(linked: World, change: str) -> None:
+    found = {**info(linked), "warnings": [], "read_at": NOW}
+    CHANGES[change](found)
+    values = read("\n".join(metrics(found)) + "\n")
+    rules = re.findall(r"- alert: (\w+)\n\s+expr: (.+)", (DASHBOARD.parent / "monitoring.md").read_text())
+    meant = {"CellDiffers": DRIFT, "CellSilent": QUIET, "CellPending": PENDING}
+    alarms = set()
+    for alert, expression in rules:
+        for comparison in expression.split(" or ") if alert in meant else ():
+            metric, sign, number = comparison.split()
+            compare = {"==": operator.eq, ">": operator.gt}[sign]
+            alarms |= {meant[alert] for (name, _labels), value in values.items() if name == metric and compare(value, float(number))}
+    assert alarms == {sentence.partition(":")[0] for sentence in failures(found, CONDITIONS)}
+    assert meant.keys() < {alert for alert, _expression in rules}
 
 
 def test_the_dashboard_asks_for_metrics_that_there_are_and_shows_each() -> None:

@@ -5,12 +5,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from ..base.names import DIRECT
 from ..records.codec import as_list
-from .status import down
+from . import status
 
 Sample = tuple[str, dict[str, str], int]
 
@@ -26,11 +26,14 @@ METRICS = {
     "pic_cell_link_shares": ("gauge", "Services that this cell shares with the other (direction out), or the other with this one (direction in)."),
     "pic_cell_link_exit_offered": ("gauge", "Whether this cell offers the other an exit (direction out), or the other this one (direction in)."),
     "pic_cell_link_relaying": ("gauge", "Whether devices of the other cell leave through this one."),
-    "pic_cell_link_pending": ("gauge", "Whether the other cell has not been told the latest state."),
+    "pic_cell_link_silent": ("gauge", "Whether a link with keepalives has had no handshake for 3 minutes."),
+    "pic_cell_link_pending": ("gauge", "Whether a link waits for its public key or networks, or the other cell has not been told the latest state."),
     "pic_cell_device_handshake_timestamp_seconds": ("gauge", "The last handshake of a device, in seconds since the epoch; 0: never."),
     "pic_cell_device_receive_bytes_total": ("counter", "Bytes received from a device since the interface was started."),
     "pic_cell_device_transmit_bytes_total": ("counter", "Bytes sent to a device since the interface was started."),
     "pic_cell_device_internet": ("gauge", "Whether a device has a way to the internet; 0: its exit is not offered, or carries no traffic."),
+    "pic_cell_device_silent": ("gauge", "Whether the exit of a device carries no traffic, or the device leaves directly because none does."),
+    "pic_cell_device_pending": ("gauge", "Whether a device waits for an offer of its exit."),
     "pic_cell_device_exit_place": (
         "gauge",
         "The place of the exit in use in the device's list, 1 for the best; 0: it leaves directly and has no list.",
@@ -60,6 +63,7 @@ def _samples(info: Mapping[str, Any]) -> Iterator[Sample]:
     yield "pic_cell_warnings", {}, len(info["advice"]) + len(info["warnings"])
     for name, link in sorted(info["links"].items()):
         yield from _tunnel("link", name, link)
+        yield from _conditions("link", name, status.of_link(name, link, status.read_at(info)))
         if link["given_addresses"]:
             continue  # a provider's exit: it shares nothing and is told nothing
         for direction, shared, offered in (("out", "inbound", "exit_offered"), ("in", "outbound", "remote_exit_offered")):
@@ -67,10 +71,10 @@ def _samples(info: Mapping[str, Any]) -> Iterator[Sample]:
             yield "pic_cell_link_shares", labels, sum(link["permissions"].get(shared, {}).values())
             yield "pic_cell_link_exit_offered", labels, link[offered]
         yield "pic_cell_link_relaying", {"link": name}, link["exit_offered"] and link["remote_exit_relay_active"]
-        yield "pic_cell_link_pending", {"link": name}, link["pending_push"]
-    dead = down(info, answering=False)
+    dead = status.down(info, answering=False)
     for name, peer in sorted(info["peers"].items()):
         yield from _tunnel("device", name, peer)
+        yield from _conditions("device", name, status.of_device(name, info))
         exits, used = as_list(peer["route_via"]), peer["exit"] or DIRECT
         yield "pic_cell_device_internet", {"device": name}, peer["exit"] is None or (peer["exit_effective"] and peer["exit"] not in dead)
         yield "pic_cell_device_exit_place", {"device": name, "exit": used}, exits.index(used) + 1 if used in exits else 0
@@ -81,6 +85,12 @@ def _samples(info: Mapping[str, Any]) -> Iterator[Sample]:
 def _tunnel(kind: str, name: str, peer: Mapping[str, Any]) -> Iterator[Sample]:
     for metric, key in (("handshake_timestamp_seconds", "last_handshake"), ("receive_bytes_total", "received"), ("transmit_bytes_total", "sent")):
         yield f"pic_cell_{kind}_{metric}", {kind: name}, peer[key]
+
+
+def _conditions(kind: str, name: str, holding: Iterable[tuple[str, str]]) -> Iterator[Sample]:
+    held = {condition for condition, _what in holding}
+    for condition in (status.QUIET, status.PENDING):
+        yield f"pic_cell_{kind}_{condition}", {kind: name}, condition in held
 
 
 def _labels(labels: Mapping[str, str]) -> str:

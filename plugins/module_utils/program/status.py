@@ -23,7 +23,7 @@ def report(info: Mapping[str, Any], now: float | None = None) -> list[str]:
 
     info: what Cell.info returned. now: seconds since the epoch; None for when the cell was read.
     """
-    now = _now(info) if now is None else now
+    now = read_at(info) if now is None else now
     if not info["name"]:
         return ["This host is not a cell yet."]
     lines = [f"cell {info['name']}: {', '.join(info['networks'])}"]
@@ -59,33 +59,43 @@ def failures(info: Mapping[str, Any], conditions: Collection[str], now: float | 
     return [f"{sentence}." for sentence in found.values() if sentence]
 
 
-def _now(info: Mapping[str, Any]) -> float:
+def read_at(info: Mapping[str, Any]) -> float:
     """Return when the cell was read, by its own clock, which its handshakes go by."""
     return float(info.get("read_at") or time.time())
 
 
 def holding(info: Mapping[str, Any], now: float | None = None) -> Iterator[tuple[str, str]]:
     """Yield each condition that holds on the cell, and where. Parameters as for report."""
-    now = _now(info) if now is None else now
+    now = read_at(info) if now is None else now
     if not info["name"]:
         yield PENDING, "this host is not a cell yet"
     for line in info["drift"]:
         yield DRIFT, line
     for name, link in sorted(info["links"].items()):
-        if not (link["public_key"] and (link["networks"] or link.get("given_addresses"))):
-            yield PENDING, f"the link with {name} waits for its public key and its networks"
-        elif link["keepalive"] != 0 and not is_recent(link["last_handshake"], now, SILENT):  # without keepalive a tunnel that nobody uses is silent
-            yield QUIET, f"{'exit' if link.get('given_addresses') else 'link'} {name}: {tunnel(link, now)}"
-        if link["pending_push"]:
-            yield PENDING, f"{name} has not been told the latest state ({link['last_push_error']})"
-    silent, dead = down(info), down(info, answering=False)
-    for name, peer in sorted(info["peers"].items()):
-        if peer["exit"] is not None and not peer["exit_effective"]:
-            yield PENDING, f"no internet for {name}, since {offers_no_exit(_cells(peer))}"
-        elif peer["exit"] is None and _cells(peer):
-            yield QUIET, f"{name} leaves directly{why_not_better([*_cells(peer), DIRECT], DIRECT, silent)}"
-        elif peer["exit"] in dead:
-            yield QUIET, f"no internet for {name}, since {dead[peer['exit']]}"
+        yield from of_link(name, link, now)
+    for name in sorted(info["peers"]):
+        yield from of_device(name, info)
+
+
+def of_link(name: str, link: Mapping[str, Any], now: float) -> Iterator[tuple[str, str]]:
+    """Yield each condition that holds for a link, and what it is."""
+    if not (link["public_key"] and (link["networks"] or link.get("given_addresses"))):
+        yield PENDING, f"the link with {name} waits for its public key and its networks"
+    elif link["keepalive"] != 0 and not is_recent(link["last_handshake"], now, SILENT):  # without keepalive a tunnel that nobody uses is silent
+        yield QUIET, f"{'exit' if link.get('given_addresses') else 'link'} {name}: {tunnel(link, now)}"
+    if link["pending_push"]:
+        yield PENDING, f"{name} has not been told the latest state ({link['last_push_error']})"
+
+
+def of_device(name: str, info: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield each condition that holds for a device, and what it is. name: one of info["peers"]."""
+    peer, silent, dead = info["peers"][name], down(info), down(info, answering=False)
+    if peer["exit"] is not None and not peer["exit_effective"]:
+        yield PENDING, f"no internet for {name}, since {offers_no_exit(_cells(peer))}"
+    elif peer["exit"] is None and _cells(peer):
+        yield QUIET, f"{name} leaves directly{why_not_better([*_cells(peer), DIRECT], DIRECT, silent)}"
+    elif peer["exit"] in dead:
+        yield QUIET, f"no internet for {name}, since {dead[peer['exit']]}"
 
 
 def _offer(link: Mapping[str, Any]) -> str:
