@@ -64,10 +64,12 @@ table:
   returned: success
   type: list
   elements: str
+  sample: ["cell   device  tunnel  last handshake  exit in use  internet  way", "oslo   phone   up      5 s ago         bergen       yes       via bergen"]
 report:
   description: The file with the page.
   returned: where O(report) is given
   type: str
+  sample: /home/anna/cells.html
 overview:
   description: The overview as data.
   returned: success
