@@ -16,7 +16,7 @@ from .base.packages import lacking
 from .kernel import iptables
 from .kernel.model import WgPeer
 from .kernel.routing import setting, unforwarded
-from .parts import advice, checks
+from .parts import advice, checks, devices
 from .parts.inputs import Inputs
 from .parts.part import Context
 from .parts.surveyed import Surveyed
@@ -65,6 +65,8 @@ def info(context: Context, run: Inputs | None = None, steps: cell.Steps = cell.R
     }
     if run is not None:
         try:
+            if run.devices and run.exits is None:  # a change of one device; a whole run says something of exits, and states all devices
+                devices.check_registry(context)
             rehearsed = cell.rehearse(context, run, steps)
         except (BadInput, StoreError) as error:
             facts["refusals"].append(str(error))

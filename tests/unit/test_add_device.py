@@ -158,3 +158,14 @@ def test_what_cannot_be_is_one_sentence(controller: Controller, tmp_path: Path, 
     done = controller.play("add_device", **{"cell": "cella", "device": "watch", **given})
     assert done.rc != 0 and words in done.message, done.text
     assert changed(done) == 0 and not list(tmp_path.glob("watch.*"))
+
+
+def test_a_cell_that_has_lost_its_registry_of_devices_lets_nobody_in_and_forgets_nobody(controller: Controller, tmp_path: Path) -> None:
+    cell = controller["cella"]
+    cell.write("/var/lib/pic/peer_registry.json", "{garbage")
+    controller["cella"] = cell
+    before = cell.text()
+    for playbook, device in (("add_device", "watch"), ("remove_device", "phone")):
+        done = controller.play(playbook, cell="cella", device=device)
+        assert done.rc != 0 and "peer_registry.json cannot be read" in done.message and "run pic.cells.site with all devices" in done.message, done.text
+    assert controller["cella"].text() == before and not list(tmp_path.glob("watch.*"))

@@ -19,7 +19,7 @@ from ansible_collections.pic.cells.plugins.plugin_utils.job import read_job
 from ansible_collections.pic.cells.plugins.plugin_utils.mesh import Mesh
 from ansible_collections.pic.cells.tests.unit.fake.wg import made_key
 from ansible_collections.pic.cells.tests.unit.test_statement import mesh
-from ansible_collections.pic.cells.tests.unit.world import World, ask, device_key, furnish, program
+from ansible_collections.pic.cells.tests.unit.world import Refusal, World, ask, call, device_key, furnish, program
 
 NETWORKS = ["10.0.0.1/24", "fd00:a::1/64"]
 CELL = Entry("cella", made_key("cella"), "a.example.net", 51820, NETWORKS, ["10.0.0.0/24", "10.0.1.0/24", "fd00:a::/64"], [], [], [])
@@ -272,3 +272,21 @@ def test_a_device_that_is_not_there_is_removed_with_a_word(linked: World) -> Non
     run = linked.job("remove_device", cell="cella", device="phnoe")
     assert run.changed == []
     assert "cella has no device 'phnoe'; its devices: laptop, phone, tablet" in run.said["cella"]
+
+
+@pytest.mark.parametrize("kind", ["add_device", "remove_device"])
+def test_no_device_is_added_or_removed_where_nobody_knows_who_else_is_let_in(linked: World, kind: str) -> None:
+    cell = linked["cella"]
+    cell.write("/var/lib/pic/peer_registry.json", "{garbage")
+    before = cell.text()
+    told = call("pic_cell_device", cell, {"peer": "watch"})
+    assert told["failed"] and "/var/lib/pic/peer_registry.json cannot be read" in told["msg"] and "run pic.cells.site with all devices" in told["msg"]
+    rc, _out, err = program(cell, "config", "phone")
+    assert rc == 1 and "peer_registry.json cannot be read" in err
+    change = {"name": "phone", "state": "absent"} if kind == "remove_device" else {"name": "watch", "public_key": made_key("watch"), "addresses": ["10.0.0.9"]}
+    asked = {"job": kind, "host": "cella", "cell": "cella", "peer": change["name"], "via_cell": [], "change": {}, "item": change, "contradicts": []}
+    with pytest.raises(Refusal, match=r"peer_registry\.json cannot be read .*run pic\.cells\.site with all devices"):
+        linked.site("cella", job=asked)
+    assert cell.text() == before
+    linked.site()
+    assert {"phone", "tablet"} <= {peer["name"] for peer in linked.record("cella", "peer_registry.json")["peers"]}

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from ..base.errors import BadInput
+from ..base.errors import BadInput, StoreError
 from ..base.names import DNS_PORT
 from ..base.networks import EVERYWHERE, FAMILIES, Interface, Network, address_of, host_port, interface_of, network_of, of_family, sorted_networks
 from ..records.model import Cell, State
@@ -36,7 +36,8 @@ class Entry:
 
 
 def entry(context: Context) -> Entry:
-    """Read what devices need to know of a cell."""
+    """Read what devices need to know of a cell. Raises StoreError where it has forgotten its own."""
+    check_registry(context)
     state, cell = context.current, context.current.cell
     found = context.devices_interface()
     return Entry(
@@ -50,6 +51,15 @@ def entry(context: Context) -> Entry:
         cell.exit_dns,
         _taken(state, [address.partition("/")[0] for address in found.addresses] + [network for peer in found.peers for network in peer.allowed_ips]),
     )
+
+
+def check_registry(context: Context) -> None:
+    """Refuse a change of one device where the others are not known: the registry would be written anew without them. Raises StoreError."""
+    if context.stored.peers_lost:
+        raise StoreError(
+            f"{' '.join(context.store.warnings)} So nobody knows which other devices are let in, and by which exit. Put it back from a backup, or run "
+            "pic.cells.site with all devices in cell_peers first."
+        )
 
 
 def free_addresses(networks: Iterable[str], taken: Iterable[str], cell: str) -> list[str]:

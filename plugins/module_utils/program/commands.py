@@ -84,8 +84,8 @@ def _prove(host: Host, store: Store, given: argparse.Namespace) -> int:
 def _config(host: Host, store: Store, given: argparse.Namespace) -> int:
     with store.lock(create=False):
         context = drafted(host, store.path)
-        peer = explain.device(context, given.peer)
         cell = devices.entry(context)
+        peer = explain.device(context, given.peer)
     text = devices.render(cell, peer.name, peer.addresses, devices.dns_of(cell, peer.addresses, given.split), given.split)
     report(given, {"peer": peer.name, "config": text}, text.splitlines())
     return OK
