@@ -104,6 +104,12 @@ def choose(mesh: Mesh, job: Mapping[str, Any], answer: Mapping[str, Any], writte
     cell, known, planned = _entry(mesh, host, answer), answer["device"] or {}, stated(mesh, host, name)
     if job["job"] == SHOW_DEVICE and not known and not planned:
         raise BadInput(f"Cell {job['cell']!r} has no device {name!r}. Add it (pic.cells.add_device), or correct the name.")
+    unset = [key for key in _OF_SITE if planned.get(key)]
+    if job["job"] == ADD_DEVICE and not known and unset:
+        raise BadInput(
+            f"The inventory states {', '.join(unset)} for device {name!r} of {job['cell']!r}, which pic.cells.add_device does not set. "
+            "Run pic.cells.site, which sets all of it; the item needs the device's public_key and addresses for that."
+        )
     sources = (
         ("public_key", asked.get("public_key"), None),
         (f"the file {written.path if written else ''}", *((written.public_key, written.addresses) if written else (None, None))),
@@ -144,6 +150,7 @@ def _flow(values: list[str]) -> str:
 
 
 _ITEM = ("name", "public_key", "addresses", "route_via")
+_OF_SITE = ("preshared_key", "route_except", "exit_dns", "networks")  # what else can be stated of a device
 
 
 def _entry(mesh: Mesh, host: str, answer: Mapping[str, Any]) -> Entry:

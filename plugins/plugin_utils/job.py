@@ -18,7 +18,7 @@ from ansible_collections.pic.cells.plugins.module_utils.base.names import DIRECT
 from ansible_collections.pic.cells.plugins.module_utils.base.times import render_moment
 from ansible_collections.pic.cells.plugins.module_utils.program.status import CONDITIONS
 from ansible_collections.pic.cells.plugins.plugin_utils import checks, devices, offers, schema
-from ansible_collections.pic.cells.plugins.plugin_utils.inventory import LINK, REMOVE_DEVICE, ROUTE_PEER, as_list
+from ansible_collections.pic.cells.plugins.plugin_utils.inventory import ADD_DEVICE, LINK, REMOVE_DEVICE, ROUTE_PEER, as_list
 from ansible_collections.pic.cells.plugins.plugin_utils.invitation import read_invitation
 from ansible_collections.pic.cells.plugins.plugin_utils.mesh import SITE, Mesh
 from ansible_collections.pic.cells.plugins.plugin_utils.outside import plain, shown
@@ -80,6 +80,8 @@ def read_job(mesh: Mesh, given: Mapping[str, Any]) -> tuple[dict[str, Any], list
         return _warned(mesh, host, job)
     if kind in devices.JOBS:
         name = check_name("device:", asked["device"])
+        if kind == ADD_DEVICE and not via:  # else it would go direct until the next run of site
+            via = devices.stated(mesh, host, name).get("route_via") or []
         read = {key: parse_boolean(key, value) if key in _BOOLEAN else value for key, value in asked.items()}
         found, warnings = devices.read(mesh, kind, name, read, via)
         job, undone = _warned(mesh, host, {**job, "peer": name, "via_cell": via, **found})

@@ -211,6 +211,40 @@ def test_the_address_that_only_the_inventory_gives_to_somebody_is_taken(linked: 
     assert job(linked, device="fridge")["item"]["addresses"] == ["10.0.0.5"]
 
 
+def test_the_exit_that_the_inventory_states_of_a_device_counts_from_the_beginning(linked: World) -> None:
+    peers = linked.inventory["cella"]["cell_peers"]
+    peers.append({"name": "watch", "public_key": device_key("watch"), "addresses": ["10.0.0.9"], "route_via": ["cellb"]})
+    added = job(linked, device="watch")
+    assert (added["via_cell"], added["item"]["route_via"]) == (["cellb"], ["cellb"])
+    assert job(linked, device="watch", via_cell="direct")["via_cell"] == ["direct"]
+    stated = read_job(mesh_of(linked), {"job": "add_device", "cell": "cella", "device": "watch", "split": "true"})[1]
+    assert "Device 'watch' is routed via cellb, but with a split tunnel" in stated[0]
+    linked.site("cella", job=added)
+    assert [rule for rule in linked["cella"].rules[4] if rule.src == "10.0.0.9"]
+    assert linked.site().changed == []
+    peers[-1]["route_via"] = "direct"
+    assert job(linked, device="watch")["via_cell"] == ["direct"]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("preshared_key", made_key("preshared")),
+        ("route_except", [{"to": ["192.0.2.0/24"], "via": "cellc"}]),
+        ("exit_dns", ["192.0.2.53"]),
+        ("networks", ["10.9.0.0/24"]),
+    ],
+)
+def test_what_the_playbook_does_not_set_of_a_stated_device_is_refused(linked: World, key: str, value: Any) -> None:
+    item = {"name": "watch", "public_key": device_key("watch"), "addresses": ["10.0.0.9"], "route_via": ["cellb"], key: value}
+    linked.inventory["cella"]["cell_peers"].append(item)
+    with pytest.raises(BadInput, match=rf"states {key} for device 'watch' .*Run pic\.cells\.site, which sets all of it") as refused:
+        job(linked, device="watch")
+    assert made_key("preshared") not in str(refused.value)
+    linked.site()
+    assert job(linked, device="watch")["item"]["name"] == "watch"  # the cell has it, and keeps what nobody says anything of
+
+
 def test_what_the_inventory_states_anew_counts(linked: World) -> None:
     linked.inventory["cella"].update(cell_endpoint="new.example.net", cell_listen_port=4711, cell_resolver="10.0.0.1")
     asked = read_job(mesh_of(linked), {"job": "add_device", "cell": "cella", "device": "watch"})[0]
