@@ -45,11 +45,12 @@ class ActionModule(ActionBase):
     def _place(hostvars: Any, job: dict[str, Any]) -> str | None:
         """Return where the device's file is, or is going to be; None where there is no such place and no need for one."""
         stated, name = job["device"].get("config_dest"), job["peer"]
-        if stated:
-            return device_files.place(stated, name)
-        place = device_files.default_place(hostvars, job["host"], name)
-        if place is None and job["job"] != SHOW_DEVICE and "public_key" not in job["device"]:
+        place = device_files.place(stated, name) if stated else device_files.default_place(hostvars, job["host"], name)
+        if job["job"] == SHOW_DEVICE or "public_key" in job["device"]:
+            return place
+        if place is None:
             raise BadInput(f"The inventory of host {job['host']!r} is in no file, beside which that of {name!r} could be. Give config_dest, a path.")
+        device_files.check_apart(hostvars, place)
         return place
 
 

@@ -45,11 +45,22 @@ def default_place(hostvars: Mapping[str, Any], host: str, name: str) -> str | No
     In a folder that is the inventory, Ansible would read it as a part of that.
     """
     file = hostvars[host].get("inventory_file")
-    sources = getattr(getattr(hostvars, "_inventory", None), "_sources", None) or ()
-    for source in map(os.path.abspath, map(str, sources)) if file else ():
+    for source in _sources(hostvars) if file else ():
         if os.path.abspath(file) == source or os.path.abspath(file).startswith(f"{source}{os.sep}"):
             return os.path.join(os.path.dirname(source), f"{name}.conf")
     return None
+
+
+def check_apart(hostvars: Mapping[str, Any], path: str) -> None:
+    """Refuse a place that Ansible reads as a part of the inventory, and may print. Raises BadInput."""
+    for source in filter(os.path.isdir, _sources(hostvars)):
+        if os.path.realpath(path).startswith(f"{os.path.realpath(source)}{os.sep}"):
+            raise BadInput(f"The device's file {shown(path)} is in {shown(source)}, which Ansible reads as an inventory. Give config_dest, a path elsewhere.")
+
+
+def _sources(hostvars: Mapping[str, Any]) -> list[str]:
+    """Return the files and folders that are the inventory of this run."""
+    return [os.path.abspath(str(source)) for source in getattr(getattr(hostvars, "_inventory", None), "_sources", None) or ()]
 
 
 def place(text: str, name: str) -> str:

@@ -9,14 +9,18 @@ import base64
 import json
 import re
 import stat
+import subprocess
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import x25519
 
+from ansible_collections.pic.cells.plugins.module_utils.parts.devices import render
+from ansible_collections.pic.cells.plugins.plugin_utils import device_files
 from ansible_collections.pic.cells.tests.unit.controller import Controller, Outcome
 from ansible_collections.pic.cells.tests.unit.fake.wg import made_key
+from ansible_collections.pic.cells.tests.unit.test_devices import CELL
 from ansible_collections.pic.cells.tests.unit.world import device_key
 
 pytest.importorskip("segno", reason="it draws the QR codes, and comes with requirements-dev.txt")
@@ -65,7 +69,7 @@ def test_a_device_is_added_with_its_file_and_a_second_run_changes_nothing(contro
     assert {stat.S_IMODE((tmp_path / f"watch.{kind}").stat().st_mode) for kind in ("svg", "png")} == {0o600}
     assert private not in done.text and private not in sent(controller)
     assert private not in controller["cella"].text()
-    assert "Address = 10.0.0.5/32, fd00:a::5/128\nDNS = 9.9.9.9, 2620:fe::fe\n" in (tmp_path / "watch.conf").read_text()
+    assert "DNS = 9.9.9.9, 2620:fe::fe\n" in (tmp_path / "watch.conf").read_text()
     assert f"wg wg0 peer {public}" in controller["cella"].text()
     assert [line for line in lines(done) if line.startswith(("-", "  "))] == [
         "- name: watch",
@@ -90,6 +94,28 @@ def test_a_device_is_added_with_its_file_and_a_second_run_changes_nothing(contro
     assert "watch.conf is there already and is never overwritten" in other.text
     assert f"since the output of this run is no terminal. See {tmp_path}/watch.png" in other.text
     assert {path: path.read_bytes() for path in tmp_path.glob("watch.*")} == before
+
+
+def test_a_folder_with_the_file_that_is_read_as_an_inventory_shows_nothing_of_the_key(controller: Controller, tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "hosts.yml").write_text("all: {hosts: {cella: {}}}\n")
+    device_files.make(str(folder / "watch.conf"), lambda private: render(CELL, "watch", ["10.0.0.5"], [], False, private))
+    device_files.make_images(str(folder / "watch.conf"))
+    program = controller.program.parent / "ansible-inventory"
+    read = subprocess.run([program, "-i", folder, "--list", "-vvvv"], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert "watch.conf" in read.stdout + read.stderr and "cella" in read.stdout, read.stderr
+    assert private_key(folder)[:20] not in read.stdout + read.stderr
+
+
+def test_the_file_is_not_made_where_ansible_reads_it_as_an_inventory(controller: Controller, tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "more.yml").write_text("all: {}\n")
+    for dest in (folder, folder / "deeper" / "my.conf"):
+        done = controller.play("add_device", "-i", str(folder), cell="cella", device="watch", config_dest=str(dest))
+        assert done.rc != 0 and f"is in {folder}, which Ansible reads as an inventory. Give config_dest, a path elsewhere." in done.message, done.text
+    assert [path.name for path in folder.iterdir()] == ["more.yml"]
 
 
 def test_a_removed_device_is_cut_off_and_a_second_run_changes_nothing(controller: Controller) -> None:

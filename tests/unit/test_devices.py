@@ -71,8 +71,8 @@ def test_the_file_of_a_device() -> None:
     assert text.splitlines() == [
         "[Interface]",
         "# phone, a device of cella",
-        f"PrivateKey = {key}",
         "Address = 10.0.0.2/32, fd00:a::2/128",
+        f"PrivateKey = {key}",
         "DNS = 10.0.0.1",
         "",
         "[Peer]",

@@ -97,8 +97,9 @@ def render(cell: Entry, name: str, addresses: Sequence[str], dns: Sequence[str],
     lines = [
         "[Interface]",
         f"# {name}, a device of {cell.cell}",
-        f"PrivateKey = {private_key}" if private_key else _NO_KEY,
+        # Before the key: where Ansible takes the file for an inventory, it prints the first line that is none.
         f"Address = {', '.join(str(network_of(address)) for address in addresses)}",
+        f"PrivateKey = {private_key}" if private_key else _NO_KEY,
         *([f"DNS = {', '.join(dns)}"] if dns else []),
         "",
         "[Peer]",
