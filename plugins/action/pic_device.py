@@ -11,7 +11,7 @@ from ansible.plugins.action import ActionBase
 from ansible_collections.pic.cells.plugins.module_utils.base.errors import BadInput
 from ansible_collections.pic.cells.plugins.module_utils.base.wgkeys import GENERATED
 from ansible_collections.pic.cells.plugins.plugin_utils import device_files, devices, known, outside
-from ansible_collections.pic.cells.plugins.plugin_utils.inventory import SHOW_DEVICE
+from ansible_collections.pic.cells.plugins.plugin_utils.inventory import ADD_DEVICE, SHOW_DEVICE
 from ansible_collections.pic.cells.plugins.plugin_utils.mesh import Mesh
 
 _LONGEST = 4000  # characters of what a refusal says
@@ -94,6 +94,11 @@ class _Work:
 
     def _warnings(self) -> list[str]:
         found = []
+        if self.written and self.job["job"] == ADD_DEVICE and not self.mesh.register(self.mesh.own, _READ)["device"]:
+            found.append(
+                f"The file {self.path} is there already, and device {self.device.name!r} gets the key that is in it. If that file is of a device that was lost "
+                "or removed, run pic.cells.remove_device, delete the file and its pictures, and add it again."
+            )
         if self.written and self.written.text != device_files.without_key(self.device.text()):
             found.append(
                 f"The file {self.path} is there already and is never overwritten, but what device {self.device.name!r} needs to know is otherwise now. "

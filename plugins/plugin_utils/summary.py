@@ -66,7 +66,16 @@ def summary(mesh: Mesh, own: str, check: bool = False) -> list[str]:
     complete = [name for host in sides for name in mesh.invited() if name not in _pending(mesh, host, "links")]
     remedies += [f"give the invitation above to the owner of {name}, unless they have linked this cell already" for name in complete]
     remedies += mesh.job.get("contradicts", ())
+    remedies += [] if check else _files_left(mesh, own)
     return [*lines, *(f"next: {remedy}" for remedy in dict.fromkeys(filter(None, remedies)) or ["nothing is left to do"])]
+
+
+def _files_left(mesh: Mesh, own: str) -> list[str]:
+    """Say what is left of a device that was removed: a file from which it would get its old key again."""
+    name = mesh.job.get("peer")
+    if mesh.job.get("job") != REMOVE_DEVICE or name not in mesh.read(own).get("peers", {}):
+        return []
+    return [f"delete {name}.conf, {name}.svg and {name}.png wherever they still are: they hold the private key of {name}"]
 
 
 def _unknown(mesh: Mesh, own: str) -> list[str]:

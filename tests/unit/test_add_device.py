@@ -48,6 +48,11 @@ def changed(done: Outcome) -> int:
     return sum(stats["changed"] for stats in done.stats.values())
 
 
+def shown(done: Outcome) -> str:
+    """Return the warnings of a run."""
+    return "\n".join(warning for _host, _task, result in done.results for warning in result.get("warnings", ()))
+
+
 def sent(controller: Controller) -> str:
     """Return all that has travelled to cells."""
     return json.dumps([controller.asked(host) for host in ("cella", "cellb", "cellc")])
@@ -128,6 +133,17 @@ def test_a_removed_device_is_cut_off_and_a_second_run_changes_nothing(controller
     controller.of("cella")["cell_peers"].pop(0)
     again = controller.play("remove_device", cell="cella", device="phone")
     assert (again.rc, changed(again)) == (0, 0), again.text
+
+
+def test_a_device_that_comes_back_is_not_given_its_old_key_without_a_word(controller: Controller, tmp_path: Path) -> None:
+    words = f"The file {tmp_path}/watch.conf is there already, and device 'watch' gets the key that is in it."
+    done = controller.play("add_device", cell="cella", device="watch")
+    again = controller.play("add_device", cell="cella", device="watch")
+    assert (done.rc, again.rc) == (0, 0) and not [run for run in (done, again) if words in shown(run)]
+    assert controller.play("remove_device", cell="cella", device="watch").rc == 0
+    back = controller.play("add_device", "--check", cell="cella", device="watch")
+    assert back.rc == 0 and f"{words} If that file is of a device that was lost or removed" in shown(back), back.text
+    assert "delete the file and its pictures, and add it again" in shown(back)
 
 
 def test_a_run_that_is_refused_has_made_no_key(controller: Controller, tmp_path: Path) -> None:

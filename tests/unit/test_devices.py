@@ -259,6 +259,7 @@ def test_a_removed_device_is_cut_off_at_once(linked: World, name: str) -> None:
     cell.flows = set(addresses)
     foreseen = linked.job("remove_device", cell="cella", device=name, check=True)
     run = linked.job("remove_device", cell="cella", device=name)
+    assert f"next: delete {name}.conf, {name}.svg and {name}.png wherever they still are: they hold the private key of {name}" in run.said["cella"]
     assert foreseen.changed == run.changed != []
     assert device_key(name) not in cell.text()
     for address in addresses:
@@ -266,7 +267,8 @@ def test_a_removed_device_is_cut_off_at_once(linked: World, name: str) -> None:
         assert {(words[2], words[4]) for words in cell.ended if words[-1] == address} == {(family, address)}
         assert {words[3] for words in cell.ended if words[-1] == address} == {"--orig-src", "--orig-dst"}
     assert not [line for line in cell.text().splitlines() if any(re.search(rf"{re.escape(address)}(?![0-9a-f])", line) for address in addresses)]
-    assert linked.job("remove_device", cell="cella", device=name).changed == []
+    again = linked.job("remove_device", cell="cella", device=name)
+    assert again.changed == [] and not [line for line in (*foreseen.said["cella"], *again.said["cella"]) if "delete" in line]
 
 
 def test_a_device_that_gets_the_addresses_of_another_one_gets_no_answers_of_it(linked: World) -> None:
