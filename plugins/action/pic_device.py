@@ -74,6 +74,11 @@ class _Work:
         """Tell whether a key is to be made: nobody knows one of the device."""
         return self.device.public_key == GENERATED
 
+    @property
+    def _fits(self) -> bool:
+        """Tell whether a QR code can hold the device's file."""
+        return device_files.fits(self.written.text if self.written else device_files.without_key(self.device.text()))
+
     def _decided(self) -> dict[str, Any]:
         if self._makes:
             device_files.check_place(self.path)
@@ -93,8 +98,8 @@ class _Work:
         return {"job": self._decided(), "changed": makes}
 
     def _warnings(self) -> list[str]:
-        found = []
-        if self.written and self.job["job"] == ADD_DEVICE and not self.mesh.register(self.mesh.own, _READ)["device"]:
+        found, adds = [], self.job["job"] == ADD_DEVICE
+        if self.written and adds and not self.mesh.register(self.mesh.own, _READ)["device"]:
             found.append(
                 f"The file {self.path} is there already, and device {self.device.name!r} gets the key that is in it. If that file is of a device that was lost "
                 "or removed, run pic.cells.remove_device, delete the file and its pictures, and add it again."
@@ -104,6 +109,8 @@ class _Work:
                 f"The file {self.path} is there already and is never overwritten, but what device {self.device.name!r} needs to know is otherwise now. "
                 "pic.cells.show_device prints it; change the file by hand, or move it away and add the device anew after pic.cells.remove_device."
             )
+        if adds and "public_key" not in self.asked and (self._makes or self.written) and not self._fits:
+            found.append(f"The file of device {self.device.name!r} is too large for a QR code, so none is made. Bring {self.path} itself to the device.")
         return found
 
     def _lines(self) -> list[str]:
@@ -113,9 +120,8 @@ class _Work:
         if not adds or "public_key" in self.asked:
             lines += [f"the file of {self.device.name}, without its private key:", *self.device.text().splitlines()]
         if self.written:
-            lines.append(
-                f"{self.device.name} gets this file, which nobody else may see: {self.path} (as QR codes: {', '.join(device_files.images(self.path))})"
-            )
+            codes = f" (as QR codes: {', '.join(device_files.images(self.path))})" if self._fits else ""
+            lines.append(f"{self.device.name} gets this file, which nobody else may see: {self.path}{codes}")
         elif self._makes and adds:
             lines.append(f"the key of {self.device.name} would be made in {self.path}")
         elif adds and "public_key" not in self.asked:
@@ -131,6 +137,8 @@ class _Work:
         if self.written is None:
             return [f"There is no QR code of {self.device.name!r} to show, since its file is not there ({self.path or 'give config_dest'})."]
         device_files.check_qr()
+        if not self._fits:
+            return [f"There is no QR code of {self.device.name!r} to show, since {self.path} is too large for one."]
         if device_files.show(self.path):
             return []
         return [f"The QR code of {self.device.name!r} is not shown, since the output of this run is no terminal. See {device_files.images(self.path)[-1]}."]

@@ -105,8 +105,17 @@ def check_place(path: str) -> None:
     folder = os.path.dirname(path)
     if not os.path.isdir(folder) or not os.access(folder, os.W_OK | os.X_OK):
         raise BadInput(f"No file can be made in {shown(folder)}, where that of the device is to be. Make the folder, or give config_dest.")
+    for image in filter(os.path.lexists, images(path)):
+        raise BadInput(
+            f"{shown(image)} is there and {shown(path)} is not, so it is the QR code of another key. Move it away or delete it, or give another config_dest."
+        )
     _need_cryptography()
     check_qr()
+
+
+def fits(text: str) -> bool:
+    """Tell whether a QR code can hold a file. text: without the key."""
+    return not HAS_SEGNO or _drawn(f"{_PRIVATE} = {'A' * 44}\n{text}") is not None
 
 
 def check_qr() -> None:
@@ -133,8 +142,9 @@ def make(path: str, render: Callable[[str], str]) -> str:
 
 
 def missing_images(path: str) -> list[str]:
-    """Return which QR codes of a file are not there."""
-    return [image for image in images(path) if not os.path.lexists(image)]
+    """Return which QR codes of a file are not there; none where the file is too large for one."""
+    missing = [image for image in images(path) if not os.path.lexists(image)]
+    return [] if missing and HAS_SEGNO and _code(path) is None else missing
 
 
 def make_images(path: str) -> None:
@@ -148,10 +158,11 @@ def make_images(path: str) -> None:
 def show(path: str) -> bool:
     """Draw a file's QR code on the terminal that this run prints to, and nowhere else; tell whether there is one."""
     terminal = _terminal()
-    if terminal is None or _text(path) is None:
+    code = _code(path)
+    if terminal is None or code is None:
         return False
     drawn = io.StringIO()
-    _code(path).terminal(out=drawn, compact=True)
+    code.terminal(out=drawn, compact=True)
     # Past Ansible: what it prints is kept in logs and by callbacks.
     with contextlib.suppress(OSError):
         descriptor = os.open(terminal, os.O_WRONLY | os.O_NOCTTY)
@@ -172,8 +183,17 @@ def _terminal() -> str | None:
 
 
 def _code(path: str) -> Any:
-    """Return the QR code of a file. Without the last line's end, since readers add one."""
-    return segno.make((_text(path) or "").removesuffix("\n"), micro=False)
+    """Return the QR code of a file; None where there is no file, or it is too large."""
+    text = _text(path)
+    return None if text is None else _drawn(text)
+
+
+def _drawn(text: str) -> Any:
+    """Return the QR code of a text; None where none can hold it. Without the last line's end, since readers add one."""
+    try:
+        return segno.make(text.removesuffix("\n"), micro=False)
+    except segno.DataOverflowError:
+        return None
 
 
 def _text(path: str) -> str | None:

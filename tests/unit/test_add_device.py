@@ -146,6 +146,18 @@ def test_a_device_that_comes_back_is_not_given_its_old_key_without_a_word(contro
     assert "delete the file and its pictures, and add it again" in shown(back)
 
 
+def test_a_device_whose_file_no_qr_code_can_hold_gets_it_without(controller: Controller, tmp_path: Path) -> None:
+    networks = [f"10.{n}.{m}.0/24" for n in range(50, 53) for m in range(100)]
+    controller.of("cella")["cell_peers"][0]["networks"] = networks
+    assert controller.play("site").rc == 0
+    add = {"cell": "cella", "device": "watch", "split": "true", "show_qr": "true"}
+    for check in ("--check", "--diff"):
+        done = controller.play("add_device", check, **add)
+        assert done.rc == 0 and "The file of device 'watch' is too large for a QR code" in shown(done), done.text
+    assert [path.name for path in tmp_path.glob("watch.*")] == ["watch.conf"] and not [line for line in lines(done) if "QR" in line]
+    assert changed(controller.play("add_device", **add)) == 0
+
+
 def test_a_run_that_is_refused_has_made_no_key(controller: Controller, tmp_path: Path) -> None:
     done = controller.play("add_device", cell="cellc", device="watch")
     assert done.rc != 0 and "State cell_endpoint: the name or address at which port 51820/udp of the cell is reached." in done.message

@@ -133,6 +133,27 @@ def test_the_qr_codes_hold_the_file(tmp_path: Path) -> None:
         assert read == path.read_text()
 
 
+@pytest.mark.parametrize("ending", ["svg", "png"])
+def test_a_picture_without_its_file_is_of_another_key_and_refused(tmp_path: Path, ending: str) -> None:
+    (tmp_path / f"phone.{ending}").touch()
+    with pytest.raises(BadInput, match=rf"phone\.{ending} is there and .*phone\.conf is not, so it is the QR code of another key\. Move it away"):
+        device_files.check_place(str(tmp_path / "phone.conf"))
+
+
+@pytest.mark.parametrize(("more", "fits"), [(-1, True), (0, True), (1, False)])
+def test_a_file_that_no_qr_code_can_hold_has_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: int, fits: bool) -> None:
+    pytest.importorskip("segno", reason="it draws the QR codes, and comes with requirements-dev.txt")
+    path = tmp_path / "phone.conf"
+    filled = "# " + "x" * (2953 - len(rendered(PRIVATE)) - 2 + more) + "\n"
+    device_files.make(str(path), lambda private: rendered(private) + filled)
+    assert device_files.fits(device_files.without_key(rendered(None) + filled)) is fits
+    device_files.make_images(str(path))
+    assert device_files.missing_images(str(path)) == []
+    assert [image.exists() for image in (tmp_path / "phone.svg", tmp_path / "phone.png")] == [fits, fits]
+    monkeypatch.setattr(device_files, "_terminal", lambda: os.devnull)
+    assert device_files.show(str(path)) is fits
+
+
 SHOW = "import sys; from ansible_collections.pic.cells.plugins.plugin_utils import device_files; sys.exit(0 if device_files.show(sys.argv[1]) else 7)"
 
 
