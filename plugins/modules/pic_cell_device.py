@@ -103,7 +103,10 @@ device:
       description: Its exits, best first; empty for direct.
       type: list
       elements: str
-  sample: {"public_key": "MOPR4gU9VOdsFgbIMAjmn4+4sjOwgg9uOS5OYAOSbF4=", "addresses": ["10.0.0.2"], "route_via": []}
+    preshared:
+      description: Whether it has to know a preshared key, which is not returned.
+      type: bool
+  sample: {"public_key": "MOPR4gU9VOdsFgbIMAjmn4+4sjOwgg9uOS5OYAOSbF4=", "addresses": ["10.0.0.2"], "route_via": [], "preshared": false}
 """
 
 from dataclasses import asdict
@@ -120,8 +123,10 @@ def main() -> None:
     module = AnsibleModule(argument_spec={**STATE_DIR, "peer": {"type": "str", "required": True}}, supports_check_mode=True)
     with opened(module) as context:
         peer = context.current.peers.get(module.params["peer"])
-        known = {"public_key": peer.public_key, "addresses": peer.addresses, "route_via": peer.route_via} if peer else None
-        facts = {**asdict(devices.entry(context)), "device": known}
+        facts = {**asdict(devices.entry(context)), "device": None}
+        if peer:
+            preshared = devices.has_preshared_key(context, peer)
+            facts["device"] = {"public_key": peer.public_key, "addresses": peer.addresses, "route_via": peer.route_via, "preshared": preshared}
     module.exit_json(**shown({"changed": False, **facts}))
 
 

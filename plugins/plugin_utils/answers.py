@@ -193,7 +193,12 @@ FIELDS: dict[str, dict[str, read.Reader]] = {
         "listen_port": read.port,
         "networks": read.list_of(read.interface),
         "device": read.maybe(
-            read.exactly(public_key=read.maybe(read.key), addresses=read.list_of(read.address), route_via=lambda value: read.exits(value) if value else [])
+            read.exactly(
+                public_key=read.maybe(read.key),
+                addresses=read.list_of(read.address),
+                route_via=lambda value: read.exits(value) if value else [],
+                preshared=read.flag,
+            )
         ),
         **dict.fromkeys(("reachable", "taken"), read.list_of(read.network)),
         **dict.fromkeys(("resolvers", "exit_dns"), read.list_of(read.address)),

@@ -16,6 +16,7 @@ from typing import Any
 from ansible_collections.pic.cells.plugins.module_utils.base.errors import BadInput
 from ansible_collections.pic.cells.plugins.module_utils.base.wgkeys import clamped, is_key
 from ansible_collections.pic.cells.plugins.module_utils.kernel import wgconfig
+from ansible_collections.pic.cells.plugins.module_utils.parts.devices import NO_PRESHARED_KEY
 from ansible_collections.pic.cells.plugins.plugin_utils.devices import Written
 from ansible_collections.pic.cells.plugins.plugin_utils.outside import read_file, shown
 
@@ -35,7 +36,7 @@ else:
 
 IMAGES = (".svg", ".png")
 _LARGEST = 65536
-_PRIVATE = "PrivateKey"
+_PRIVATE, _PRESHARED = "PrivateKey", "presharedkey"
 _LARGE = {"scale": 5}  # so that a phone's camera reads it from a screen
 
 
@@ -96,8 +97,9 @@ def look(path: str) -> Written | None:
 
 
 def without_key(text: str) -> str:
-    """Return a file's text without the line with the key."""
-    return "".join(f"{line}\n" for line in text.splitlines() if wgconfig.setting(line)[0] != _PRIVATE.lower() and not line.startswith(f"# {_PRIVATE}"))
+    """Return a file's text without the line with the key, and without a preshared key that somebody has written into it."""
+    lines = [line for line in text.splitlines() if wgconfig.setting(line)[0] != _PRIVATE.lower() and not line.startswith(f"# {_PRIVATE}")]
+    return "".join(f"{NO_PRESHARED_KEY if wgconfig.setting(line)[0] == _PRESHARED else line}\n" for line in lines)
 
 
 def check_place(path: str) -> None:

@@ -86,10 +86,11 @@ class Device:
     dns: list[str]
     split: bool
     cell: Entry
+    preshared: bool  # whether it has to know a preshared key
 
     def text(self, private_key: str | None = None) -> str:
         """Return its file. private_key: None for what may be shown."""
-        return render(self.cell, self.name, self.addresses, self.dns, self.split, private_key)
+        return render(self.cell, self.name, self.addresses, self.dns, self.split, private_key, self.preshared)
 
 
 def stated(mesh: Mesh, host: str, name: str) -> dict[str, Any]:
@@ -124,7 +125,9 @@ def choose(mesh: Mesh, job: Mapping[str, Any], answer: Mapping[str, Any], writte
     if addresses is None:
         addresses = free_addresses(cell.networks, [*answer["taken"], *_stated_elsewhere(mesh, host, name)], cell.cell)
     dns = asked.get("dns")
-    device = Device(name, key or GENERATED, addresses, dns_of(cell, addresses, asked["split"]) if dns is None else dns, asked["split"], cell)
+    dns = dns_of(cell, addresses, asked["split"]) if dns is None else dns
+    preshared = bool(known.get("preshared") or planned.get("preshared_key"))
+    device = Device(name, key or GENERATED, addresses, dns, asked["split"], cell, preshared)
     device.text()  # refuses a cell that nobody can dial
     return device
 

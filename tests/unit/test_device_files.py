@@ -50,6 +50,12 @@ def test_a_key_is_made_once_and_read_again(tmp_path: Path) -> None:
     assert device_files.make(str(tmp_path / "other.conf"), rendered) != public
 
 
+def test_a_preshared_key_that_somebody_has_written_into_the_file_is_not_shown() -> None:
+    needed = TEXT.format(key="") + "# PresharedKey: the device has it\n"
+    assert device_files.without_key(rendered(PRIVATE) + f"presharedkey={PUBLIC}\n") == needed
+    assert device_files.without_key(needed) == needed
+
+
 def test_the_public_key_is_that_of_wireguard(tmp_path: Path) -> None:
     if shutil.which("wg"):
         assert subprocess.run(["wg", "pubkey"], input=PRIVATE, capture_output=True, text=True, check=True).stdout.strip() == PUBLIC

@@ -106,7 +106,8 @@ def test_the_cell_says_what_its_devices_need(linked: World) -> None:
         "exit_dns": [],
     }
     assert said["reachable"] == ["10.0.0.0/24", "10.0.1.0/24", "10.0.2.0/24", "fd00:a::/64", "fd00:b::/64"]
-    assert said["device"] == {"public_key": device_key("phone"), "addresses": ["10.0.0.2", "fd00:a::2"], "route_via": ["cellb"]}
+    device = {"public_key": device_key("phone"), "addresses": ["10.0.0.2", "fd00:a::2"], "route_via": ["cellb"], "preshared": False}
+    assert said["device"] == device
     assert {"10.0.0.1/32", "10.0.0.2/32", "10.0.0.4/32", "fd00:a::3/128"} <= set(said["taken"])
     assert not [text for text in said["taken"] if text.startswith(("10.0.1", "fd00:b", "0.0.0.0"))]
     assert ask("pic_cell_device", linked["cella"], {"peer": "watch"})["device"] is None
@@ -143,6 +144,26 @@ def test_the_cell_prints_the_file_without_the_key(linked: World) -> None:
     assert rc == 1 and "Cell 'cella' has no device 'watch'. Its devices: laptop, phone, tablet." in err
     rc, _out, err = program(linked["cellc"], "config", "watch")
     assert rc == 1 and "no device 'watch'" in err
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_preshared_key_is_named_where_the_file_is_shown_without_it(linked: World, lost: bool) -> None:
+    line = "# PresharedKey: the device has it"
+    assert line not in program(linked["cella"], "config", "phone")[1]
+    linked.inventory["cella"]["cell_peers"][0]["preshared_key"] = made_key("preshared")
+    asked = read_job(mesh_of(linked), {"job": "show_device", "cell": "cella", "device": "phone"})[0]
+
+    def shown() -> str:
+        return choose(mesh_of(linked), asked, ask("pic_cell_device", linked["cella"], {"peer": "phone"}), None).text()
+
+    assert line in shown()  # the inventory states it
+    linked.site()
+    del linked.inventory["cella"]["cell_peers"][0]["preshared_key"]
+    if lost:
+        del linked["cella"].files["/etc/wireguard/wg0.conf"]
+    assert ask("pic_cell_device", linked["cella"], {"peer": "phone"})["device"]["preshared"] is True
+    for text in (shown(), program(linked["cella"], "config", "phone")[1]):
+        assert f"[Peer]\nPublicKey = {linked.public_key('cella')}\n{line}\n" in text and made_key("preshared") not in text
 
 
 @pytest.mark.parametrize(

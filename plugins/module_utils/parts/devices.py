@@ -11,13 +11,15 @@ from dataclasses import dataclass
 from ..base.errors import BadInput, StoreError
 from ..base.names import DNS_PORT
 from ..base.networks import EVERYWHERE, FAMILIES, Interface, Network, address_of, host_port, interface_of, network_of, of_family, sorted_networks
-from ..records.model import Cell, State
+from ..records.model import Cell, Peer, State
+from . import keys
 from .part import Context
 
 # For a device that sends everything into its tunnel, where its cell has no resolver: the one that it had may be out of reach then.
 PUBLIC_RESOLVERS = ("9.9.9.9", "2620:fe::fe")
 KEEPALIVE = 25
 _NO_KEY = "# PrivateKey: only the device has it"
+NO_PRESHARED_KEY = "# PresharedKey: the device has it"
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,12 @@ def entry(context: Context) -> Entry:
     )
 
 
+def has_preshared_key(context: Context, peer: Peer) -> bool:
+    """Tell whether a device has to know a preshared key, without which the cell does not answer it."""
+    key, interface = str(peer.public_key), context.stored.cell.interface
+    return keys.kept(context.observed, interface, key, keys.written(context.host, interface)) is not None
+
+
 def check_registry(context: Context) -> None:
     """Refuse a change of one device where the others are not known: the registry would be written anew without them. Raises StoreError."""
     if context.stored.peers_lost:
@@ -85,8 +93,11 @@ def dns_of(cell: Entry, addresses: Iterable[str], split: bool) -> list[str]:
     return [resolver for family in families for resolver in of_family(family, cell.exit_dns or PUBLIC_RESOLVERS)]
 
 
-def render(cell: Entry, name: str, addresses: Sequence[str], dns: Sequence[str], split: bool, private_key: str | None = None) -> str:
-    """Return the device's file for wg-quick. private_key: None for what may be shown. Raises BadInput where nobody knows how to reach the cell."""
+def render(cell: Entry, name: str, addresses: Sequence[str], dns: Sequence[str], split: bool, private_key: str | None = None, preshared: bool = False) -> str:
+    """Return the device's file for wg-quick. private_key: None for what may be shown. preshared: whether the device has a preshared key, never shown.
+
+    Raises BadInput where nobody knows how to reach the cell.
+    """
     if not cell.public_key:
         raise BadInput(f"Cell {cell.cell!r} has no key yet, which a device needs to know. Run pic.cells.site first.")
     if not cell.endpoint:
@@ -104,6 +115,7 @@ def render(cell: Entry, name: str, addresses: Sequence[str], dns: Sequence[str],
         "",
         "[Peer]",
         f"PublicKey = {cell.public_key}",
+        *([NO_PRESHARED_KEY] if preshared else []),
         f"Endpoint = {host_port(cell.endpoint, cell.listen_port)}",
         f"AllowedIPs = {', '.join(cell.reachable if split else EVERYWHERE)}",
         f"PersistentKeepalive = {KEEPALIVE}",

@@ -86,7 +86,9 @@ def _config(host: Host, store: Store, given: argparse.Namespace) -> int:
         context = drafted(host, store.path)
         cell = devices.entry(context)
         peer = explain.device(context, given.peer)
-    text = devices.render(cell, peer.name, peer.addresses, devices.dns_of(cell, peer.addresses, given.split), given.split)
+        preshared = devices.has_preshared_key(context, peer)
+    dns = devices.dns_of(cell, peer.addresses, given.split)
+    text = devices.render(cell, peer.name, peer.addresses, dns, given.split, preshared=preshared)
     report(given, {"peer": peer.name, "config": text}, text.splitlines())
     return OK
 
