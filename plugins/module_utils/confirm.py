@@ -16,6 +16,7 @@ from .kernel.answers import Meant, differing
 from .kernel.plan import Plan, apply
 from .parts.inputs import Inputs
 from .parts.part import Context
+from .parts.units import REPLAY
 from .records.model import Peer
 
 
@@ -72,6 +73,9 @@ def _put_back(context: Context, now: Context, peers: Iterable[Peer]) -> dict[str
     try:
         plan, _facts = plan_step(now, RUN["routes"], Inputs(routes=routes, offers=offers))
         apply(context.host, plan)
+        if context.host.exists("/run/systemd/system"):
+            # The exit of before has been told by this run that it is not used any more, and relays nothing until it hears otherwise.
+            context.host.run(["systemctl", "start", "--no-block", REPLAY])
         wrong = {meant.who for meant in differing(context.host, plan.meant)}
     except CellError as error:
         return {name: f"Its old way ({_words(peer)}) cannot be put back: {error}" for name, peer in old.items()}

@@ -100,6 +100,7 @@ def test_a_device_that_is_to_go_direct_and_is_led_into_a_link_stays_where_it_was
     host.by_hand("ip -4 rule add from 10.0.0.2 lookup 77 pref 100")
     said = refused(host, "phone", "direct")
     assert "Peer 'phone' was sent out directly, but the kernel sends what comes from 10.0.0.2 through pic-cellb. Its old way (via cellb) is put back. " in said
+    assert "systemctl start --no-block pic-cell-replay.service" in host.steps  # cellb was told that nobody uses it any more
     assert {rule.priority for rule in host.rules[4] if rule.src == "10.0.0.2" and rule.proto == 201} == {4001, 4002}
 
 

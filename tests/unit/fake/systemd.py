@@ -50,6 +50,9 @@ class Systemd(WireGuard):
         if words[:2] == ["disable", "--now"] and words[-1].startswith("pic-cell-"):
             self._step(f"systemctl {' '.join(words)}", lambda: self._disable(words[2:]))
             return ""
+        if words[:2] == ["start", "--no-block"] and words[2].startswith("pic-cell-"):
+            self._step(f"systemctl {' '.join(words)}", lambda: None)
+            return ""
         if words[0] == "start" and words[1].startswith("pic-cell-") and len(words) == 2:
             self._step(f"systemctl {' '.join(words)}", lambda: self.active.update({words[1]} - self.failing))
             return ""
