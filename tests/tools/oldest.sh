@@ -8,4 +8,4 @@ core=$(sed -nE 's/^requires_ansible: ">=([0-9]+\.[0-9]+)\..*/\1/p' meta/runtime.
 pythons=$(tests/tools/pythons.sh | sed -n '/python3\.1[0-2]$/p')
 python=${pythons%%$'\n'*}
 test -x "$1/bin/python" || "${python:-python3}" -m venv "$1"
-"$1/bin/python" -m pip install --quiet --disable-pip-version-check "ansible-core==$core.*" "$(grep ^netaddr tests/unit/requirements.txt)"
+"$1/bin/python" -m pip install --quiet --disable-pip-version-check "ansible-core==$core.*" --requirement <(grep -E '^(netaddr|segno)' tests/unit/requirements.txt)

@@ -23,8 +23,6 @@ from ansible_collections.pic.cells.tests.unit.fake.wg import made_key
 from ansible_collections.pic.cells.tests.unit.test_devices import CELL
 from ansible_collections.pic.cells.tests.unit.world import device_key
 
-pytest.importorskip("segno", reason="it draws the QR codes, and comes with requirements-dev.txt")
-
 
 def private_key(folder: Path, name: str = "watch") -> str:
     """Return the private key in a device's file."""

@@ -123,7 +123,6 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 
 def test_the_qr_codes_hold_the_file(tmp_path: Path) -> None:
-    pytest.importorskip("segno", reason="it draws the QR codes, and comes with requirements-dev.txt")
     path = tmp_path / "phone.conf"
     device_files.make(str(path), rendered)
     device_files.make_images(str(path))
@@ -148,7 +147,6 @@ def test_a_picture_without_its_file_is_of_another_key_and_refused(tmp_path: Path
 
 @pytest.mark.parametrize(("more", "fits"), [(-1, True), (0, True), (1, False)])
 def test_a_file_that_no_qr_code_can_hold_has_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: int, fits: bool) -> None:
-    pytest.importorskip("segno", reason="it draws the QR codes, and comes with requirements-dev.txt")
     path = tmp_path / "phone.conf"
     filled = "# " + "x" * (2953 - len(rendered(PRIVATE)) - 2 + more) + "\n"
     device_files.make(str(path), lambda private: rendered(private) + filled)
@@ -164,7 +162,6 @@ SHOW = "import sys; from ansible_collections.pic.cells.plugins.plugin_utils impo
 
 
 def test_a_code_is_drawn_on_a_terminal_and_nowhere_else(tmp_path: Path) -> None:
-    pytest.importorskip("segno", reason="it draws the QR codes, and comes with requirements-dev.txt")
     path = tmp_path / "phone.conf"
     device_files.make(str(path), rendered)
     piped = subprocess.run([sys.executable, "-c", SHOW, str(path)], capture_output=True, check=False)
