@@ -120,13 +120,13 @@ def _link(info: Mapping[str, Any], name: str) -> Link:
         info["name"],
         name,
         PROVIDER if link.get("given_addresses") else CELL,
-        _state(link, info["read_at"]),
+        _state(info, name),
         _age(link, info),
         shares,
         may_use,
         link["exit_offered"],
         link["remote_exit_offered"],
-        link["exit_offered"] and link["remote_exit_relay_active"],
+        status.relays(link),
         link["received"],
         link["sent"],
         (link["last_push_error"] or "not told yet") if link["pending_push"] else "",
@@ -137,25 +137,26 @@ def _age(peer: Mapping[str, Any], info: Mapping[str, Any]) -> int | None:
     return max(0, info["read_at"] - peer["last_handshake"]) if peer["last_handshake"] else None
 
 
-def _state(link: Mapping[str, Any], now: float) -> str:
-    if link["pending_push"] or not (link["public_key"] and (link["networks"] or link.get("given_addresses"))):
-        return WAITING
-    if is_recent(link["last_handshake"], now, SILENT):
-        return UP
-    return IDLE if link["keepalive"] == 0 else QUIET
+def _state(info: Mapping[str, Any], name: str) -> str:
+    link, now = info["links"][name], info["read_at"]
+    held = {condition for condition, _what in status.of_link(name, link, now)}
+    return WAITING if status.PENDING in held else QUIET if status.QUIET in held else _recent(link, now)
+
+
+def _recent(peer: Mapping[str, Any], now: float) -> str:
+    return UP if is_recent(peer["last_handshake"], now, SILENT) else IDLE
 
 
 def _device(info: Mapping[str, Any], name: str) -> Device:
     peer = info["peers"][name]
-    dead = status.down(info, answering=False)
     return Device(
         info["name"],
         name,
-        UP if is_recent(peer["last_handshake"], info["read_at"], SILENT) else IDLE,
+        _recent(peer, info["read_at"]),
         _age(peer, info),
         as_list(peer["route_via"]) or [DIRECT],
         peer["exit"] or DIRECT,
-        peer["exit"] is None or (peer["exit_effective"] and peer["exit"] not in dead),
+        status.has_internet(peer, info),
         status.internet(peer, info),
         peer["received"],
         peer["sent"],

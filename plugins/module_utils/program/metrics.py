@@ -70,14 +70,14 @@ def _samples(info: Mapping[str, Any]) -> Iterator[Sample]:
             labels = {"link": name, "direction": direction}
             yield "pic_cell_link_shares", labels, sum(link["permissions"].get(shared, {}).values())
             yield "pic_cell_link_exit_offered", labels, link[offered]
-        yield "pic_cell_link_relaying", {"link": name}, link["exit_offered"] and link["remote_exit_relay_active"]
-    dead = status.down(info, answering=False)
+        yield "pic_cell_link_relaying", {"link": name}, status.relays(link)
     for name, peer in sorted(info["peers"].items()):
         yield from _tunnel("device", name, peer)
         yield from _conditions("device", name, status.of_device(name, info))
         exits, used = as_list(peer["route_via"]), peer["exit"] or DIRECT
-        yield "pic_cell_device_internet", {"device": name}, peer["exit"] is None or (peer["exit_effective"] and peer["exit"] not in dead)
+        yield "pic_cell_device_internet", {"device": name}, status.has_internet(peer, info)
         yield "pic_cell_device_exit_place", {"device": name, "exit": used}, exits.index(used) + 1 if used in exits else 0
+    dead = status.down(info, answering=False)
     for name, found in sorted(info["exits"].items()):
         yield "pic_cell_exit_up", {"exit": name}, found["usable"] and name not in dead
 

@@ -37,7 +37,7 @@ def report(info: Mapping[str, Any], now: float | None = None) -> list[str]:
             f"shares {shares}",
             _offer(link),
             "may use its exit" if link["remote_exit_offered"] else "",
-            "relays its devices, whose traffic is among these bytes" if link["exit_offered"] and link["remote_exit_relay_active"] else "",
+            "relays its devices, whose traffic is among these bytes" if relays(link) else "",
             f"has not told it the latest state ({link['last_push_error']})" if link["pending_push"] else "",
         ]
         lines.append(f"link {name}: {'; '.join(note for note in notes if note)}")
@@ -116,6 +116,16 @@ def down(info: Mapping[str, Any], answering: bool = True) -> dict[str, str]:
     """Return what is said of exits that do not work, by name. answering: also of those that work again, but not for long enough yet."""
     found = {name: exit_cell["down"] for name, exit_cell in info.get("exits", {}).items() if exit_cell["usable"] and exit_cell["down"]}
     return {name: said["words"] for name, said in found.items() if answering or not said["answers"]}
+
+
+def relays(link: Mapping[str, Any]) -> bool:
+    """Tell whether devices of the other cell leave through this one."""
+    return bool(link["exit_offered"] and link["remote_exit_relay_active"])
+
+
+def has_internet(peer: Mapping[str, Any], info: Mapping[str, Any]) -> bool:
+    """Tell whether a device leaves directly, or by an exit that is offered and carries traffic as far as that is known. peer: one of info["peers"]."""
+    return peer["exit"] is None or (peer["exit_effective"] and peer["exit"] not in down(info, answering=False))
 
 
 def internet(peer: Mapping[str, Any], info: Mapping[str, Any]) -> str:
