@@ -15,7 +15,7 @@ import yaml  # type: ignore[import-untyped]
 
 from ansible_collections.pic.cells.plugins.module_utils.base.errors import BadInput
 from ansible_collections.pic.cells.plugins.plugin_utils.mesh import Mesh
-from ansible_collections.pic.cells.plugins.plugin_utils.outside import LARGEST, read_file, shown, shown_lines
+from ansible_collections.pic.cells.plugins.plugin_utils.outside import LARGEST, read_file, shown, shown_lines, write_new
 
 _DECIDED_HERE = ("name", "interface", "share", "offer_exit")  # of a link, where the other cell's own host states the rest
 _WIDEST = 10**6  # of a line: each value stays on its own
@@ -52,23 +52,10 @@ def place(dest: str, text: str, write: bool) -> bool:
             if not os.access(path.parent, os.W_OK | os.X_OK):
                 raise OSError("its folder is not there, or not to be written to")
             return True
-        _write(path, text)
+        write_new(path, text.encode())
     except (OSError, ValueError) as error:
         raise BadInput(f"dest {dest!r} cannot be written ({error}). Give the path of a new file in a folder that is there.") from None
     return True
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a new file that only its owner can read. Raises OSError and ValueError."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    try:
-        with open(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(descriptor)
-    except (OSError, ValueError):
-        os.unlink(path)  # half a file would be refused by the next run as something else
-        raise
 
 
 def _is_there(path: Path) -> bool:

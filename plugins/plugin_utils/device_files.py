@@ -18,7 +18,7 @@ from ansible_collections.pic.cells.plugins.module_utils.base.wgkeys import clamp
 from ansible_collections.pic.cells.plugins.module_utils.kernel import wgconfig
 from ansible_collections.pic.cells.plugins.module_utils.parts.devices import NO_PRESHARED_KEY
 from ansible_collections.pic.cells.plugins.plugin_utils.devices import Written
-from ansible_collections.pic.cells.plugins.plugin_utils.outside import read_file, shown
+from ansible_collections.pic.cells.plugins.plugin_utils.outside import read_file, shown, write_new
 
 try:
     from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
@@ -210,18 +210,9 @@ def _text(path: str) -> str | None:
 def _write(path: str, data: bytes) -> None:
     """Write a new file that only its owner can read. Raises BadInput."""
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        write_new(Path(path), data)
     except OSError as error:
         raise BadInput(f"The file {shown(path)} cannot be made ({error.strerror}). Give another config_dest, or run again.") from None
-    try:
-        with open(descriptor, "wb") as file:
-            os.fchmod(descriptor, 0o600)
-            file.write(data)
-            file.flush()
-            os.fsync(descriptor)
-    except OSError as error:
-        os.unlink(path)  # half a file would be taken for the device's
-        raise BadInput(f"The file {shown(path)} cannot be written ({error.strerror}). Give another config_dest, or run again.") from None
 
 
 def _public(private: str) -> str:

@@ -21,7 +21,7 @@ from ansible_collections.pic.cells.plugins.plugin_utils import checks, devices, 
 from ansible_collections.pic.cells.plugins.plugin_utils.inventory import ADD_DEVICE, LINK, REMOVE_DEVICE, ROUTE_PEER, as_list
 from ansible_collections.pic.cells.plugins.plugin_utils.invitation import read_invitation
 from ansible_collections.pic.cells.plugins.plugin_utils.mesh import SITE, Mesh
-from ansible_collections.pic.cells.plugins.plugin_utils.outside import plain, shown
+from ansible_collections.pic.cells.plugins.plugin_utils.outside import BOOLEAN, plain, shown
 from ansible_collections.pic.cells.plugins.plugin_utils.page import target
 
 INPUTS = (
@@ -49,7 +49,6 @@ TABLE = "table"
 OUTPUTS = (TABLE, "json")
 JOBS = (SITE, *NEEDED, *ON_THE_CELLS, BEGIN)
 _CELL_INPUTS = ("cell", "remote_cell")
-_BOOLEAN = ("offered", "force", "split", "show_qr")
 _LISTS = ("services", "invitation", "fail_on", "addresses", "dns")  # which need not be texts
 
 
@@ -82,7 +81,7 @@ def read_job(mesh: Mesh, given: Mapping[str, Any]) -> tuple[dict[str, Any], list
         name = check_name("device:", asked["device"])
         if kind == ADD_DEVICE and not via:  # else it would go direct until the next run of site
             via = devices.stated(mesh, host, name).get("route_via") or []
-        read = {key: parse_boolean(key, value) if key in _BOOLEAN else value for key, value in asked.items()}
+        read = {key: parse_boolean(key, value) if key in BOOLEAN else value for key, value in asked.items()}
         found, warnings = devices.read(mesh, kind, name, read, via)
         job, undone = _warned(mesh, host, {**job, "peer": name, "via_cell": via, **found})
         return job, [*warnings, *undone]
@@ -123,7 +122,7 @@ def _on_the_cells(mesh: Mesh, kind: str, asked: Mapping[str, Any]) -> dict[str, 
 
 def _given(key: str, value: Any) -> Any:
     """Return what was given for a variable; refuse what is not even a text, which would be taken for another name."""
-    if isinstance(value, str) or key in _LISTS or (key in _BOOLEAN and isinstance(value, bool)):
+    if isinstance(value, str) or key in _LISTS or (key in BOOLEAN and isinstance(value, bool)):
         return plain(value, key)
     raise BadInput(f"{key}={shown(value)} is not text. Put it in quotes.")
 

@@ -41,7 +41,7 @@ LARGEST = 4 * 1024 * 1024
 _LONGEST_SHOWN, _LONGEST_LINE, _MOST_LINES = 200, 2000, 5000
 _WIDEST = 63  # bits of a number
 _LARGEST_ASKED = 65536
-_BOOLEAN = ("offered", "force", "split", "show_qr")
+BOOLEAN = ("offered", "force", "split", "show_qr")
 _TIME = ("until",)
 _NUMBER = re.compile(r"[0-9]+(e[0-9]+)?|0o[0-7]+")
 _UNSAFE = "!unsafe"  # AWX marks the answers of a survey so
@@ -107,6 +107,20 @@ def read_file(path: Path, largest: int) -> bytes:
     return text
 
 
+def write_new(path: Path, data: bytes) -> None:
+    """Write a new file that only its owner can read, or leave none: half of one would be taken for the whole. Raises OSError and ValueError."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    try:
+        with open(descriptor, "wb") as file:
+            os.fchmod(descriptor, 0o600)
+            file.write(data)
+            file.flush()
+            os.fsync(descriptor)
+    except OSError:
+        os.unlink(path)
+        raise
+
+
 def is_misread(name: str) -> bool:
     """Tell whether YAML, of one version or the other, takes a name for a number, a date, a boolean or null where nobody has put it in quotes."""
     resolved = yaml.SafeLoader("").resolve(yaml.ScalarNode, name, (True, False))
@@ -114,7 +128,7 @@ def is_misread(name: str) -> bool:
 
 
 def _taken(name: str, value: Any, written: yaml.ScalarNode | None) -> Any:
-    if isinstance(value, (str, Mapping, list, tuple, _Vaulted)) or (isinstance(value, bool) and name in _BOOLEAN):
+    if isinstance(value, (str, Mapping, list, tuple, _Vaulted)) or (isinstance(value, bool) and name in BOOLEAN):
         return plain(value, name, _LARGEST_ASKED)
     if written is not None and (written.tag == _UNSAFE or (name in _TIME and _kind(value) == "date")):
         # ansible-core 2.19 reads numbers, dates and null out of an answer that was a text; an empty answer is null then.
