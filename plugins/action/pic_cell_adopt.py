@@ -11,13 +11,11 @@ from ansible_collections.pic.cells.plugins.plugin_utils import known
 from ansible_collections.pic.cells.plugins.plugin_utils.adopted import lines, place
 from ansible_collections.pic.cells.plugins.plugin_utils.asked import Asked
 from ansible_collections.pic.cells.plugins.plugin_utils.mesh import Mesh
-from ansible_collections.pic.cells.plugins.plugin_utils.outside import shown
+from ansible_collections.pic.cells.plugins.plugin_utils.outside import refused
 
 
 class ActionModule(Asked):
     """Execute the module of this name, and make an inventory of its answer on the controller."""
-
-    _LONGEST = 4000  # characters of what a refusal says
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Return what the cell has answered, and the lines of the inventory."""
@@ -29,7 +27,7 @@ class ActionModule(Asked):
             text, dest = "".join(f"{line}\n" for line in inventory), self._task.args.get("dest")
             changed = bool(dest) and place(str(dest), text, write=not self._task.check_mode)
         except BadInput as error:
-            return {**result, "failed": True, "msg": shown(error, self._LONGEST)}
+            return refused(result, error)
         return {**result, "changed": changed, "lines": inventory, **({"diff": {"before": "", "after": text, "after_header": dest}} if changed else {})}
 
     def execution(self, task_vars: dict[str, Any]) -> tuple[str, dict[str, Any]]:

@@ -16,8 +16,6 @@ from ansible_collections.pic.cells.plugins.plugin_utils.inventory import HAS_NET
 from ansible_collections.pic.cells.plugins.plugin_utils.job import BEGIN, INPUTS, JOBS, ON_THE_CELLS, read_job
 from ansible_collections.pic.cells.plugins.plugin_utils.mesh import Mesh
 
-_LONGEST = 4000  # characters of what a refusal says
-
 
 class ActionModule(ActionBase):
     """Check on the controller, without any connection, what the inventory states and what a day-2 playbook is asked for."""
@@ -46,7 +44,7 @@ class ActionModule(ActionBase):
             found = check_inventory(mesh) if given["job"] not in ON_THE_CELLS else []
             job, warnings = read_job(mesh, {**given, **(self._asked(given["job"]) if given["extra_vars"] else {})})
         except BadInput as error:
-            return {**result, "failed": True, "msg": outside.shown(error, _LONGEST)}
+            return outside.refused(result, error)
         return {**result, "changed": False, "job": job, "warnings": [*found, *warnings]}
 
     def _asked(self, job: str) -> dict[str, Any]:

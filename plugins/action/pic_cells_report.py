@@ -12,7 +12,7 @@ from ansible.plugins.action import ActionBase
 from ansible_collections.pic.cells.plugins.module_utils.base.errors import BadInput
 from ansible_collections.pic.cells.plugins.plugin_utils import known
 from ansible_collections.pic.cells.plugins.plugin_utils.mesh import Mesh
-from ansible_collections.pic.cells.plugins.plugin_utils.outside import LARGEST, plain, shown, shown_lines
+from ansible_collections.pic.cells.plugins.plugin_utils.outside import LARGEST, plain, refused, shown_lines
 from ansible_collections.pic.cells.plugins.plugin_utils.overview import UNREAD, overview, table
 from ansible_collections.pic.cells.plugins.plugin_utils.page import page, target, write
 
@@ -43,7 +43,7 @@ class ActionModule(ActionBase):
                     write(path, page(found, f"{datetime.datetime.now(datetime.timezone.utc):%Y-%m-%d %H:%M:%S} UTC"))
                 result.update(changed=True, report=str(path))
         except BadInput as error:
-            return {**result, "failed": True, "msg": shown(error, 4000)}
+            return refused(result, error)
         return result
 
     def _read(self, variables: dict[str, Any], mesh: Mesh, host: str, register: str) -> Any:

@@ -14,7 +14,6 @@ from ansible_collections.pic.cells.plugins.plugin_utils import device_files, dev
 from ansible_collections.pic.cells.plugins.plugin_utils.inventory import ADD_DEVICE, SHOW_DEVICE
 from ansible_collections.pic.cells.plugins.plugin_utils.mesh import Mesh
 
-_LONGEST = 4000  # characters of what a refusal says
 _READ = "__cell_entry"  # the register of pic_cell_device
 _STEPS = ("plan", "make", "show")
 
@@ -38,7 +37,7 @@ class ActionModule(ActionBase):
         try:
             found = _Work(mesh, job, self._place(variables["hostvars"], job), bool(self._task.check_mode)).carry_out(given["step"])
         except BadInput as error:
-            return {**result, "failed": True, "msg": outside.shown(error, _LONGEST)}
+            return outside.refused(result, error)
         return {**result, "changed": False, **outside.plain(found, "The device")}
 
     @staticmethod
@@ -60,8 +59,13 @@ class _Work:
     def __init__(self, mesh: Mesh, job: dict[str, Any], path: str | None, check: bool) -> None:
         self.mesh, self.job, self.path, self.check = mesh, job, path or "", check
         self.asked = job["device"]
+        self.answer = mesh.register(mesh.own, _READ)
+        self._look()
+
+    def _look(self) -> None:
+        """Decide by what is on the disk now."""
         self.written = None if "public_key" in self.asked else device_files.look(self.path)
-        self.device = devices.choose(mesh, job, mesh.register(mesh.own, _READ), self.written)
+        self.device = devices.choose(self.mesh, self.job, self.answer, self.written)
 
     def carry_out(self, step: str) -> dict[str, Any]:
         """Return what the step has found and done. Raises BadInput."""
@@ -92,14 +96,13 @@ class _Work:
         if makes and not self.check:
             if self._makes:
                 device_files.make(self.path, self.device.text)
-                self.written = device_files.look(self.path)
-                self.device = devices.choose(self.mesh, self.job, self.mesh.register(self.mesh.own, _READ), self.written)
+                self._look()
             device_files.make_images(self.path)
         return {"job": self._decided(), "changed": makes}
 
     def _warnings(self) -> list[str]:
         found, adds = [], self.job["job"] == ADD_DEVICE
-        if self.written and adds and not self.mesh.register(self.mesh.own, _READ)["device"]:
+        if self.written and adds and not self.answer["device"]:
             found.append(
                 f"The file {self.path} is there already, and device {self.device.name!r} gets the key that is in it. If that file is of a device that was lost "
                 "or removed, run pic.cells.remove_device, delete the file and its pictures, and add it again."

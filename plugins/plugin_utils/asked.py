@@ -16,10 +16,9 @@ from ansible.plugins.action import ActionBase
 
 from ansible_collections.pic.cells.plugins.module_utils.base.errors import BadInput
 from ansible_collections.pic.cells.plugins.plugin_utils.answers import ELAPSED, judged
-from ansible_collections.pic.cells.plugins.plugin_utils.outside import shown
+from ansible_collections.pic.cells.plugins.plugin_utils.outside import refused
 
 _ROOM = 512 * 1024**2  # bytes that an answer may take here, with all that is made of it
-_LONGEST = 4000  # characters of what a refusal says
 _PATH = re.compile(r"/[\w./+-]+", re.ASCII)
 
 
@@ -35,7 +34,7 @@ class Asked(ActionBase):
         try:
             module, arguments = self.execution(task_vars or {})
         except BadInput as error:
-            return {**result, "failed": True, "msg": shown(error, _LONGEST)}
+            return refused(result, error)
         _bound_memory()
         began = time.monotonic()
         later = self._task.async_val and not self._connection.has_native_async

@@ -38,7 +38,7 @@ else:
 SECRET = "preshared_key"  # the one extra var that nothing may show
 DEEPEST = 16
 LARGEST = 4 * 1024 * 1024
-_LONGEST_SHOWN, _LONGEST_LINE, _MOST_LINES = 200, 2000, 5000
+_LONGEST_SHOWN, _LONGEST_LINE, _LONGEST_REFUSAL, _MOST_LINES = 200, 2000, 4000, 5000
 _WIDEST = 63  # bits of a number
 _LARGEST_ASKED = 65536
 BOOLEAN = ("offered", "force", "split", "show_qr")
@@ -63,6 +63,11 @@ def shown(value: object, longest: int = _LONGEST_SHOWN) -> str:
     cut = len(text) > longest
     line = "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode("ascii") for c in text[:longest])
     return f"{line[:longest]}…" if cut or len(line) > longest else line
+
+
+def refused(result: Mapping[str, Any], error: BadInput) -> dict[str, Any]:
+    """Return the result of a task that has failed with this sentence."""
+    return {**result, "failed": True, "msg": shown(error, _LONGEST_REFUSAL)}
 
 
 def shown_lines(lines: Iterable[object]) -> list[str]:
