@@ -7,8 +7,9 @@ from __future__ import annotations
 from typing import Any
 
 from ansible_collections.pic.cells.plugins.module_utils.base.errors import BadInput
-from ansible_collections.pic.cells.plugins.plugin_utils import arguments, known, outside
+from ansible_collections.pic.cells.plugins.plugin_utils import arguments, known
 from ansible_collections.pic.cells.plugins.plugin_utils.asked import Asked
+from ansible_collections.pic.cells.plugins.plugin_utils.invitation import link_secret
 from ansible_collections.pic.cells.plugins.plugin_utils.mesh import Mesh
 
 
@@ -20,7 +21,7 @@ class ActionModule(Asked):
         _validated, given = self.validate_argument_spec(
             argument_spec={"step": {"type": "str", "required": True, "choices": list(arguments.STEPS)}, "host": {"type": "str", "required": True}}
         )
-        mesh = Mesh(known.without_facts(task_vars), self._templar.template, preshared_key=lambda: outside.secret(self._loader))
+        mesh = Mesh(known.without_facts(task_vars), self._templar.template, preshared_key=lambda: link_secret(self._loader))
         mesh.job = mesh.checked
         if given["host"] not in mesh.hosts:
             raise BadInput(f"Host {given['host']!r} is not in the group {mesh.group!r}, in which cells find each other. Add it to that group.")

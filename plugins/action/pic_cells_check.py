@@ -40,7 +40,7 @@ class ActionModule(ActionBase):
             if given["job"] == BEGIN:
                 # It holds preshared keys.
                 return {**result, "changed": False, "stated": known.stated(variables, template), "_ansible_no_log": True}
-            mesh = Mesh(variables, template)
+            mesh = Mesh(variables, template, preshared_key=lambda: outside.secret(self._loader))
             found = check_inventory(mesh) if given["job"] not in ON_THE_CELLS else []
             job, warnings = read_job(mesh, {**given, **(self._asked(given["job"]) if given["extra_vars"] else {})})
         except BadInput as error:

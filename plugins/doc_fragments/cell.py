@@ -168,6 +168,13 @@ options:
 
     RUN: str = fragment({"run": WHOLE_RUN})
 
+    ENDPOINT_PORT = r"""
+options:
+  endpoint_port:
+    description: The UDP port at this cell's endpoint that the other cell dials, where a router forwards another one to the link's own.
+    type: int
+"""
+
     ATTRIBUTES = r"""
 attributes:
   check_mode:

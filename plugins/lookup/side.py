@@ -52,8 +52,9 @@ from ansible.errors import AnsibleError
 from ansible.plugins.lookup import LookupBase
 
 from ansible_collections.pic.cells.plugins.module_utils.base.errors import BadInput
-from ansible_collections.pic.cells.plugins.plugin_utils import arguments, outside
+from ansible_collections.pic.cells.plugins.plugin_utils import arguments
 from ansible_collections.pic.cells.plugins.plugin_utils.endpoints import port_of
+from ansible_collections.pic.cells.plugins.plugin_utils.invitation import link_secret
 from ansible_collections.pic.cells.plugins.plugin_utils.known import without_facts
 from ansible_collections.pic.cells.plugins.plugin_utils.mesh import STEPS, Mesh
 from ansible_collections.pic.cells.plugins.plugin_utils.summary import invitations, left_out, summary
@@ -70,7 +71,7 @@ class LookupModule(LookupBase):
             without_facts(variables),
             self._templar.template,
             self.get_option("job"),
-            lambda: outside.secret(self._loader),
+            lambda: link_secret(self._loader),
         )
         if self.get_option("job") is None:
             mesh.job = mesh.checked

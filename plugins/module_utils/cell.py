@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 
 from .base.errors import BadInput, StoreError, ToolMissing
 from .kernel.plan import Plan
-from .parts import identity, limits, links, routes, rules, sync, upkeep, view
+from .parts import identity, limits, links, pairing, routes, rules, sync, upkeep, view
 from .parts.inputs import Inputs
 from .parts.part import Context, Part, Planned
 
@@ -29,6 +29,8 @@ RUN: Steps = {
     "routes": (routes.ROUTES,),
     "note": (sync.NOTE,),
 }
+# What makes the way to another cell, or changes it, outside of a run.
+WAY = (*RUN["rules"], *RUN["links"])
 # What follows where the answer to a message takes an exit away.
 WITHDRAWN = (rules.RULES, routes.ROUTES)
 CONTRIBUTIONS = tuple(contribution for parts in RUN.values() for part in parts for contribution in part.rules)  # to the firewall
@@ -41,7 +43,7 @@ GUARD = (rules.REPAIR, routes.CLOSED, links.UNREACHABLE, rules.CHECK_DENIES)
 EXITS = (routes.CLOSED,)
 REPAIRS = (
     *GUARD,
-    *(identity.REPAIR, links.REPAIR, routes.REPAIR, limits.REPAIR),
+    *(pairing.EXPIRY, identity.REPAIR, links.REPAIR, routes.REPAIR, limits.REPAIR),
     *(view.VIEW, upkeep.INVITATIONS, upkeep.SETTINGS, rules.CHECK_ALL, upkeep.CHECK_FLOWS),
 )
 

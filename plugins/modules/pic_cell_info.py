@@ -146,6 +146,13 @@ links:
           description: The resolvers that a provider has there.
           type: list
           elements: str
+        invited_until:
+          description: Until when the other owner can redeem the invitation; null where they have, or where there is none.
+          type: str
+        invited_refusal:
+          description: What was last refused of that, and why; else empty.
+          type: list
+          elements: str
         pending_push:
           description: Whether the other cell has not been told the latest.
           type: bool

@@ -13,20 +13,20 @@ description:
   - Returns what the other owner's C(pic.cells.link) needs to know of this cell. Nothing of it is secret.
   - The preshared key of the link is not part of it. Where the link has none yet, one is made and kept in a file on the cell that only root can read; the
     link takes it from there, and the other owner needs it by a way that nobody else reads.
+  - Where this cell can be dialled, whoever has both can complete the link through a tunnel for a day, once (M(pic.cells.pic_link_pair)). By that tunnel they
+    reach the port of peer-sync, and nothing else.
 version_added: 0.1.0
 author:
   - pic.cells contributors (@pic-cells)
 extends_documentation_fragment:
   - pic.cells.cell.state_dir
+  - pic.cells.cell.endpoint_port
   - pic.cells.cell.attributes
 options:
   name:
     description: The other cell's name.
     type: str
     required: true
-  endpoint_port:
-    description: The UDP port at this cell's endpoint that the other cell dials, where a router forwards another one to the link's own.
-    type: int
 seealso:
   - module: pic.cells.wg_cell_peer
 """
@@ -77,12 +77,31 @@ key_file:
   returned: success
   type: str
   sample: /var/lib/pic/invitations/tromso.psk
+token:
+  description:
+    - The invitation as one word that C(pic.cells.link) redeems through the tunnel, once, together with the preshared key; empty where this cell has no
+      endpoint to dial, where the link has its key already, and in check mode.
+  returned: success
+  type: str
+  sample: pic1-1WJ1HnsiYWRkcmVzcyI6WyIxMC4wLjAuMSJdfQ
+token_file:
+  description: The file on the cell with the same word that has the preshared key in it, so that nothing else is needed; empty where there is no such word.
+  returned: success
+  type: str
+  sample: /var/lib/pic/invitations/tromso.token
+code:
+  description: A short text that both owners compare where the word came by a way on which it could have been replaced.
+  returned: success
+  type: str
+  sample: q3xw-7hfa-m2kp
 """
 
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ..module_utils.base.command import Draft
+from ..module_utils.cell import WAY, plan_step
 from ..module_utils.kernel.plan import apply
 from ..module_utils.module import opened, report
 from ..module_utils.options import STATE_DIR
@@ -93,7 +112,11 @@ def main() -> None:
     own: dict[str, Any] = {"name": {"type": "str", "required": True}, "endpoint_port": {"type": "int"}}
     module = AnsibleModule(argument_spec={**STATE_DIR, **own}, supports_check_mode=True)
     with opened(module, "invite") as context:
-        plan, facts = plan_invitation(context, module.params["name"], module.params["endpoint_port"])
+        plan, facts, inputs = plan_invitation(context, module.params["name"], module.params["endpoint_port"])
+        if inputs:
+            # The way by which it is redeemed comes last to the host, and is planned first: what cannot be is refused before anything has changed.
+            way, _facts = plan_step(context.on(Draft(context.host)), WAY, inputs)
+            plan.extend(way)
         if plan and not module.check_mode:
             apply(context.host, plan)
         report(module, plan, facts)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ansible_collections.pic.cells.plugins.plugin_utils.endpoints import port_of
 from ansible_collections.pic.cells.plugins.plugin_utils.inventory import ROUTE_PEER, as_list, exits, exits_of, only
 from ansible_collections.pic.cells.plugins.plugin_utils.mesh import Mesh
 from ansible_collections.pic.cells.plugins.plugin_utils.offers import RIGHTS
@@ -116,6 +117,17 @@ def _keys(mesh: Mesh, host: str) -> Arguments:
     return {"links": mesh.keyless(host)}
 
 
+def _pair(mesh: Mesh, host: str) -> Arguments:
+    change, name = mesh.job["change"], mesh.job["remote_cell"]
+    return {
+        "name": name,
+        **only(change, "public_key", "endpoint", "api_url"),
+        "source": mesh.job["pairing"]["source"],
+        "preshared_key": mesh.preshared_key(),
+        "endpoint_port": port_of(mesh, host, name),
+    }
+
+
 def _tell(mesh: Mesh, host: str) -> Arguments:
     return {"cell": cell(mesh, host), "cells": _links(mesh, host, *_SYNCED), "routes": mesh.routes(host)}
 
@@ -133,6 +145,7 @@ STEPS: Mapping[str, tuple[str, Callable[[Mesh, str], Arguments]]] = {
     "read": ("pic_cell_info", _read),
     "identity": ("wg_cell", _identity),
     "keys": ("pic_link_keys", _keys),
+    "pair": ("pic_link_pair", _pair),
     "tell": ("pic_peer_sync", _tell),
     "hand": ("pic_peer_sync", _hand),
     "apply": ("pic_cell_apply", _cell),

@@ -164,7 +164,7 @@ class Inventory(Registers):
 
     def invited(self) -> list[str]:
         """Return the cells that are in no inventory and that a link is made with: they are sent an invitation."""
-        return [name for name in self.named() if self.job.get("invitation") and name not in self.host_of]
+        return [name for name in self.named() if self.job.get("invitation") and not self.job.get("pairing") and name not in self.host_of]
 
     def chosen_links(self, host: str) -> list[dict[str, Any]]:
         """Return what is stated of a host's links, as far as this run is about them."""

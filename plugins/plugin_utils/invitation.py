@@ -5,27 +5,27 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import hashlib
 import json
 import re
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from ansible_collections.pic.cells.plugins.module_utils.base import tokens
 from ansible_collections.pic.cells.plugins.module_utils.base.errors import BadInput
 from ansible_collections.pic.cells.plugins.module_utils.base.names import check_name
 from ansible_collections.pic.cells.plugins.module_utils.base.networks import address_of, check_api_url, network_of, parse_address, parse_network
-from ansible_collections.pic.cells.plugins.module_utils.base.wgkeys import check_endpoint, check_public_key
-from ansible_collections.pic.cells.plugins.plugin_utils.outside import plain, read_file, shown
+from ansible_collections.pic.cells.plugins.module_utils.base.times import parse_moment, render_moment
+from ansible_collections.pic.cells.plugins.module_utils.base.wgkeys import check_endpoint, check_preshared_key, check_public_key
+from ansible_collections.pic.cells.plugins.plugin_utils.outside import SECRET, asked, plain, read_file, secret, shown
 
 NEW = "new"
-VERSION = "pic0"
 LARGEST = 65536
 _KEYS = ("public_key", "networks", "address", "endpoint", "api_url")
-_CHECKED = 4  # bytes of the checksum
+_NEEDED = ("for", "source", "until")  # of one that is redeemed, beside what every invitation says
+INVITATION = "invitation"
 # A path may hold such letters too, so nothing of a path stands before it.
 _TOKEN = re.compile(r"(?<![\w./-])(?P<version>pic[0-9]+)-(?P<rest>[\w-]*)", re.ASCII)
 _WHOLE = "Give the text that the other owner's run of pic.cells.link printed, or a regular file that contains it, or 'new' if there is none yet."
@@ -34,9 +34,8 @@ _DAMAGED = f"invitation: the text is incomplete, or was changed on its way. {_WH
 
 
 def render_invitation(said: Mapping[str, Any]) -> str:
-    """Return an invitation as one word of letters, digits, - and _: nothing that a shell, a terminal or JSON changes."""
-    text = json.dumps({key: value for key, value in said.items() if value is not None}, separators=(",", ":"), sort_keys=True).encode()
-    return f"{VERSION}-{base64.urlsafe_b64encode(_checksum(text) + text).decode('ascii').rstrip('=')}"
+    """Return what two owners tell each other as one word."""
+    return tokens.render_token(tokens.TOLD, said)
 
 
 def parse_invitation(text: str) -> dict[str, Any]:
@@ -58,41 +57,75 @@ def parse_invitation(text: str) -> dict[str, Any]:
 
 def read_invitation(value: Any, remote: str) -> dict[str, Any]:
     """Return what an invitation says of the cell called remote, judged; nothing for 'new'. value: its text, a dictionary, or a file's path. Raises BadInput."""
-    if value == NEW:
-        return {}
+    return {} if value == NEW else _judged(_said(value), remote)
+
+
+def read_pairing(value: Any, cell: str, given: str | None) -> dict[str, str] | None:
+    """Return what it takes to redeem an invitation: source, and code where nothing but that proves it; None for one that two owners tell each other.
+
+    cell: the one that it has to be for. given: the extra var with the secret. Raises BadInput.
+    """
+    said = {} if value == NEW else _said(value)
+    if tokens.MAC not in said:
+        return None
+    where = f"The invitation of {shown(said.get('name'))!r}"
+    if any(not isinstance(said.get(key), str) for key in (*_NEEDED, "endpoint", "api_url")):
+        raise BadInput(_DAMAGED)
+    if said["for"] != cell:
+        raise BadInput(f"{where} is for cell {shown(said['for'])!r}, but cell={cell}. Ask for one for {cell}.")
+    if parse_moment(said["until"], f"until of {where}") <= render_moment(time.time()):
+        raise BadInput(f"{where} was good until {shown(said['until'])}. Ask its owner for a new one.")
+    parse_address(said["source"], f"source of {where}")
+    held = said.get(tokens.SECRET)
+    key = given or held
+    if not key:
+        raise BadInput(f"{where} needs its secret. Give it as preshared_key, best in a file: -e @key.yml.")
+    check_preshared_key(f"{SECRET} for the invitation", key if isinstance(key, str) else "")
+    if not tokens.is_proven(said, key):
+        raise BadInput(f"{where} and {SECRET} do not belong together, or the invitation was changed on its way. Ask its owner for both again.")
+    return {"source": said["source"], "code": tokens.code(said) if held else ""}
+
+
+def link_secret(loader: Any) -> str | None:
+    """Return the preshared key that the extra vars give a link, or the secret in their invitation. loader: as for outside.asked."""
+    given = secret(loader)
+    value = None if given else asked(loader, {}, [INVITATION]).get(INVITATION)
+    return given or (None if value in (None, NEW) else secret_of(value))
+
+
+def secret_of(value: Any) -> str | None:
+    """Return the secret that an invitation has in it, None where it has none. value: as for read_invitation. Raises BadInput."""
+    held = _said(value).get(tokens.SECRET)
+    return held if isinstance(held, str) else None
+
+
+def _said(value: Any) -> dict[str, Any]:
+    """Return what an invitation says. Raises BadInput."""
     if isinstance(value, Mapping):
-        return _judged(value, remote)
+        return dict(value)
     if not isinstance(value, str):
         raise BadInput(_NONE)
     if _TOKEN.search(value) or "{" in value:
-        return _judged(parse_invitation(value), remote)
+        return parse_invitation(value)
     try:
         said = parse_invitation(read_file(Path(value.strip()).expanduser(), LARGEST).decode("utf-8"))
         _judged(said, said.get("name"))
     except (OSError, ValueError, RuntimeError, BadInput):
         # Whoever may give a path may not have the controller's files read out: neither which there are, nor what is in them.
         raise BadInput(_NONE) from None
-    return _judged(said, remote)
-
-
-def _checksum(text: bytes) -> bytes:
-    return hashlib.sha256(text).digest()[:_CHECKED]
+    return said
 
 
 def _of_token(found: re.Match[str], text: str) -> dict[str, Any]:
-    if found["version"] != VERSION:
+    if found["version"] not in (tokens.TOLD, tokens.REDEEMED):
         raise BadInput(
             f"invitation: it begins with {found['version']}-, which this version of pic.cells does not know. Update pic.cells, or ask for another invitation."
         )
     # Where a terminal has broken it, the rest follows; else other words may.
     joined = _TOKEN.search("".join(text[found.start() :].split()))
     for rest in dict.fromkeys((found["rest"], joined["rest"] if joined else "")):
-        try:
-            raw = base64.b64decode(rest + "=" * (-len(rest) % 4), altchars=b"-_", validate=True)
-            said = json.loads(raw[_CHECKED:])
-        except (binascii.Error, ValueError, RecursionError):
-            continue
-        if raw[:_CHECKED] == _checksum(raw[_CHECKED:]) and isinstance(said, dict):
+        said = tokens.parse_token(rest)
+        if said is not None and (found["version"] == tokens.REDEEMED) == (tokens.MAC in said):
             return dict(plain(said, "The invitation", LARGEST))
     raise BadInput(_DAMAGED)
 

@@ -17,7 +17,7 @@ from ansible_collections.pic.cells.plugins.plugin_utils.registers import kept
 
 SITE = "site"
 # The steps of the role that are taken by those who have something to do in them, in its order; and what its other tasks do, as the preflight reads it.
-STEPS = ("identity", "keys", "tell", "hand", "apply", "push")
+STEPS = ("identity", "keys", "pair", "tell", "hand", "apply", "push")
 APPLY, APPLIED = "apply", ("rules", "links", "routes", "agent")  # what of a run the cell itself knows to be due in that step
 # What the lookup pic.cells.side is asked for besides hosts, so no host can be called so.
 WORDS = (
@@ -68,6 +68,8 @@ class Mesh(Pairs):
         """Tell whether a host's cell has something to do in a step, by what this run knows until then."""
         if step == "keys":
             return bool(self.keyless(host))
+        if step == "pair":
+            return bool(self.job.get("pairing")) and host == self.job["host"]
         if step == "push":
             # Also where the others have answered: since then the cell's own timer may have told them what was before.
             return bool(self._untold(host))

@@ -31,7 +31,8 @@ class Pairs(Participants):
         other = self.host_of.get(str(link["name"]))
         if other is None:
             # Not a part of the job, which a verbose run prints.
-            secret = self.preshared_key() if self.job.get("job") == LINK else None
+            # That of an invitation leads to the link's own.
+            secret = self.preshared_key() if self.job.get("job") == LINK and not self.job.get("pairing") else None
             if secret:
                 link["preshared_key"] = secret
             return link

@@ -14,7 +14,7 @@ from ansible_collections.pic.cells.plugins.module_utils.base.names import offers
 from ansible_collections.pic.cells.plugins.module_utils.parts.peer_sync import OK
 from ansible_collections.pic.cells.plugins.plugin_utils import endpoints, trust
 from ansible_collections.pic.cells.plugins.plugin_utils.inventory import REMOVE_DEVICE, as_list
-from ansible_collections.pic.cells.plugins.plugin_utils.invitation import render_invitation
+from ansible_collections.pic.cells.plugins.plugin_utils.invitation import LARGEST, render_invitation
 from ansible_collections.pic.cells.plugins.plugin_utils.mesh import Mesh
 from ansible_collections.pic.cells.plugins.plugin_utils.offers import UNTIL
 from ansible_collections.pic.cells.plugins.plugin_utils.outside import plain, shown
@@ -25,6 +25,7 @@ _STEPS = {
     "__cell_advertised": "forwarding",
     "__cell_forwarding": "forwarding",
     "__cell_identity": "the devices' interface",
+    "__cell_paired": "invitations",
     "__cell_built": "peer-sync",
     "__cell_handed": "peer-sync",
     "__cell_pushed": "peer-sync",
@@ -65,6 +66,9 @@ def summary(mesh: Mesh, own: str, check: bool = False) -> list[str]:
         remedies += _ended(mesh, host)
     complete = [name for host in sides for name in mesh.invited() if name not in _pending(mesh, host, "links")]
     remedies += [f"give the invitation above to the owner of {name}, unless they have linked this cell already" for name in complete]
+    if (mesh.job.get("pairing") or {}).get("code"):
+        lines.append(f"code of the invitation: {mesh.job['pairing']['code']}")
+        remedies.append(f"compare this code with the owner of {mesh.job['remote_cell']}, whose run has printed it too; unlink the cells if it differs")
     remedies += mesh.job.get("contradicts", ())
     remedies += [] if check else _files_left(mesh, own)
     return [*lines, *(f"next: {remedy}" for remedy in dict.fromkeys(filter(None, remedies)) or ["nothing is left to do"])]
@@ -110,8 +114,14 @@ def invitations(mesh: Mesh, own: str) -> list[str]:
     """Return the lines that give a host's owner what the owner of another cell has to get."""
     lines = []
     for result in mesh.reported("__cell_invited", own):
-        lines.append(f"The invitation for the owner of {result['item'][1]}: {render_invitation(plain(result['invitation'], 'The invitation'))}")
-        if result["key_file"]:
+        token = result["token"] or render_invitation(plain(result["invitation"], "The invitation"))
+        lines.append(f"The invitation for the owner of {result['item'][1]}: {shown(token, LARGEST)}")
+        if result["token"]:
+            key_file, token_file, code = (shown(result[key]) for key in ("key_file", "token_file", "code"))
+            lines.append(f"Its secret is in {key_file} on this cell; send it to that owner over a channel that nobody else can read.")
+            lines.append(f"Or send only what is in {token_file}, which is both in one, and compare the code {code} with what their run prints.")
+            lines.append("Whoever has both links a cell of that name with this one, once, within a day.")
+        elif result["key_file"]:
             lines.append(f"The preshared key is in {shown(result['key_file'])} on this cell; send it to that owner over a channel that nobody else can read.")
     return lines
 
@@ -231,6 +241,8 @@ def _pending(mesh: Mesh, host: str, part: str) -> list[str]:
 
 
 def _completing(mesh: Mesh, other: str) -> str:
+    if other in mesh.invited() and any(result["token"] for result in mesh.reported("__cell_invited", str(mesh.own))):
+        return f"give the invitation above to the owner of {other}: their run of pic.cells.link completes the link"
     if other in mesh.invited():
         return f"give the invitation above to the owner of {other}, and run this again with theirs (invitation=…)"
     return f"run pic.cells.site when {other} is reachable, or take its owner's invitation (pic.cells.link)"

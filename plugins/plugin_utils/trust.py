@@ -18,7 +18,7 @@ from ansible_collections.pic.cells.plugins.plugin_utils.outside import shown
 READS = ("__cell_read", "__cell_others")
 # What the steps of the role register, where another host can be among those that are worked on.
 WORK = (
-    *("__cell_packages", "__cell_advertised", "__cell_forwarding", "__cell_identity", "__cell_keys", "__cell_built", "__cell_handed"),
+    *("__cell_packages", "__cell_advertised", "__cell_forwarding", "__cell_identity", "__cell_keys", "__cell_paired", "__cell_built", "__cell_handed"),
     *("__cell_applied", "__cell_pushed"),
 )
 _PATIENCE = 300  # seconds for all that another cell answers in one run

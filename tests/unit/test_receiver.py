@@ -25,7 +25,7 @@ from ansible_collections.pic.cells.plugins.module_utils.base.command import Host
 from ansible_collections.pic.cells.plugins.module_utils.parts import peer_sync, signing
 from ansible_collections.pic.cells.plugins.module_utils.parts.peer_sync import Push
 from ansible_collections.pic.cells.plugins.module_utils.parts.visible import Delivery, parse_delivery, parse_view, render_delivery, render_view
-from ansible_collections.pic.cells.plugins.module_utils.program import receiver
+from ansible_collections.pic.cells.plugins.module_utils.program import receiver, requests
 from ansible_collections.pic.cells.plugins.module_utils.program.receiver import Server
 from ansible_collections.pic.cells.plugins.module_utils.program.transport import send
 from ansible_collections.pic.cells.plugins.module_utils.records.model import Cell, Link, State
@@ -248,7 +248,7 @@ MALFORMED = {
 def test_what_is_no_push_is_refused_with_a_constant_text_and_nobody_dies(bench: Bench, case: str) -> None:
     data, status = MALFORMED[case]
     answer = bench.talk(data)
-    assert answer == (status, {"error": receiver._TEXTS[status]})
+    assert answer == (status, {"error": requests.TEXTS[status]})
     assert bench.spooled() == []
     assert bench.push()[0] == 200
 

@@ -157,7 +157,7 @@ def test_many_changes_are_cut_short(world: World) -> None:
 def test_who_links_with_another_owner_is_told_to_exchange_invitations(world: World, tmp_path: Path) -> None:
     world.elsewhere["far"] = FakeHost(tmp_path / "far", "far")
     said = world.job("link", cell="cella", remote_cell="far", invitation="new").said["cella"]
-    assert said[-1] == "next: give the invitation above to the owner of far, and run this again with theirs (invitation=…)"
+    assert said[-1] == "next: give the invitation above to the owner of far: their run of pic.cells.link completes the link"
     his = json.dumps({"name": "far", "public_key": made_key("far"), "networks": ["10.9.0.0/24"]})
     said = world.job("link", cell="cella", remote_cell="far", invitation=his).said["cella"]
     assert said[-1] == "next: give the invitation above to the owner of far, unless they have linked this cell already"

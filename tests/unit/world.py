@@ -33,6 +33,7 @@ from ansible_collections.pic.cells.plugins.module_utils.program.receiver import 
 from ansible_collections.pic.cells.plugins.plugin_utils import arguments, endpoints
 from ansible_collections.pic.cells.plugins.plugin_utils.answers import judged
 from ansible_collections.pic.cells.plugins.plugin_utils.checks import check_inventory
+from ansible_collections.pic.cells.plugins.plugin_utils.invitation import secret_of
 from ansible_collections.pic.cells.plugins.plugin_utils.job import read_job
 from ansible_collections.pic.cells.plugins.plugin_utils.mesh import STEPS, Mesh
 from ansible_collections.pic.cells.plugins.plugin_utils.summary import left_out, summary
@@ -337,7 +338,9 @@ class World:
         hosts = list(play or self.hosts)
         variables = {"hostvars": self.inventory, "groups": {"cells": list(self.inventory)}, "inventory_hostname": hosts[0], "ansible_play_batch": hosts}
         self.extra = {key: value for key, value in given.items() if key == "preshared_key"}
-        job, _warnings = read_job(Mesh(variables, lambda value: value), {"job": kind, **given})
+        job, _warnings = read_job(Mesh(variables, lambda value: value, preshared_key=lambda: given.get("preshared_key")), {"job": kind, **given})
+        held = secret_of(given["invitation"]) if "pairing" in job else None
+        self.extra.update({"preshared_key": held} if held and not self.extra else {})
         try:
             return self.site(job["host"], check=check, job=job)
         finally:

@@ -11,12 +11,17 @@ from ..base.command import Host
 from ..kernel.plan import Plan, Remove, Write
 
 AGE = 24 * 3600  # seconds
-_KEY, _MADE = ".psk", ".made"  # a host may copy a file with another time, so when it was made is written down
+_KEY, _MADE, _WHOLE = ".psk", ".made", ".token"  # a host may copy a file with another time, so when it was made is written down
 
 
 def key_path(folder: str, name: str) -> str:
     """Return the file with the key for a cell. folder: the one with the records."""
     return f"{folder}/invitations/{name}{_KEY}"
+
+
+def token_path(folder: str, name: str) -> str:
+    """Return the file with the whole invitation of a cell, its secret in it."""
+    return f"{folder}/invitations/{name}{_WHOLE}"
 
 
 def waiting(host: Host, folder: str, name: str, now: float) -> str | None:
@@ -32,6 +37,12 @@ def plan_new(folder: str, name: str, key: str, now: float) -> Plan:
     plan = Plan([Write(_made_path(path), f"{int(now)}\n"), Write(path, f"{key}\n")])
     plan.describe([], [f"{path}: the preshared key of link {name}"])
     return plan
+
+
+def until(host: Host, folder: str, name: str, now: float) -> int:
+    """Return when the key that waits for a cell is too old, in seconds since the epoch; of one that is new, or that nobody knows the time of, in a day."""
+    made = _made(host, key_path(folder, name))
+    return (int(now) if made is None else made) + AGE
 
 
 def plan_used(host: Host, folder: str, names: Iterable[str]) -> Plan:
@@ -54,7 +65,7 @@ def plan_expired(host: Host, folder: str, now: float) -> Plan:
 def _plan_end(host: Host, paths: Iterable[str]) -> Plan:
     plan = Plan()
     for path in paths:
-        there = [one for one in (path, _made_path(path)) if host.exists(one)]
+        there = [one for one in (path, _made_path(path), path.removesuffix(_KEY) + _WHOLE) if host.exists(one)]
         plan.steps += [Remove(one) for one in there]
         plan.describe([f"{path}: there"] if there else [], [])
     return plan

@@ -46,7 +46,7 @@ def plan_links(context: Context) -> Planned:
     plan.extend(exits.plan_shared(state, context.routing()))
     plan.extend(plan_unreachable(context, (state.links[name] for name in pending)))
     plan.extend(made)
-    used = [link.name for links in changed.values() for link in links]
+    used = [link.name for links in changed.values() for link in links if not link.invited]
     plan.extend(invitations.plan_used(context.host, context.store.path, [*inputs.absent_links, *used]))
     # The flows of a link that stays end when its rules have changed.
     networks = {network for link in state.links.values() for network in link.networks}
@@ -129,7 +129,7 @@ def _plan_leftovers(context: Context) -> Plan:
         plan.extend(batch(family, (("del", route) for route in stale)))
         plan.describe((route.words() for route in stale), ())
     left = {tunnel.interface for tunnel in context.leaving.links}
-    for name in sorted(left - {link.interface for link in state.links.values()}):
+    for name in sorted(left - {link.interface for link in state.links.values() if not link.pending}):
         if name.startswith("pic-"):
             plan.extend(wireguard.plan_removal(context.host, name, context.observed.wireguard.get(name)))
     return plan
@@ -160,7 +160,7 @@ LINKS = Part(
     owns=Fields(
         links=(
             *("public_key", "networks", "address", "endpoint", "interface", "listen_port", "keepalive", "mtu"),
-            *("remote_api_url", "sync_auth", "allow_public_networks", "given_addresses", "given_resolvers"),
+            *("remote_api_url", "sync_auth", "allow_public_networks", "given_addresses", "given_resolvers", "invited_until", "invited_refusal"),
         ),
         makes_links=True,
         removes_links=True,

@@ -175,6 +175,10 @@ def _merge_link(state: State, item: Args) -> None:
         return
     derived = api_url(link.address, state.cell.sync_port)
     where = f"link {name!r}"
+    if "public_key" in given:
+        link.invited_until, link.invited_refusal = given.get("invited_until"), []
+    elif link.invited:  # where the other cell is counts from when it has redeemed its invitation
+        given = {key: given[key] for key in given if key not in ("networks", "address", "endpoint", "api_url")}
     if "public_key" in given and given["public_key"] == wgkeys.GENERATED:
         link.public_key = wgkeys.GENERATED
     elif "public_key" in given:
@@ -186,7 +190,7 @@ def _merge_link(state: State, item: Args) -> None:
         # A renumbered cell: an address of before is not held against the new networks.
         link.address = [a for a in link.address if _inside(a, link.networks)]
     if "networks" in given or "allow_public_networks" in given:
-        check_link_networks(f"networks of {where}", link.networks, link.allow_public_networks)
+        check_link_networks(f"networks of {where}", link.networks, link.allow_public_networks or link.invited)
     if "address" in given:
         link.address = [str(parse_address(a, f"address of {where}")) for a in given["address"]]
     if "endpoint" in given:

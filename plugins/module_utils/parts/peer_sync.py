@@ -42,6 +42,7 @@ class Push:
     signature: str | None = None
     answer_key: str | None = field(default=None, repr=False)
     older: Push | None = None
+    path: str = PATH
 
 
 @dataclass(frozen=True)
@@ -165,7 +166,7 @@ def _check_resolvers(resolvers: object) -> None:
 
 def judge(link: Link | None, message: Mapping[str, Any], evidence: Evidence) -> Verdict:
     """Decide on a well-formed push; link is the receiver's record of the sender, None where it has none."""
-    if link is None or not link.public_key or message["from_public_key"] != link.public_key:
+    if link is None or link.invited or not link.public_key or message["from_public_key"] != link.public_key:
         return Verdict(FORBIDDEN, "the sender is not the linked cell that it claims to be")
     if evidence.channel != "delegate" and not (
         (evidence.mac_ok or (evidence.mac_ok is None and link.sync_auth == ADDRESS))

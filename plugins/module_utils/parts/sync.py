@@ -27,7 +27,7 @@ def plan_messages(context: Context) -> Planned:
     """Plan what the linked cells are to be told. Returns plan and {payloads: {link: message}}."""
     before, payloads, lines = context.before, {}, []
     for name, link in sorted(context.wanted.links.items()):
-        if link.pending or link.provided:
+        if link.pending or link.provided or link.invited:
             continue
         payloads[name] = peer_sync.payload(context.wanted, name, context.identity.public)
         peer_sync.mint(link, payloads[name])

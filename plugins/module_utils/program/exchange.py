@@ -19,6 +19,7 @@ from ..parts.peer_sync import CONFLICT, MALFORMED, Push, answer_to_older, parse_
 from ..parts.units import SERVE
 from ..records.model import Link
 from ..records.store import Store
+from .claiming import take_claims
 from .restore import Restored, restore
 from .spool import FOLDER, take
 from .transport import send_all
@@ -43,6 +44,7 @@ def take_in(host: Host, path: str, spool: str = SPOOL, log: Log = lambda _line: 
             _stop_receiver(host, spool, log)
         plan, _facts = context.plan(sync.DELIVER, Inputs(deliveries=deliveries))
         apply(host, plan)
+        plan.extend(take_claims(host, path, deliveries, log))
         for name in names:
             host.remove_foreign(f"{spool}/{name}")
     for line in plan.summed_up():

@@ -23,85 +23,23 @@ from typing import Any, Union
 from ..base.command import Host
 from ..base.errors import BadInput, WriteFailed
 from ..base.networks import address_of
-from ..parts.peer_sync import BODY_LIMIT, EXIT_PATH, FORBIDDEN, PATH, SIGNATURE, Evidence, judge, known, parse_push
+from ..base.texts import printable
+from ..base.times import render_moment
+from ..parts import claims
+from ..parts.peer_sync import BODY_LIMIT, CONFLICT, EXIT_PATH, FORBIDDEN, OK, SIGNATURE, Evidence, judge, known, parse_push
 from ..parts.signing import check_push, sign_answer
 from ..parts.visible import Delivery, View, parse_view, render_delivery
 from ..records.model import Link
 from . import spool
+from .requests import HEAD_LIMIT, TEXTS, Head, Refused, parse_head
 from .uplink import internet
 
-HEAD_LIMIT = 8 * 1024  # bytes
 PATIENCE = 5.0  # seconds for a whole request and its answer
 CONNECTIONS = 256  # at once; the oldest gives way
 BURST, REFILL = 8, 6.0  # pushes of one cell that are taken at once, and seconds for each further one: root has work with each
 _LOOK_AGAIN = 0.5  # seconds between looks at the view and the interfaces
 _BACKLOG = 64
 _SIOCGIFINDEX = 0x8933  # linux/sockios.h
-
-# One text for each way to fail; nothing that a sender says comes back to it.
-_TEXTS = {
-    400: "Bad Request",
-    403: "Forbidden",
-    404: "Not Found",
-    405: "Method Not Allowed",
-    409: "Conflict",
-    411: "Length Required",
-    413: "Content Too Large",
-    429: "Too Many Requests",
-    431: "Request Header Fields Too Large",
-    500: "Internal Server Error",
-    503: "Service Unavailable",
-    200: "OK",
-}
-
-
-class Refused(Exception):
-    """A request that is no push; carries the status."""
-
-    def __init__(self, status: int) -> None:
-        self.status = status
-        super().__init__(_TEXTS[status])
-
-
-@dataclass(frozen=True)
-class Head:
-    """What the head of a request says that matters here."""
-
-    length: int
-    signature: str
-    asks: bool = False  # whether this cell has a route to the internet
-
-
-def parse_head(data: bytes) -> Head:
-    """Read the head of a request, without the empty line at its end; raise Refused for all but a bounded push, and the question whether there is internet."""
-    first, *lines = data.split(b"\r\n")
-    words = first.split(b" ")
-    if len(words) != 3 or words[2] not in (b"HTTP/1.1", b"HTTP/1.0"):
-        raise Refused(400)
-    if words[:2] == [b"GET", EXIT_PATH.encode()]:
-        return Head(0, "", asks=True)
-    if words[1] != PATH.encode():
-        raise Refused(404)
-    if words[0] != b"POST":
-        raise Refused(405)
-    lengths, signatures = [], []
-    for line in lines:
-        name, colon, value = line.partition(b":")
-        if not colon or not name or name.strip() != name:
-            raise Refused(400)
-        if name.lower() == b"transfer-encoding":
-            raise Refused(411)
-        if name.lower() == b"content-length":
-            lengths.append(value.strip())
-        if name.lower() == SIGNATURE.lower().encode():
-            signatures.append(value.strip())
-    if not lengths:
-        raise Refused(411)
-    if len(lengths) > 1 or len(signatures) > 1 or not lengths[0].isdigit() or len(lengths[0]) > 9:
-        raise Refused(400)
-    if int(lengths[0]) > BODY_LIMIT:
-        raise Refused(413)
-    return Head(int(lengths[0]), signatures[0].decode("ascii", "replace") if signatures else "")
 
 
 def receive(view: View, delivery: Delivery) -> tuple[str, int, dict[str, Any]]:
@@ -118,6 +56,20 @@ def receive(view: View, delivery: Delivery) -> tuple[str, int, dict[str, Any]]:
         raise Refused(FORBIDDEN)
     generation = max(known(link), message["generation"]) if verdict.accepted else known(link)
     return name, verdict.status, {"applied": verdict.accepted, "generation": generation, "reason": verdict.reason}
+
+
+def receive_claim(view: View, delivery: Delivery, now: str) -> tuple[str, int, dict[str, Any]]:
+    """Judge what redeems an invitation. Returns as receive does; whether it counts is for root, who says why it does not. Raises Refused."""
+    found = (link for link in view.links.values() if claims.proven(link, delivery, view.push_keys[link.name], now))
+    link = next(found, None)
+    if link is None:
+        raise Refused(FORBIDDEN)
+    try:
+        claims.check_claim(link, claims.parse_claim(delivery.body))
+        why = claims.refusal(link, delivery.body)
+    except BadInput as error:
+        why = printable(str(error))[: claims.LONGEST]
+    return link.name, CONFLICT if why else OK, {"applied": not why, "generation": 0, "reason": why or claims.HANDED_OVER}
 
 
 def asker(view: View, interface: str, source: str) -> Link | None:
@@ -317,11 +269,11 @@ class Server:
                 del connection.data[: end + 4]
             if len(connection.data) > connection.head.length:
                 raise Refused(400)
-            if connection.head.asks:
+            if connection.head.path == EXIT_PATH:
                 connection.answer = self._say_internet(connection)
             elif len(connection.data) == connection.head.length:
                 delivery = Delivery(connection.interface, connection.source, connection.head.signature, bytes(connection.data))
-                connection.answer = self._receive(delivery)
+                connection.answer = self._receive(delivery, connection.head.path)
         except Refused as error:
             connection.answer = _answer(error.status, _body({"error": str(error)}))
 
@@ -335,10 +287,13 @@ class Server:
             200, _body({"internet": {f"ipv{family}": there and link.exit_offered for family, there in internet(self.host, self.view.uplink).items()}})
         )
 
-    def _receive(self, delivery: Delivery) -> bytes:
-        """Judge a push, hand it over where it is accepted, and return the answer. What was handed over is known: a replay of it finds nothing to do."""
+    def _receive(self, delivery: Delivery, path: str) -> bytes:
+        """Judge what is said, hand it over where it is accepted, and return the answer. A push that was handed over is known: a replay finds nothing to do."""
         self._read_view()  # root may just have withdrawn an offer, or ended a link
-        name, status, answer = receive(self.view, delivery)
+        if path == claims.PATH:
+            name, status, answer = receive_claim(self.view, delivery, render_moment(time.time()))
+        else:
+            name, status, answer = receive(self.view, delivery)
         if answer["applied"]:
             if not self._pace.setdefault(name, Pace()).allows(time.monotonic()):
                 raise Refused(429)
@@ -348,8 +303,9 @@ class Server:
                 self._complain(str(error))
                 raise Refused(503) from None
             # Root reads what it finds and removes what it has read: a later push is never in a file of the same name.
-            with contextlib.suppress(WriteFailed):
-                self.host.remove(spool.path(self.spool, name, self._spooled.get(name, 0)))
+            if self._spooled.get(name, 0) < answer["generation"]:
+                with contextlib.suppress(WriteFailed):
+                    self.host.remove(spool.path(self.spool, name, self._spooled.get(name, 0)))
             self._spooled[name] = self.view.links[name].remote_generation = answer["generation"]
         body, key = _body(answer), self.view.answer_keys[name]
         return _answer(status, body, sign_answer(key, delivery.body, status, body) if key else None)
@@ -394,6 +350,6 @@ def _body(content: dict[str, Any]) -> bytes:
 
 
 def _answer(status: int, body: bytes, signature: str | None = None) -> bytes:
-    lines = [f"HTTP/1.1 {status} {_TEXTS[status]}", "Content-Type: application/json", f"Content-Length: {len(body)}"]
+    lines = [f"HTTP/1.1 {status} {TEXTS[status]}", "Content-Type: application/json", f"Content-Length: {len(body)}"]
     lines += [f"{SIGNATURE}: {signature}"] if signature else []
     return "\r\n".join([*lines, "Connection: close", "", ""]).encode() + body

@@ -39,6 +39,7 @@ def report(info: Mapping[str, Any], now: float | None = None) -> list[str]:
             "may use its exit" if link["remote_exit_offered"] else "",
             "relays its devices, whose traffic is among these bytes" if relays(link) else "",
             f"has not told it the latest state ({link['last_push_error']})" if link["pending_push"] else "",
+            f"waits until {link['invited_until']} for its owner to redeem the invitation" if link.get("invited_until") else "",
         ]
         lines.append(f"link {name}: {'; '.join(note for note in notes if note)}")
     for name, peer in sorted(info["peers"].items()):
@@ -79,7 +80,10 @@ def holding(info: Mapping[str, Any], now: float | None = None) -> Iterator[tuple
 
 def of_link(name: str, link: Mapping[str, Any], now: float) -> Iterator[tuple[str, str]]:
     """Yield each condition that holds for a link, and what it is."""
-    if not (link["public_key"] and (link["networks"] or link.get("given_addresses"))):
+    if link.get("invited_until"):
+        why = f" (refused: {link['invited_refusal'][1]})" if link["invited_refusal"] else ""
+        yield PENDING, f"the owner of {name} can redeem the invitation until {link['invited_until']}, and has not yet{why}"
+    elif not (link["public_key"] and (link["networks"] or link.get("given_addresses"))):
         yield PENDING, f"the link with {name} waits for its public key and its networks"
     elif link["keepalive"] != 0 and not is_recent(link["last_handshake"], now, SILENT):  # without keepalive a tunnel that nobody uses is silent
         yield QUIET, f"{'exit' if link.get('given_addresses') else 'link'} {name}: {tunnel(link, now)}"

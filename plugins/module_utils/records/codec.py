@@ -108,8 +108,8 @@ def dump_links(links: Mapping[str, Link]) -> dict[str, Any]:
 
 
 def _dump_link(link: Link) -> dict[str, Any]:
-    """Return a link's record; that of a cell is as every version before exits that are no cells wrote it."""
-    return {key: value for key, value in asdict(link).items() if value or not key.startswith("given_")}
+    """Return a link's record; that of a cell is as every version before exits that are no cells and before invitations with a key of their own wrote it."""
+    return {key: value for key, value in asdict(link).items() if value or not key.startswith(("given_", "invited_"))}
 
 
 def dump_peers(peers: Mapping[str, Peer]) -> dict[str, Any]:

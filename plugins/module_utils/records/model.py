@@ -133,6 +133,8 @@ class Link:
     remote_generation: int = 0
     given_addresses: list[str] = field(default_factory=list)  # of this cell in a provider's tunnel: where there are any, the other end is no cell
     given_resolvers: list[str] = field(default_factory=list)  # a provider's
+    invited_until: str | None = None  # a moment; where there is one, key and networks are those with which the other owner redeems an invitation until then
+    invited_refusal: list[str] = field(default_factory=list)  # fingerprint of the last claim that was not taken over, and why
 
     @property
     def provided(self) -> bool:
@@ -152,7 +154,12 @@ class Link:
     @property
     def shares(self) -> list[str]:
         """Return the names of the services that the other cell may reach here."""
-        return sorted(name for name, allowed in self.permissions["inbound"].items() if allowed)
+        return [] if self.invited else sorted(name for name, allowed in self.permissions["inbound"].items() if allowed)
+
+    @property
+    def invited(self) -> bool:
+        """Tell whether whoever comes by this link is known by an invitation alone: they can redeem it, and nothing else."""
+        return self.invited_until is not None
 
     @property
     def pending(self) -> bool:
@@ -171,7 +178,7 @@ class Link:
     @property
     def relays(self) -> bool:
         """Tell whether this cell forwards the other's devices to the internet now."""
-        return self.exit_offered and self.remote_exit_relay_active
+        return self.exit_offered and self.remote_exit_relay_active and not self.invited
 
     def resolver(self, family: int) -> str | None:
         """Return the other end's resolver, None where it has none: what a cell says of an address outside of its networks counts for nothing."""

@@ -1,0 +1,107 @@
+# Copyright (c) the pic.cells contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Pairing: how the owner of another cell redeems an invitation through the tunnel, and what that can make of a link. Pure.
+
+The secret of an invitation leads to a key pair, and is the preshared key of a link that stands until the other cell has said by it who it is (its claim).
+Whoever comes by that link reaches the port of peer-sync alone, with one address that is used nowhere else.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+from typing import Any
+from urllib.parse import urlsplit
+
+from ..base import names, wgkeys
+from ..base.errors import BadInput
+from ..base.networks import address_of, check_api_url, check_link_networks, network_of, parse_address, parse_network
+from ..records.model import Link
+from . import signing
+from .visible import Delivery
+
+PATH = "/api/cells/peer-sync/pairing"
+# By the port of the link, which no other link of the cell has. The range for benchmarks (RFC 2544, section C.2.2) is routed nowhere, and no cloud serves
+# its machines there, as in 169.254.0.0/16; of IPv6 it is a unique local network.
+_TEMPORARY = {4: "198.18.0.0", 6: "fd70:6963:6365:6c6c::"}
+MOST_NETWORKS = 8
+WIDEST = {4: 16, 6: 48}  # that another owner may claim; nobody looks at it before it counts
+HANDED_OVER = "handed over"  # the answer to a claim that root has not judged yet
+LONGEST = 400  # letters of the reason why a claim is refused
+_USE = b"pic.cells invitation key"
+_FIELDS = ("name", "public_key", "networks", "address", "endpoint", "api_url", "preshared_key")
+_MAY_LACK = ("endpoint", "api_url")
+
+
+def one_time_key(secret: str) -> str:
+    """Return the private key that an invitation's secret leads to. secret: 32 bytes in base64."""
+    return wgkeys.clamped(base64.b64encode(hmac.new(base64.b64decode(secret), _USE, hashlib.sha256).digest()).decode())
+
+
+def temporary_address(port: int, family: int) -> str:
+    """Return the address that the other cell has while it redeems an invitation. port: of the link."""
+    return str(address_of(_TEMPORARY[family]) + port)
+
+
+def render_claim(said: dict[str, Any], preshared_key: str) -> bytes:
+    """Return what a cell says of itself when it redeems an invitation (inverse of parse_claim). said: as plan_invitation has it."""
+    return json.dumps({**{key: said.get(key) for key in _FIELDS}, "preshared_key": preshared_key}, sort_keys=True).encode()
+
+
+def parse_claim(body: bytes) -> dict[str, Any]:
+    """Read a claim, within what another owner may claim at all. Raises BadInput, with nothing secret in the text."""
+    try:
+        said = json.loads(body)
+    except (ValueError, RecursionError):
+        said = None
+    if not isinstance(said, dict) or set(said) != set(_FIELDS):
+        raise BadInput(f"A claim has to be an object with exactly the fields {', '.join(_FIELDS)}.")
+    claim = {key: value for key, value in said.items() if value is not None or key not in _MAY_LACK}
+    where = f"the claim of {names.check_name('Cell', claim['name'])!r}"
+    wgkeys.check_public_key(f"public_key of {where}", claim["public_key"])
+    wgkeys.check_preshared_key(where, claim["preshared_key"] if isinstance(claim["preshared_key"], str) else "")
+    for key, read in (("networks", parse_network), ("address", parse_address)):
+        values = claim[key]
+        if not isinstance(values, list) or not values or len(values) > MOST_NETWORKS:
+            raise BadInput(f"{key} of {where} has to be a list of 1 to {MOST_NETWORKS}.")
+        claim[key] = [str(read(value if isinstance(value, str) else repr(value)[:64], f"{key} of {where}")) for value in values]
+    if "endpoint" in claim:
+        wgkeys.check_endpoint(where, claim["endpoint"])
+    if "api_url" in claim and str(address_of(str(urlsplit(check_api_url(f"api_url of {where}", claim["api_url"])).hostname))) not in claim["address"]:
+        raise BadInput(f"api_url of {where}: {claim['api_url']} is at none of its addresses {', '.join(claim['address'])}.")
+    return claim
+
+
+def check_claim(link: Link, claim: dict[str, Any]) -> None:
+    """Refuse a claim that an invitation to this link does not allow. Raises BadInput."""
+    if claim["name"] != link.name:
+        raise BadInput(f"The invitation is for cell {link.name!r}, and not for {claim['name']!r}.")
+    what = f"networks of {link.name!r}"
+    check_link_networks(what, claim["networks"], link.allow_public_networks)
+    for network in map(network_of, claim["networks"]):
+        if network.prefixlen < WIDEST[network.version]:
+            raise BadInput(f"{what}: {network} is wider than /{WIDEST[network.version]}, which an invitation does not allow.")
+
+
+def proven(link: Link | None, delivery: Delivery, key: str | None, now: str) -> bool:
+    """Tell whether a claim comes from whoever holds the invitation to a link, in time. key: what signs its pushes."""
+    return (
+        link is not None
+        and link.invited_until is not None
+        and now < link.invited_until
+        and (delivery.interface, delivery.source) == (link.interface, next(iter(link.address), None))
+        and signing.check_push(key, delivery.body, delivery.signature) is True
+    )
+
+
+def fingerprint(body: bytes) -> str:
+    """Return what tells a claim from another one; it does not tell what is secret in it."""
+    return hashlib.sha256(body).hexdigest()[:16]
+
+
+def refusal(link: Link, body: bytes) -> str | None:
+    """Return why just this claim was refused, None where it was not."""
+    return link.invited_refusal[1] if link.invited_refusal[:1] == [fingerprint(body)] else None

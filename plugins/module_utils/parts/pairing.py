@@ -1,0 +1,44 @@
+# Copyright (c) the pic.cells contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What becomes of links whose invitation is redeemed in vain, or by nobody. Owns what is known of their other end until then; adds nothing to the host."""
+
+from __future__ import annotations
+
+from ..base.texts import printable
+from ..records.model import State
+from ..records.ownership import Fields
+from .claims import LONGEST
+from .part import Context, Part, Planned
+
+
+def _plan_refusal(context: Context) -> Planned:
+    for name, said in context.inputs.answers.items():
+        if said:
+            context.wanted.links[name].invited_refusal = [str(said["claim"]), printable(str(said["reason"]))[:LONGEST]]
+    return context.write_records(), {}
+
+
+def _plan_expiry(context: Context) -> Planned:
+    """Plan the end of invitations that nobody has redeemed: what their links know of the other end was the invitation's alone."""
+    for link in context.wanted.links.values():
+        if link.invited_until is not None and link.invited_until <= context.timestamp():
+            link.public_key = link.remote_api_url = link.invited_until = None
+            link.networks, link.address, link.invited_refusal = [], [], []
+    return context.write_records(), {}
+
+
+_WAITS = "waits for the owner of that cell to redeem its invitation"
+
+
+def _words(state: State) -> list[str]:
+    return [f"link {link.name}: {_WAITS} until {link.invited_until}" for link in state.links.values() if link.invited]
+
+
+REFUSE = Part("refuse a claim", _plan_refusal, owns=Fields(links=("invited_refusal",)))
+EXPIRY = Part(
+    "invitations that are over",
+    _plan_expiry,
+    owns=Fields(links=("public_key", "networks", "address", "remote_api_url", "invited_until", "invited_refusal")),
+    words=_words,
+)

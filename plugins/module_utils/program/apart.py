@@ -1,0 +1,91 @@
+# Copyright (c) the pic.cells contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A WireGuard tunnel apart from this host: its interface is in a network namespace of its own, so whatever comes by it reaches nothing here."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import threading
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from ..base.command import Host
+from ..kernel.model import WgPeer
+from ..parts.peer_sync import Push
+from .transport import send
+
+NAME = "pairing0"  # of the interface, which is no link's, and of its namespace
+_MTU = 1280  # bytes: what each way has that carries IPv6 (RFC 8200, section 5)
+_NEWNET = 0x40000000  # CLONE_NEWNET, linux/sched.h
+_AGAIN = (0, 1, 2)  # exit codes of ip where there is nothing to take away
+Found = TypeVar("Found")
+
+
+class Tunnel:
+    """The tunnel while it stands; leaving the block takes it away."""
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+
+    def __enter__(self) -> Tunnel:
+        """Make the interface where WireGuard's own packets leave as all do, and move it. Raises CommandFailed."""
+        self._take_away()  # what a run has left that was killed
+        self.host.run(["ip", "netns", "add", NAME])
+        try:
+            if self.host.run(["ip", "link", "add", "dev", NAME, "type", "wireguard"], ok=_AGAIN).rc:
+                self.host.run(["wireguard-go", NAME])  # as wg-quick does for a kernel without WireGuard
+            self.host.run(["ip", "link", "set", "dev", NAME, "netns", NAME])
+        except BaseException:
+            self._take_away()
+            raise
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._take_away()
+
+    def be(self, private_key: str, source: str, peer: WgPeer) -> None:
+        """Be who has this key, with this address, for a peer that is dialled anew. peer: its endpoint is an address."""
+        lines = ["[Interface]", f"PrivateKey = {private_key}", "[Peer]", f"PublicKey = {peer.public_key}", f"PresharedKey = {peer.preshared_key}"]
+        lines += [f"AllowedIPs = {', '.join(peer.allowed_ips)}", f"Endpoint = {peer.endpoint}", f"PersistentKeepalive = {peer.keepalive}"]
+        self._inside("wg", "setconf", NAME, "/dev/stdin", stdin="".join(f"{line}\n" for line in lines))
+        ways = [f"address replace {source} dev {NAME}", f"link set dev {NAME} mtu {_MTU} up"]
+        ways += [f"route replace {network} dev {NAME}" for network in peer.allowed_ips]
+        self.host.run(["ip", "-n", NAME, "-batch", "-"], stdin="".join(f"{line}\n" for line in ways))
+
+    def is_up(self) -> bool:
+        """Tell whether the peer has answered."""
+        return any(not line.endswith("\t0") for line in self._inside("wg", "show", NAME, "latest-handshakes").out.splitlines())
+
+    def send(self, push: Push) -> dict[str, Any] | None:
+        """Send something through the tunnel; return the answer as transport.send does."""
+        return _within(f"/run/netns/{NAME}", lambda: send(push))
+
+    def _inside(self, *argv: str, stdin: str | None = None) -> Any:
+        return self.host.run(["ip", "netns", "exec", NAME, *argv], stdin=stdin)
+
+    def _take_away(self) -> None:
+        self.host.run(["ip", "netns", "delete", NAME], ok=_AGAIN)
+        self.host.run(["ip", "link", "delete", "dev", NAME], ok=_AGAIN)
+
+
+def _within(namespace: str, work: Callable[[], Found]) -> Found | None:
+    """Do something in a thread that is in a network namespace. Returns None where it cannot be entered."""
+    found: list[Found] = []
+
+    def enter() -> None:
+        with contextlib.suppress(OSError):
+            descriptor = os.open(namespace, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                entered = ctypes.CDLL(None).setns(descriptor, _NEWNET) == 0
+            finally:
+                os.close(descriptor)
+            if entered:  # the thread alone is there, and ends with it
+                found.append(work())
+
+    thread = threading.Thread(target=enter)
+    thread.start()
+    thread.join()
+    return found[0] if found else None
