@@ -196,7 +196,7 @@ def _waiting(mesh: Mesh, host: str) -> Iterator[tuple[str, str]]:
         yield f"{other} has no link with {name}", f"link {name} and {other} again (pic.cells.link), or unlink them (pic.cells.unlink)"
     for other in _pending(mesh, host, "links"):
         if other not in unmade and mesh.host_of.get(other) not in mesh.unreachable():
-            yield f"the link with {other} waits for its public key and its networks", _completing(mesh, other)
+            yield _completing(mesh, other)
     for other in endpoints.undialled(mesh, host, mesh.links(host).values()):
         yield f"nobody can dial the link with {other}, as neither end has an endpoint", f"give {name} or {other} a cell_endpoint that the other can reach"
     unlinked = [mesh.name(partner) for partner in mesh.partners(host, ("absent",))]
@@ -240,9 +240,12 @@ def _pending(mesh: Mesh, host: str, part: str) -> list[str]:
     return list(next((said["pending"] for said in mesh.applied(host, part)), ()))
 
 
-def _completing(mesh: Mesh, other: str) -> str:
+def _completing(mesh: Mesh, other: str) -> tuple[str, str]:
+    """Say what a link waits for, and what can be done for it."""
+    lacks = f"the link with {other} waits for its public key and its networks"
     if other in mesh.invited() and any(result["token"] for result in mesh.reported("__cell_invited", str(mesh.own))):
-        return f"give the invitation above to the owner of {other}: their run of pic.cells.link completes the link"
+        waits = f"the link with {other} waits for its owner to redeem the invitation"
+        return waits, f"give the invitation above to the owner of {other}: their run of pic.cells.link completes the link"
     if other in mesh.invited():
-        return f"give the invitation above to the owner of {other}, and run this again with theirs (invitation=…)"
-    return f"run pic.cells.site when {other} is reachable, or take its owner's invitation (pic.cells.link)"
+        return lacks, f"give the invitation above to the owner of {other}, and run this again with theirs (invitation=…)"
+    return lacks, f"run pic.cells.site when {other} is reachable, or take its owner's invitation (pic.cells.link)"

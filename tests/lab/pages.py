@@ -27,7 +27,7 @@ _FENCE = re.compile(r" *(?P<ticks>`{3,})(?P<info>[^`]*)")
 _PROMPT = re.compile(r"(?:(?P<host>[a-z][a-z0-9-]*)[#$] |\$ )(?P<command>.+)")
 _FILE = re.compile(r"# (?:(?P<host>[a-z][a-z0-9-]*):)?(?P<path>[\w./-]+\.[a-z]+)")
 # A key, or an invitation, which holds one.
-KEY = re.compile(r"(?<![A-Za-z0-9+/=])(?:[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=|pic0-[A-Za-z0-9_-]{40,})")
+KEY = re.compile(r"(?<![A-Za-z0-9+/=])(?:[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=|pic[01]-[A-Za-z0-9_-]{40,})")
 # what differs from one run to the next, or is filled up to the width of the terminal
 _VARIES = (
     (re.compile(r"\b\d+ s ago"), "(some) s ago"),

@@ -5,17 +5,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
 from cells import link_record, may_use, sh, switched_off, within
 from lab import inside
-from packets import reaches, seen_address
-from playbooks import INVENTORY, play, run
+from packets import Sniffer, reaches, seen_address
+from playbooks import INVENTORY, Outcome, play, run
 
 PERIOD = 60  # seconds, of the timer
 FILES = 8443
@@ -109,20 +107,32 @@ def owner(folder: Path, cell: str) -> Path:
     return path
 
 
-def test_two_owners_link_share_and_use_an_exit_with_one_invitation_each_way(tmp_path):
+def test_two_owners_link_share_and_use_an_exit_with_one_command_each(tmp_path):
     ours, theirs = owner(tmp_path, "cellb"), owner(tmp_path, "cellc")
 
-    def link(inventory: Path, cell: str, other: str, **given: str) -> dict[str, Any]:
-        outcome = play("link", inventory=inventory, cell=cell, remote_cell=other, **given)
-        assert outcome.rc == 0, outcome.message
-        return next(result for _host, _task, result in outcome.results if "invitation" in result)
+    def link(inventory: Path, cell: str, other: str, *options: str, **given: str) -> Outcome:
+        return play("link", *options, inventory=inventory, cell=cell, remote_cell=other, **given)
 
-    first = link(ours, "cellb", "cellc", invitation="new", services="files")
-    (tmp_path / "b.json").write_text(json.dumps(first["invitation"]))
-    secret = inside("cellb", "cat", first["key_file"]).stdout.strip()
-    second = link(theirs, "cellc", "cellb", invitation=str(tmp_path / "b.json"), preshared_key=secret, services="files", offered="true")
-    (tmp_path / "c.json").write_text(json.dumps(second["invitation"]))
-    link(ours, "cellb", "cellc", invitation=str(tmp_path / "c.json"))
+    with Sniffer("cellb", "eth0", "host 198.51.100.13 and not udp port 51822") as uplink, Sniffer("cellb", "eth0", "udp port 51822") as tunnel:
+        invited = link(ours, "cellb", "cellc", invitation="new", services="files")
+        assert invited.rc == 0, invited.message
+        made = next(result for _host, _task, result in invited.results if result.get("token"))
+        key = tmp_path / "key.yml"
+        key.write_text(f"preshared_key: {inside('cellb', 'cat', made['key_file']).stdout.strip()}\n")
+        given = {"invitation": made["token"], "services": "files", "offered": "true"}
+        accepted = link(theirs, "cellc", "cellb", "-e", f"@{key}", **given)
+        assert accepted.rc == 0, accepted.message
+        assert inside("cellc", "ip", "netns").stdout == "", "what it was redeemed in is gone"
+    assert tunnel.lines != [], "the capture shows nothing, so it proves nothing"
+    assert uplink.lines == []
+    again = link(theirs, "cellc", "cellb", "-e", f"@{key}", **given)
+    assert (again.rc, again.changed) == (0, {"cellc": 0}), again.text
+    keys = [inside(cell, "wg", "show", device, "preshared-keys").stdout.split()[1] for cell, device in (("cellb", "pic-cellc"), ("cellc", "pic-cellb"))]
+    assert keys[0] == keys[1] not in ("(none)", yaml.safe_load(key.read_text())["preshared_key"])
+    assert not any(secret in outcome.text for outcome in (invited, accepted, again) for secret in (*keys, yaml.safe_load(key.read_text())["preshared_key"]))
+    third = owner(tmp_path, "cella")
+    refused = link(third, "cella", "cellb", "-e", f"@{key}", **given)
+    assert "is for cell 'cellc', but cell=cella" in refused.message
     assert within(PERIOD + 15, lambda: link_record("cellb", "cellc")["remote_exit_offered"])
     assert within(10, lambda: may_use("cellc", "cellb") == may_use("cellb", "cellc") == {"files"})
     assert reaches("cellc", "10.0.1.1", FILES)

@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ..base.networks import address_of, host_port
-from ..parts.peer_sync import CONFLICT, OK, PATH, SIGNATURE, Push
+from ..parts.peer_sync import CONFLICT, OK, SIGNATURE, Push
 from ..parts.signing import check_answer
 from ..records.model import LAST
 
@@ -49,7 +49,7 @@ def send(push: Push) -> dict[str, Any] | None:
     except (ValueError, StopIteration):
         return None
     lines = [
-        f"POST {target.path.rstrip('/')}{PATH} HTTP/1.1",
+        f"POST {target.path.rstrip('/')}{push.path} HTTP/1.1",
         f"Host: {host_port(address, port)}",
         "Content-Type: application/json",
         f"Content-Length: {len(push.body)}",
