@@ -24,7 +24,8 @@ from .parts.part import Context, Part, Planned
 from .program.restore import drafted
 from .records.store import Store
 
-_INPUT_SHOWN_FOR = ("iptables", "ip6tables", "ip")
+# Whose input is shown where they fail: no secret is in it. What ip executes in a namespace can be given one.
+_RULES, _ROUTES = ("iptables", "ip6tables"), "-batch"
 
 
 @contextlib.contextmanager
@@ -115,7 +116,7 @@ def root_host(module: AnsibleModule) -> Iterator[Host]:
     try:
         yield Host()
     except CommandFailed as error:
-        shown = error.stdin if error.argv[0].split("-")[0] in _INPUT_SHOWN_FOR else None
+        shown = error.stdin if error.argv[0].split("-")[0] in _RULES or _ROUTES in error.argv else None
         module.fail_json(**texts.shown({"msg": str(error), "cmd": error.argv, "rc": error.rc, "stdin": shown}))
     except (CellError, OSError) as error:
         module.fail_json(msg=texts.printable(str(error)))

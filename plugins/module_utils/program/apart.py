@@ -9,10 +9,12 @@ import contextlib
 import ctypes
 import os
 import threading
+import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 from ..base.command import Host
+from ..base.errors import CellError, CommandFailed
 from ..kernel.model import WgPeer
 from ..parts.peer_sync import Push
 from .transport import send
@@ -20,6 +22,7 @@ from .transport import send
 NAME = "pairing0"  # of the interface, which is no link's, and of its namespace
 _MTU = 1280  # bytes: what each way has that carries IPv6 (RFC 8200, section 5)
 _NEWNET = 0x40000000  # CLONE_NEWNET, linux/sched.h
+_LOOKS, _PAUSE = 50, 0.1  # and seconds between two of them
 _AGAIN = (0, 1, 2)  # exit codes of ip where there is nothing to take away
 Found = TypeVar("Found")
 
@@ -31,12 +34,18 @@ class Tunnel:
         self.host = host
 
     def __enter__(self) -> Tunnel:
-        """Make the interface where WireGuard's own packets leave as all do, and move it. Raises CommandFailed."""
+        """Make the interface where WireGuard's own packets leave as all do, and move it. Raises CellError."""
         self._take_away()  # what a run has left that was killed
-        self.host.run(["ip", "netns", "add", NAME])
+        try:
+            self.host.run(["ip", "netns", "add", NAME])
+        except CommandFailed as error:
+            raise CellError(
+                f"An invitation is redeemed in a network namespace, and this host cannot make one: {error.output.strip() or 'no reason given'}. "
+                "Let the other cell redeem an invitation of this one."
+            ) from None
         try:
             if self.host.run(["ip", "link", "add", "dev", NAME, "type", "wireguard"], ok=_AGAIN).rc:
-                self.host.run(["wireguard-go", NAME])  # as wg-quick does for a kernel without WireGuard
+                self._begin_without_the_kernel()
             self.host.run(["ip", "link", "set", "dev", NAME, "netns", NAME])
         except BaseException:
             self._take_away()
@@ -62,6 +71,14 @@ class Tunnel:
     def send(self, push: Push) -> dict[str, Any] | None:
         """Send something through the tunnel; return the answer as transport.send does."""
         return _within(f"/run/netns/{NAME}", lambda: send(push))
+
+    def _begin_without_the_kernel(self) -> None:
+        """Make the interface as wg-quick does for a kernel without WireGuard; the program is in the background before it takes settings."""
+        self.host.run(["wireguard-go", NAME])
+        for _look in range(_LOOKS):
+            if not self.host.run(["wg", "show", NAME], ok=(0, 1)).rc:
+                return
+            time.sleep(_PAUSE)
 
     def _inside(self, *argv: str, stdin: str | None = None) -> Any:
         return self.host.run(["ip", "netns", "exec", NAME, *argv], stdin=stdin)
