@@ -10,6 +10,7 @@ from ansible_collections.pic.cells.plugins.plugin_utils.documented import (
     DEVICE,
     DEVICE_NAME,
     DEVICE_STATE,
+    FORWARDED,
     LINK,
     NAME,
     OF_A_TUNNEL,
@@ -142,7 +143,7 @@ options:
     # Each of these lists is described by its module, and has its suboptions here.
     # The annotations are for ansible-test: its yamllint reads a plain assignment here as a literal text, and ends with a traceback where it is none.
     DEVICES: str = fragment({"peers": {"suboptions": {**DEVICE, **state(DEVICE_STATE, default="present")}}})
-    PORTS: str = fragment({"links": {"suboptions": {**NAME, **PORT, **state("V(absent) gives this link no port.", default="present")}}})
+    PORTS: str = fragment({"links": {"suboptions": {**NAME, **PORT, **FORWARDED, **state("V(absent) gives this link no port.", default="present")}}})
     TUNNELS: str = fragment(
         {
             "peers": {"suboptions": {**NAME, **TUNNEL, **OF_A_TUNNEL_IN_A_LIST, **state(TUNNEL_STATE, default="present")}},

@@ -82,6 +82,7 @@ DEVICE: dict[str, Any] = {
 }
 
 PORT: dict[str, Any] = {"interface": TEXT, "listen_port": NUMBER}
+FORWARDED: dict[str, Any] = {"endpoint_port": NUMBER}
 
 LINK: dict[str, Any] = {
     "public_key": {"type": "str", "no_log": False},
@@ -130,7 +131,7 @@ RUN: dict[str, Any] = {
         "type": "dict",
         "options": {
             "peers": several(DEVICE, default=[]),
-            "links": several({**NAME, **GENERATED, **TUNNEL, **RIGHTS, **OFFERED, **STATE}, default=[]),
+            "links": several({**NAME, **GENERATED, **TUNNEL, **FORWARDED, **RIGHTS, **OFFERED, **STATE}, default=[]),
             "exits": several(EXIT),
             "routes": ROUTES,
             "received": {"type": "list", "elements": "dict", "default": []},

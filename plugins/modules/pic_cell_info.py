@@ -149,7 +149,7 @@ links:
         invited_until:
           description: Until when the other owner can redeem the invitation; null where they have, or where there is none.
           type: str
-        invited_refusal:
+        refused_claim:
           description: What was last refused of that, and why; else empty.
           type: list
           elements: str

@@ -96,9 +96,11 @@ links:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.module import run_step
-from ..module_utils.options import CELL, DEVICE, NAME, PORT, STATE, several
+from ..module_utils.cell import RUN
+from ..module_utils.module import carry_out, opened, report
+from ..module_utils.options import CELL, DEVICE, FORWARDED, NAME, PORT, STATE, several
 from ..module_utils.parts.inputs import Inputs
+from ..module_utils.program.exchange import announce
 
 
 def main() -> None:
@@ -106,11 +108,15 @@ def main() -> None:
         argument_spec={
             **CELL,
             "peers": several(DEVICE, default=[]),
-            "links": several({**NAME, **PORT, **STATE}, default=[]),
+            "links": several({**NAME, **PORT, **FORWARDED, **STATE}, default=[]),
         },
         supports_check_mode=True,
     )
-    run_step(module, "identity", Inputs(module.params["cell"], module.params["peers"], module.params["links"]))
+    with opened(module, "identity") as context:
+        plan, facts = carry_out(module, context, RUN["identity"], Inputs(module.params["cell"], module.params["peers"], module.params["links"]))
+        if not module.check_mode:
+            plan.warnings += announce(context.host, context.on(context.host))
+        report(module, plan, facts)
 
 
 if __name__ == "__main__":

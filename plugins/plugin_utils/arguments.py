@@ -20,7 +20,7 @@ _ADDRESSED = ("name", "public_key", "networks", "allow_public_networks", "addres
 _TUNNEL = ("endpoint", "keepalive", "mtu", "preshared_key", "api_url", "sync_auth", "state")
 _RIGHTS = ("share", *RIGHTS)
 # What the modules take of a link, by what they do with it.
-_PORTS = ("name", "interface", "listen_port", "state")
+_PORTS = ("name", "interface", "listen_port", "endpoint_port", "state")
 _LINK = ("generated", *_ADDRESSED, *_TUNNEL)
 _RULED = ("api_url", "state", *_ADDRESSED, *_RIGHTS)
 _SYNCED = ("offered", "state", *_ADDRESSED, *_RIGHTS)
@@ -65,7 +65,7 @@ def whole_run(mesh: Mesh, host: str, heard: bool = True) -> Arguments:
     """
     return {
         "peers": devices(mesh, host),
-        "links": _links(mesh, host, "generated", "offered", *_ADDRESSED, *_TUNNEL, *_RIGHTS),
+        "links": _links(mesh, host, "generated", "offered", "endpoint_port", *_ADDRESSED, *_TUNNEL, *_RIGHTS),
         "exits": exits(mesh, host),
         "routes": mesh.routes(host),
         "received": mesh.received(host) if heard else [],

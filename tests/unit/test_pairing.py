@@ -22,7 +22,7 @@ from ansible_collections.pic.cells.plugins.module_utils.kernel.model import WgPe
 from ansible_collections.pic.cells.plugins.module_utils.parts import claims
 from ansible_collections.pic.cells.plugins.module_utils.parts.peer_sync import Push
 from ansible_collections.pic.cells.plugins.module_utils.parts.visible import FILE, FOLDER, Delivery, parse_view, render_delivery
-from ansible_collections.pic.cells.plugins.module_utils.program import exchange, redeem
+from ansible_collections.pic.cells.plugins.module_utils.program import exchange, redeem, spool
 from ansible_collections.pic.cells.plugins.module_utils.program.receiver import receive_claim
 from ansible_collections.pic.cells.plugins.module_utils.program.requests import Refused
 from ansible_collections.pic.cells.plugins.plugin_utils.invitation import read_pairing
@@ -85,7 +85,7 @@ class Tunnel:
         except Refused as error:
             return {"status": error.status, "generation": 0, "reason": str(error)}
         if answer["applied"]:
-            host.files[f"{exchange.SPOOL}/{name}.0.json"] = (0o600, render_delivery(delivery))
+            host.files[spool.claim_path(exchange.SPOOL, name)] = (0o600, render_delivery(delivery))
             exchange.take_in(host, STATE)
         return None if lost == "answer" else {"status": status, "generation": 0, "reason": answer["reason"]}
 
@@ -339,7 +339,7 @@ def test_root_judges_what_a_taken_over_receiver_hands_over(mine: World, theirs: 
     body = claims.render_claim({"name": "far", "public_key": made_key("evil"), "networks": ["10.9.0.0/24"], "address": ["10.9.0.1"]}, made_key("evil psk"))
     before = mine["cella"].text()
     for signature in ("", "00" * 32):
-        mine["cella"].files[f"{exchange.SPOOL}/far.0.json"] = (0o600, render_delivery(Delivery("pic-far", source, signature, body)))
+        mine["cella"].files[spool.claim_path(exchange.SPOOL, "far")] = (0o600, render_delivery(Delivery("pic-far", source, signature, body)))
         exchange.take_in(mine["cella"], STATE)
         assert mine["cella"].text() == before
 

@@ -26,10 +26,12 @@ import yaml
 from ansible.module_utils import basic
 
 from ansible_collections.pic.cells.plugins.module_utils import module as shared
+from ansible_collections.pic.cells.plugins.module_utils.base.times import render_moment
+from ansible_collections.pic.cells.plugins.module_utils.parts import claims
 from ansible_collections.pic.cells.plugins.module_utils.parts.peer_sync import Push
 from ansible_collections.pic.cells.plugins.module_utils.parts.visible import FILE, FOLDER, Delivery, parse_view, render_delivery
-from ansible_collections.pic.cells.plugins.module_utils.program import cli, exchange, prove
-from ansible_collections.pic.cells.plugins.module_utils.program.receiver import Refused, receive
+from ansible_collections.pic.cells.plugins.module_utils.program import cli, exchange, prove, spool
+from ansible_collections.pic.cells.plugins.module_utils.program.receiver import Refused, receive, receive_claim
 from ansible_collections.pic.cells.plugins.plugin_utils import arguments, endpoints
 from ansible_collections.pic.cells.plugins.plugin_utils.answers import judged
 from ansible_collections.pic.cells.plugins.plugin_utils.checks import check_inventory
@@ -266,12 +268,14 @@ class World:
             source = next(s for s in push.sources if (":" in s) == (":" in address))
             interface = next((str(link.interface) for link in view.links.values() if source in link.address), "eth0")
             delivery = Delivery(interface, source, push.signature or "", push.body)
+            claimed = push.path == claims.PATH
             try:
-                sender, status, answer = receive(view, delivery)
+                sender, status, answer = receive_claim(view, delivery, render_moment(host.now)) if claimed else receive(view, delivery)
             except Refused as error:
                 return {"status": error.status, "generation": 0, "reason": str(error)}
             if answer["applied"]:
-                host.files[f"{exchange.SPOOL}/{sender}.{answer['generation']}.json"] = (0o600, render_delivery(delivery))
+                path = spool.claim_path(exchange.SPOOL, sender) if claimed else spool.path(exchange.SPOOL, sender, answer["generation"])
+                host.files[path] = (0o600, render_delivery(delivery))
                 exchange.take_in(host, "/var/lib/pic")
             return {"status": status, "ignored": not answer["applied"], **answer}
         return None

@@ -75,6 +75,31 @@ def parse_claim(body: bytes) -> dict[str, Any]:
     return claim
 
 
+def render_announcement(name: str, endpoint: str) -> bytes:
+    """Return where a cell says it is dialled from now on (inverse of parse_announcement)."""
+    return json.dumps({"name": name, "endpoint": endpoint}, sort_keys=True).encode()
+
+
+def parse_announcement(body: bytes, link: Link) -> dict[str, Any]:
+    """Read where a linked cell is dialled from now on; nothing else of a link follows from what it announces. Raises BadInput."""
+    try:
+        content = json.loads(body)
+    except (ValueError, RecursionError):
+        content = None
+    if not isinstance(content, dict) or set(content) != {"name", "endpoint"} or content["name"] != link.name:
+        raise BadInput(f"An announcement of {link.name!r} has to be an object with its name and its endpoint.")
+    return {"name": link.name, "endpoint": wgkeys.check_endpoint(f"the announcement of {link.name!r}", content["endpoint"])}
+
+
+def said(link: Link, body: bytes) -> dict[str, Any]:
+    """Return what a claim changes of a link, as the modules take it: all that an invitation allows, or where the other cell is dialled. Raises BadInput."""
+    if not link.invited:
+        return parse_announcement(body, link)
+    claim = parse_claim(body)
+    check_claim(link, claim)
+    return claim
+
+
 def check_claim(link: Link, claim: dict[str, Any]) -> None:
     """Refuse a claim that an invitation to this link does not allow. Raises BadInput."""
     if claim["name"] != link.name:
@@ -86,15 +111,11 @@ def check_claim(link: Link, claim: dict[str, Any]) -> None:
             raise BadInput(f"{what}: {network} is wider than /{WIDEST[network.version]}, which an invitation does not allow.")
 
 
-def proven(link: Link | None, delivery: Delivery, key: str | None, now: str) -> bool:
-    """Tell whether a claim comes from whoever holds the invitation to a link, in time. key: what signs its pushes."""
-    return (
-        link is not None
-        and link.invited_until is not None
-        and now < link.invited_until
-        and (delivery.interface, delivery.source) == (link.interface, next(iter(link.address), None))
-        and signing.check_push(key, delivery.body, delivery.signature) is True
-    )
+def proven(link: Link, delivery: Delivery, key: str | None, now: str) -> bool:
+    """Tell whether a claim comes from the linked cell, or from whoever holds the invitation to it, in time. key: what signs its pushes."""
+    in_time = link.invited_until is None or now < link.invited_until
+    here = delivery.interface == link.interface and delivery.source in link.address
+    return in_time and here and signing.check_push(key, delivery.body, delivery.signature) is True
 
 
 def fingerprint(body: bytes) -> str:
@@ -104,4 +125,4 @@ def fingerprint(body: bytes) -> str:
 
 def refusal(link: Link, body: bytes) -> str | None:
     """Return why just this claim was refused, None where it was not."""
-    return link.invited_refusal[1] if link.invited_refusal[:1] == [fingerprint(body)] else None
+    return link.refused_claim[1] if link.refused_claim[:1] == [fingerprint(body)] else None

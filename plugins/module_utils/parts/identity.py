@@ -16,7 +16,7 @@ from dataclasses import replace
 from ..base import destinations, wgkeys
 from ..base.errors import BadInput, StoreError
 from ..base.names import DIRECT, answered_in_words
-from ..base.networks import host_networks, sorted_networks
+from ..base.networks import host_networks, host_port, sorted_networks
 from ..kernel import wgconfig, wireguard
 from ..kernel.model import MAIN, Interface, WgPeer, loses_ipv4
 from ..kernel.plan import Plan, Run, Write
@@ -48,6 +48,7 @@ def plan_identity(context: Context) -> Planned:
     adoption.check_others(state, stored, found)
     checks.check_keys(state, None if identity.new else identity.public, seen.wireguard)
     tunnels.allocate_ports(context)
+    _note_moves(context)
     checks.check_links(state, seen.wireguard, context.inputs.absent_links)
     name = state.cell.interface
     fitness.check_families(context.host, state.cell, [name], seen.wireguard)
@@ -66,6 +67,19 @@ def plan_identity(context: Context) -> Planned:
         for name, link in sorted(state.links.items())
     }
     return plan, {"public_key": identity.public, "generated": identity.new, "links": links}
+
+
+def _note_moves(context: Context) -> None:
+    """Note where linked cells have to dial this one from now on. They are told before their tunnels change, by those."""
+    before, after = context.stored.cell, context.wanted.cell
+    forwarded = {item["name"]: item.get("endpoint_port") for item in context.inputs.links}
+    for name, link in context.wanted.links.items():
+        old = context.stored.links.get(name)
+        if old is None or not after.endpoint or link.pending or link.provided or link.invited:
+            continue
+        was, now = ((cell.endpoint, forwarded.get(name) or known.listen_port) for cell, known in ((before, old), (after, link)))
+        if was != now and now[1]:
+            link.moved = host_port(after.endpoint, now[1])
 
 
 def plan_key(context: Context) -> Plan:
@@ -225,7 +239,8 @@ def _words(state: State) -> list[str]:
     lines += [f"peer {p.name}: {', '.join(p.addresses)} with key {p.public_key}" for p in state.peers.values()]
     lines += [f"peer {p.name}: networks behind it {', '.join(p.networks)}" for p in state.peers.values() if p.networks]
     lines += [f"peer {p.name}: its DNS is answered by {answered_in_words(p.exit_dns)}" for p in state.peers.values() if p.exit_dns]
-    return lines + [f"link {link.name}: {link.interface}, port {link.listen_port}" for link in state.links.values()]
+    lines += [f"link {link.name}: {link.interface}, port {link.listen_port}" for link in state.links.values()]
+    return lines + [f"link {link.name}: is to hear that this cell is dialled at {link.moved}" for link in state.links.values() if link.moved]
 
 
 IDENTITY = Part(
@@ -233,7 +248,7 @@ IDENTITY = Part(
     plan_identity,
     owns=Fields(
         cell=True,
-        links=("interface", "listen_port"),
+        links=("interface", "listen_port", "moved"),
         makes_links=True,
         peers=("public_key", "addresses", "route_via", "route_except", "networks", "exit_dns"),
         makes_peers=True,

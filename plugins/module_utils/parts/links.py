@@ -160,7 +160,7 @@ LINKS = Part(
     owns=Fields(
         links=(
             *("public_key", "networks", "address", "endpoint", "interface", "listen_port", "keepalive", "mtu"),
-            *("remote_api_url", "sync_auth", "allow_public_networks", "given_addresses", "given_resolvers", "invited_until", "invited_refusal"),
+            *("remote_api_url", "sync_auth", "allow_public_networks", "given_addresses", "given_resolvers", "invited_until", "refused_claim"),
         ),
         makes_links=True,
         removes_links=True,

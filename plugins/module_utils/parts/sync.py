@@ -14,10 +14,11 @@ from dataclasses import replace
 from typing import Any
 
 from ..base.errors import BadInput
+from ..base.networks import interface_of
 from ..kernel.plan import Plan
 from ..records.model import Link
 from ..records.ownership import Fields
-from . import merge, peer_sync, signing
+from . import claims, merge, peer_sync, signing
 from .inputs import Args
 from .part import Context, Part, Planned
 from .peer_sync import Push
@@ -94,6 +95,29 @@ def pushes(context: Context, payloads: Mapping[str, Args]) -> dict[str, Push]:
     return found
 
 
+def announcements(context: Context) -> dict[str, Push]:
+    """Return what is to be sent to the cells that do not know yet where this one is dialled."""
+    secrets, found = context.preshared_keys(), {}
+    for name, link in context.stored.links.items():
+        observed = context.observed.wireguard.get(str(link.interface))
+        key = signing.push_key(secrets.get(name), context.identity.public, str(link.public_key))
+        if link.moved and link.remote_api_url and observed and key:
+            body = claims.render_announcement(context.stored.cell.name, link.moved)
+            # The addresses that the tunnel has, whatever the records say that it will have.
+            sources = tuple(str(interface_of(address).ip) for address in observed.addresses)
+            answer_key = signing.answer_key(secrets.get(name), context.identity.public, str(link.public_key))
+            found[name] = Push(link.remote_api_url, sources, str(link.interface), body, signing.sign_push(key, body), answer_key, path=claims.PATH)
+    return found
+
+
+def _plan_announced(context: Context) -> Planned:
+    """Plan to note who knows by now where this cell is dialled."""
+    for name, answer in context.inputs.answers.items():
+        if answer and answer["status"] == peer_sync.OK and name in context.wanted.links:
+            context.wanted.links[name].moved = None
+    return context.write_records(), {}
+
+
 def _push(context: Context, link: Link, message: Mapping[str, Any], secret: str | None, own: str, other: str) -> Push:
     """Return one push to a cell. secret: the preshared key. own, other: public keys."""
     body, key = peer_sync.render_push(message), signing.push_key(secret, own, other)
@@ -158,6 +182,7 @@ HEAR = Part(
     merges=(merge.merge_cell, merge.merge_links, merge.merge_rights),
 )
 DELIVER = Part("deliver", plan_deliveries, owns=HEAR.owns)
+ANNOUNCED = Part("announced", _plan_announced, owns=Fields(links=("moved",)))
 NOTE = Part(
     "note",
     plan_answers,

@@ -20,7 +20,7 @@ FOLDER, FILE = "view", "links.json"
 EXITS_FOLDER, EXITS_FILE = "exits", "exits.json"
 FOLDERS = (FOLDER, EXITS_FOLDER)
 _FIELDS = ("name", "public_key", "address", "interface", "exit_offered", "remote_generation", "sync_auth")
-_OF_INVITATIONS = ("invited_until", "invited_refusal", "allow_public_networks")
+_OF_CLAIMS = ("invited_until", "refused_claim", "allow_public_networks")
 
 
 @dataclass
@@ -49,7 +49,7 @@ class Delivery:
 def render_view(state: State, public_key: str, preshared_keys: Mapping[str, str | None]) -> str:
     """Return the view of a cell. preshared_keys: by link; only what is derived from them is in it."""
     links = [
-        {**{name: getattr(link, name) for name in _FIELDS}, **_invitation(link), **_keys(preshared_keys.get(link.name), str(link.public_key), public_key)}
+        {**{name: getattr(link, name) for name in _FIELDS}, **_claims(link), **_keys(preshared_keys.get(link.name), str(link.public_key), public_key)}
         for _name, link in sorted(state.links.items())
         if link.address and not link.pending
     ]
@@ -59,9 +59,9 @@ def render_view(state: State, public_key: str, preshared_keys: Mapping[str, str 
     return json.dumps(view, indent=1, sort_keys=True) + "\n"
 
 
-def _invitation(link: Link) -> dict[str, Any]:
-    """Return what of an invitation the receiver may see; of all other links it is shown what every version before showed."""
-    return {name: getattr(link, name) for name in _OF_INVITATIONS} if link.invited else {}
+def _claims(link: Link) -> dict[str, Any]:
+    """Return what else it takes to judge claims; where there is nothing of it, the view is as every version before had it."""
+    return {name: getattr(link, name) for name in _OF_CLAIMS if getattr(link, name) and (link.invited or link.refused_claim)}
 
 
 def _keys(preshared_key: str | None, sender: str, receiver: str) -> dict[str, str | None]:
@@ -74,7 +74,7 @@ def parse_view(text: str) -> View:
     """Read a view (inverse of render_view); raise ValueError for what is none."""
     try:
         data = json.loads(text)
-        links = {item["name"]: Link(**{name: item[name] for name in (*_FIELDS, *(key for key in _OF_INVITATIONS if key in item))}) for item in data["links"]}
+        links = {item["name"]: Link(**{name: item[name] for name in (*_FIELDS, *(key for key in _OF_CLAIMS if key in item))}) for item in data["links"]}
         keys = ({item["name"]: item[use] for item in data["links"]} for use in ("push_key", "answer_key"))
         return View(data["public_key"], int(data["port"]), list(data["addresses"]), data.get("uplink"), links, *keys)
     except (TypeError, KeyError, AttributeError, RecursionError) as error:

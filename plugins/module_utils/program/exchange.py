@@ -15,7 +15,7 @@ from ..kernel.plan import apply
 from ..parts import sync
 from ..parts.inputs import Inputs
 from ..parts.part import Context
-from ..parts.peer_sync import CONFLICT, MALFORMED, Push, answer_to_older, parse_push
+from ..parts.peer_sync import CONFLICT, MALFORMED, OK, Push, answer_to_older, parse_push
 from ..parts.units import SERVE
 from ..records.model import Link
 from ..records.store import Store
@@ -39,13 +39,13 @@ def take_in(host: Host, path: str, spool: str = SPOOL, log: Log = lambda _line: 
     """
     with Store(host, path).lock(create=False):
         context = Context(host, Store(host, path))
-        deliveries, names, too_many = take(host, spool, context.stored.links, log)
-        if too_many:
+        taken = take(host, spool, context.stored.links, log)
+        if taken.too_many:
             _stop_receiver(host, spool, log)
-        plan, _facts = context.plan(sync.DELIVER, Inputs(deliveries=deliveries))
+        plan, _facts = context.plan(sync.DELIVER, Inputs(deliveries=taken.pushes))
         apply(host, plan)
-        plan.extend(take_claims(host, path, deliveries, log))
-        for name in names:
+        plan.extend(take_claims(host, path, taken.claims, log))
+        for name in taken.names:
             host.remove_foreign(f"{spool}/{name}")
     for line in plan.summed_up():
         log(line)
@@ -76,12 +76,32 @@ def push(host: Host, context: Context, send: Send | None = None) -> dict[str, An
     return answers
 
 
+def announce(host: Host, context: Context, send: Send | None = None) -> list[str]:
+    """Tell the linked cells where this one is dialled, where they do not know yet, under the caller's lock. Returns a sentence for each that was not told."""
+    pushes = sync.announcements(context)
+    answers = dict((send or send_all)(pushes)) if pushes else {}
+    return _note_announced(host, context.on(host), answers) if pushes else []
+
+
+def _note_announced(host: Host, context: Context, answers: Mapping[str, Any]) -> list[str]:
+    where = {name: link.moved for name, link in context.stored.links.items()}
+    plan, _facts = context.plan(sync.ANNOUNCED, Inputs(answers=answers))
+    apply(host, plan)
+    return [
+        f"Cell {name!r} does not know yet that this one is dialled at {where.get(name)} ({'not reached' if answer is None else answer['reason']}). This cell "
+        "tells it again every minute. If that does not help, link it anew with an invitation."
+        for name, answer in sorted(answers.items())
+        if answer is None or answer["status"] != OK
+    ]
+
+
 def replay(host: Host, path: str, send: Send | None = None, attempts: int = 1, log: Log = lambda _line: None) -> dict[str, Any]:
     """Tell the linked cells what they are not told yet; the lock is not held while they are waited for. Returns the last answers by cell.
 
     attempts: how often the cells that are not reached are tried, with growing pauses of no fixed length.
     """
     answers: dict[str, Any] = {}
+    _announce_unlocked(host, path, send or send_all, log)
     tried = rounds = 0
     while tried < attempts:
         with Store(host, path).lock(create=False):
@@ -107,6 +127,17 @@ def replay(host: Host, path: str, send: Send | None = None, attempts: int = 1, l
         if tried < attempts:
             time.sleep(_PAUSE * 2 ** (tried - 1) * random.uniform(0.5, 1.5))
     return answers
+
+
+def _announce_unlocked(host: Host, path: str, send: Send, log: Log) -> None:
+    """Do as announce does; the lock is not held while the other cells are waited for."""
+    with Store(host, path).lock(create=False):
+        pushes = sync.announcements(Context(host, Store(host, path)))
+    heard = dict(send(pushes)) if pushes else {}
+    if heard:
+        with Store(host, path).lock(create=False):
+            for line in _note_announced(host, Context(host, Store(host, path)), heard):
+                log(line)
 
 
 def _due(host: Host, context: Context) -> dict[str, Push]:

@@ -59,13 +59,13 @@ def receive(view: View, delivery: Delivery) -> tuple[str, int, dict[str, Any]]:
 
 
 def receive_claim(view: View, delivery: Delivery, now: str) -> tuple[str, int, dict[str, Any]]:
-    """Judge what redeems an invitation. Returns as receive does; whether it counts is for root, who says why it does not. Raises Refused."""
+    """Judge what a cell claims of itself. Returns as receive does; whether it counts is for root, who says why it does not. Raises Refused."""
     found = (link for link in view.links.values() if claims.proven(link, delivery, view.push_keys[link.name], now))
     link = next(found, None)
     if link is None:
         raise Refused(FORBIDDEN)
     try:
-        claims.check_claim(link, claims.parse_claim(delivery.body))
+        claims.said(link, delivery.body)
         why = claims.refusal(link, delivery.body)
     except BadInput as error:
         why = printable(str(error))[: claims.LONGEST]
@@ -290,25 +290,26 @@ class Server:
     def _receive(self, delivery: Delivery, path: str) -> bytes:
         """Judge what is said, hand it over where it is accepted, and return the answer. A push that was handed over is known: a replay finds nothing to do."""
         self._read_view()  # root may just have withdrawn an offer, or ended a link
-        if path == claims.PATH:
-            name, status, answer = receive_claim(self.view, delivery, render_moment(time.time()))
-        else:
-            name, status, answer = receive(self.view, delivery)
+        claimed = path == claims.PATH
+        name, status, answer = receive_claim(self.view, delivery, render_moment(time.time())) if claimed else receive(self.view, delivery)
         if answer["applied"]:
             if not self._pace.setdefault(name, Pace()).allows(time.monotonic()):
                 raise Refused(429)
-            try:
-                self.host.write(spool.path(self.spool, name, answer["generation"]), render_delivery(delivery))
-            except WriteFailed as error:
-                self._complain(str(error))
-                raise Refused(503) from None
-            # Root reads what it finds and removes what it has read: a later push is never in a file of the same name.
-            if self._spooled.get(name, 0) < answer["generation"]:
+            self._hand_over(spool.claim_path(self.spool, name) if claimed else spool.path(self.spool, name, answer["generation"]), delivery)
+            if not claimed:
+                # Root reads what it finds and removes what it has read: a later push is never in a file of the same name.
                 with contextlib.suppress(WriteFailed):
                     self.host.remove(spool.path(self.spool, name, self._spooled.get(name, 0)))
-            self._spooled[name] = self.view.links[name].remote_generation = answer["generation"]
+                self._spooled[name] = self.view.links[name].remote_generation = answer["generation"]
         body, key = _body(answer), self.view.answer_keys[name]
         return _answer(status, body, sign_answer(key, delivery.body, status, body) if key else None)
+
+    def _hand_over(self, path: str, delivery: Delivery) -> None:
+        try:
+            self.host.write(path, render_delivery(delivery))
+        except WriteFailed as error:
+            self._complain(str(error))
+            raise Refused(503) from None
 
     def _complain(self, line: str) -> None:
         if line not in self._complaints and len(self._complaints) < 1000:

@@ -13,6 +13,7 @@ from ..base.names import DIRECT
 from .model import Cell, Link, Peer, Service
 from .tombstones import Flows, Leaving, Tunnel
 
+_LATER = ("given_addresses", "given_resolvers", "invited_until", "refused_claim", "moved")
 Record = TypeVar("Record", "Cell", "Service", "Link", "Peer")
 
 
@@ -108,8 +109,8 @@ def dump_links(links: Mapping[str, Link]) -> dict[str, Any]:
 
 
 def _dump_link(link: Link) -> dict[str, Any]:
-    """Return a link's record; that of a cell is as every version before exits that are no cells and before invitations with a key of their own wrote it."""
-    return {key: value for key, value in asdict(link).items() if value or not key.startswith(("given_", "invited_"))}
+    """Return a link's record; where it has none of the later fields it is as every version before them wrote it."""
+    return {key: value for key, value in asdict(link).items() if value or key not in _LATER}
 
 
 def dump_peers(peers: Mapping[str, Peer]) -> dict[str, Any]:

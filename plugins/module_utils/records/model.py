@@ -134,7 +134,8 @@ class Link:
     given_addresses: list[str] = field(default_factory=list)  # of this cell in a provider's tunnel: where there are any, the other end is no cell
     given_resolvers: list[str] = field(default_factory=list)  # a provider's
     invited_until: str | None = None  # a moment; where there is one, key and networks are those with which the other owner redeems an invitation until then
-    invited_refusal: list[str] = field(default_factory=list)  # fingerprint of the last claim that was not taken over, and why
+    refused_claim: list[str] = field(default_factory=list)  # fingerprint of the last claim that was not taken over, and why
+    moved: str | None = None  # where the other cell has to dial this one and does not know yet
 
     @property
     def provided(self) -> bool:

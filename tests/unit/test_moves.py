@@ -1,0 +1,162 @@
+# Copyright (c) the pic.cells contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A cell that is dialled elsewhere from now on: cells of other owners hear it through the tunnel, from that cell alone, and before the tunnel changes."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ansible_collections.pic.cells.plugins.module_utils.parts import claims, signing
+from ansible_collections.pic.cells.plugins.module_utils.parts.peer_sync import Push
+from ansible_collections.pic.cells.plugins.module_utils.parts.visible import Delivery, render_delivery
+from ansible_collections.pic.cells.plugins.module_utils.program import exchange, spool
+from ansible_collections.pic.cells.tests.unit.fake.wg import made_key
+from ansible_collections.pic.cells.tests.unit.world import World, program
+
+STATE = "/var/lib/pic"
+PSK = made_key("of both")
+
+
+def owners_cell(name: str, number: int) -> dict[str, Any]:
+    return {"cell_endpoint": f"{name}.example.net", "cell_networks": [f"10.{number}.0.1/24"]}
+
+
+@pytest.fixture
+def owners(tmp_path: Path) -> tuple[World, World]:
+    """Return the worlds of two owners whose cells, near and far, are linked; each carries to the other what goes through the tunnel."""
+    near, far = (World(tmp_path / name, {name: owners_cell(name, number)}) for name, number in (("near", 1), ("far", 2)))
+    for world, name, number, other in ((near, "far", 2, far), (far, "near", 1, near)):
+        world.site()
+        (host,) = world.hosts.values()
+        host.dns.update({"near.example.net": ["192.0.2.1"], "far.example.net": ["192.0.2.2"], "moved.example.net": ["192.0.2.9"]})
+        world.elsewhere = dict(other.hosts)
+        other.site()
+        said = {"name": name, "public_key": other.public_key(name), "networks": [f"10.{number}.0.0/24"], "address": [f"10.{number}.0.1"]}
+        invitation = json.dumps({**said, "endpoint": f"{name}.example.net:51821", "api_url": f"http://10.{number}.0.1:8088"})
+        (own,) = world.hosts
+        world.job("link", cell=own, remote_cell=name, invitation=invitation, preshared_key=PSK)
+    for world in (near, far):
+        world.site()
+        world.reset()
+    return near, far
+
+
+def test_a_new_endpoint_is_told_before_the_tunnel_changes(owners: tuple[World, World]) -> None:
+    near, far = owners
+    near.inventory["near"]["cell_endpoint"] = "moved.example.net"
+    run = near.site()
+    assert far.link("far", "near")["endpoint"] == "moved.example.net:51821"
+    assert far["far"].wg["pic-near"].peers[near.public_key("near")].endpoint == "192.0.2.9:51821"
+    assert "moved" not in near.link("near", "far")
+    assert run.warnings() == []
+    near.reset()
+    assert (near.site().changed, near.steps()) == ([], {})
+
+
+def test_a_new_port_is_told_while_the_old_one_still_answers(owners: tuple[World, World]) -> None:
+    near, far = owners
+    ports: list[int] = []
+
+    def carry(pushes: Mapping[str, Push]) -> dict[str, Any]:
+        ports.append(near["near"].wg["pic-far"].port)
+        return World.carry(near, "near", pushes)
+
+    near.carry = lambda _sender, pushes: carry(pushes)  # type: ignore[method-assign]
+    near.inventory["near"]["cell_links"] = [{"name": "far", "listen_port": 51999}]
+    near.site()
+    assert ports[0] == 51821
+    assert near["near"].wg["pic-far"].port == 51999
+    assert far.link("far", "near")["endpoint"] == "near.example.net:51999"
+
+
+def test_the_port_that_a_router_forwards_is_told(owners: tuple[World, World]) -> None:
+    near, far = owners
+    near.inventory["near"].update(cell_endpoint="moved.example.net", cell_links=[{"name": "far", "endpoint_port": 40000}])
+    near.site()
+    assert far.link("far", "near")["endpoint"] == "moved.example.net:40000"
+
+
+def test_who_is_away_is_told_later(owners: tuple[World, World]) -> None:
+    near, far = owners
+    near.elsewhere = {}
+    near.inventory["near"]["cell_endpoint"] = "moved.example.net"
+    run = near.site()
+    assert any("'far' does not know yet that this one is dialled at moved.example.net:51821 (not reached)" in warning for warning in run.warnings())
+    assert near.link("near", "far")["moved"] == "moved.example.net:51821"
+    near.elsewhere = dict(far.hosts)
+    program(near["near"], "replay", send=functools.partial(near.carry, "near"))
+    assert "moved" not in near.link("near", "far")
+    assert far.link("far", "near")["endpoint"] == "moved.example.net:51821"
+
+
+def test_check_mode_says_it_and_tells_nobody(owners: tuple[World, World]) -> None:
+    near, far = owners
+    near.inventory["near"]["cell_endpoint"] = "moved.example.net"
+    run = near.site(check=True)
+    assert any("is to hear that this cell is dialled at moved.example.net:51821" in json.dumps(result.get("diff")) for result in run.results.values())
+    assert far.link("far", "near")["endpoint"] == "near.example.net:51821"
+
+
+def test_an_upgrade_and_a_run_that_moves_nothing_tell_nothing(owners: tuple[World, World]) -> None:
+    near, far = owners
+    near.inventory["near"]["cell_services"] = [{"name": "files", "address": "10.1.0.1", "port": 443, "protocol": "tcp"}]
+    near.site()
+    assert "moved" not in near.record("near")["links"][0]
+    assert far.steps() == {}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"name": "near", "endpoint": "10.1.0.1:51821"},  # in the tunnel itself
+        {"name": "near", "endpoint": "192.0.2.9:51821\nPostUp = id"},
+        {"name": "near", "endpoint": "x" * 5000},
+        {"name": "other", "endpoint": "192.0.2.9:51821"},
+        {"name": "near", "endpoint": "192.0.2.9:51821", "networks": ["0.0.0.0/0"]},
+        {"name": "near", "endpoint": None},
+        ["near"],
+    ],
+)
+def test_nothing_but_where_it_is_dialled_follows_from_an_announcement(owners: tuple[World, World], body: Any) -> None:
+    near, far = owners
+    raw = json.dumps(body).encode()
+    key = signing.push_key(PSK, near.public_key("near"), far.public_key("far")) or ""
+    before = far.link("far", "near")
+    delivery = Delivery("pic-near", "10.1.0.1", signing.sign_push(key, raw), raw)
+    far["far"].files[spool.claim_path(exchange.SPOOL, "near")] = (0o600, render_delivery(delivery))
+    exchange.take_in(far["far"], STATE)
+    assert {key: value for key, value in far.link("far", "near").items() if key != "refused_claim"} == before
+
+
+@pytest.mark.parametrize(("interface", "source", "signed"), [("eth0", "10.1.0.1", True), ("pic-near", "10.1.0.7", True), ("pic-near", "10.1.0.1", False)])
+def test_nobody_else_moves_a_link(owners: tuple[World, World], interface: str, source: str, signed: bool) -> None:
+    near, far = owners
+    raw = claims.render_announcement("near", "192.0.2.66:51821")
+    key = signing.push_key(PSK, near.public_key("near"), far.public_key("far")) or ""
+    signature = signing.sign_push(key, raw) if signed else "00" * 32
+    far["far"].files[spool.claim_path(exchange.SPOOL, "near")] = (0o600, render_delivery(Delivery(interface, source, signature, raw)))
+    exchange.take_in(far["far"], STATE)
+    assert far.link("far", "near")["endpoint"] == "near.example.net:51821"
+
+
+def test_a_push_and_an_announcement_that_wait_together_both_count(owners: tuple[World, World]) -> None:
+    near, far = owners
+    near.inventory["near"].update(cell_endpoint="moved.example.net", cell_links=[{"name": "far", "offer_exit": True}])
+    taken = exchange.take_in
+    waits: list[Any] = []
+    exchange.take_in = lambda *given, **_options: waits.append(given) or taken.__globals__["Restored"]()  # type: ignore[assignment]
+    try:
+        near.site()
+    finally:
+        exchange.take_in = taken
+    assert len(far["far"].list(exchange.SPOOL)) == 2
+    exchange.take_in(far["far"], STATE)
+    assert far.link("far", "near")["endpoint"] == "moved.example.net:51821"
+    assert far.link("far", "near")["remote_exit_offered"] is True
