@@ -102,7 +102,7 @@ links:
           description: C(host:port) that this cell dials.
           type: str
         keepalive:
-          description: Seconds between keepalives; V(none) stands for 25.
+          description: Seconds between keepalives; V(none) stands for 10, for a provider 25.
           type: int
         mtu:
           description: The stated MTU; V(none) stands for what fits the way.

@@ -98,7 +98,7 @@ endpoint:
     - An address within the link's own networks is refused, and a name that does not resolve leaves the link waiting.
   type: str
 keepalive:
-  description: Seconds between keepalives, up to 65535, V(0) for none. Left out, the record's, or 25.
+  description: Seconds between keepalives, up to 65535, V(0) for none. Left out, the record's, or 10.
   type: int
 mtu:
   description: The link's MTU in bytes, at least 1280 with IPv6 networks, 576 otherwise. Left out, the record's, or what fits the way (at most 1420).

@@ -144,6 +144,7 @@ class Stream(Attached):
     def __init__(self, host: str, address: str, port: int, proto: str = "tcp") -> None:
         super().__init__(host, *TOOL, "follow", proto, address, str(port))
         self.last = 0.0
+        self.longest = 0.0  # seconds between two packets
         self.connections = 0
         self.first = threading.Event()
 
@@ -160,7 +161,9 @@ class Stream(Attached):
             if line == "connected\n":
                 self.connections += 1
                 continue
-            self.last = time.monotonic()
+            now = time.monotonic()
+            self.longest = max(self.longest, now - self.last) if self.last else 0.0
+            self.last = now
             self.first.set()
 
     def undisturbed(self) -> bool:

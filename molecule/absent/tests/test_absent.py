@@ -91,12 +91,30 @@ def test_another_endpoint_in_the_inventory_reaches_the_kernel_and_one_that_has_r
     assert play("site").rc == 0
 
 
+# How cellb gets another public address.
+BEFORE, AFTER = "198.51.100.12", "198.51.100.112"
+MOVES = "sysctl -qw net.ipv4.conf.eth0.promote_secondaries=1; ip address add {new}/24 dev eth0; ip address del {old}/24 dev eth0; "
+MOVES += f"ip route replace default via {lab.GATEWAY[0]}"
+
+
+def test_a_cell_with_another_address_is_heard_from_there_within_30_s():
+    """The cells dial each other, so each sends something every 10 s, whoever has moved."""
+    assert within(10, lambda: seen_address("phone-a1", 4) == BEFORE)
+    try:
+        sh("cellb", MOVES.format(new=AFTER, old=BEFORE))
+        began = time.monotonic()
+        assert within(30, lambda: seen_address("phone-a1", 4) == AFTER), "it is dialled"
+        print(f"heard again after {time.monotonic() - began:.1f} s")
+    finally:
+        sh("cellb", MOVES.format(new=BEFORE, old=AFTER))
+    assert within(5, lambda: reaches("cellb", "10.0.0.1", FILES)), "it dials"
+    assert within(5, lambda: seen_address("phone-a1", 4) == BEFORE)
+
+
 def test_a_cell_whose_name_leads_elsewhere_is_found_again_within_30_s():
     """Behind a filter that lets nothing new in, as a NAT does, only cella can find the other one."""
-    before, after, name = "198.51.100.12", "198.51.100.112", "moving.example"
+    before, after, name = BEFORE, AFTER, "moving.example"
     named = f"grep -v {name} /etc/hosts >/run/hosts; echo %s {name} >>/run/hosts; cat /run/hosts >/etc/hosts"  # a mount, so nothing can take its place
-    moves = "sysctl -qw net.ipv4.conf.eth0.promote_secondaries=1; ip address add {new}/24 dev eth0; ip address del {old}/24 dev eth0; "
-    moves += f"ip route replace default via {lab.GATEWAY[0]}"
     port = inside("cella", "wg", "show", "pic-cellb", "listen-port").stdout.strip()
     filtered = f"PREROUTING -i eth0 -p udp --dport {port} -m conntrack --ctstate NEW -j DROP"
     sh("cella", f"{named % before}; iptables -t mangle -I {filtered}")
@@ -105,14 +123,14 @@ def test_a_cell_whose_name_leads_elsewhere_is_found_again_within_30_s():
         with watching("cella"):
             assert within(10, lambda: seen_address("phone-a1", 4) == before)
             sh("cella", named % after)
-            sh("cellb", moves.format(new=after, old=before))
+            sh("cellb", MOVES.format(new=after, old=before))
             began = time.monotonic()
             assert within(30, lambda: seen_address("phone-a1", 4) == after), sh("cella", "journalctl -u pic-cell-watch -u 'pic-cell-redial@*' --no-pager")
             print(f"found again after {time.monotonic() - began:.1f} s")
         assert endpoint().split(":")[0] == after
         assert f"is dialled at {after}:" in sh("cella", "journalctl -u pic-cell-redial@pic-cellb --no-pager")
     finally:
-        sh("cellb", moves.format(new=before, old=after))
+        sh("cellb", MOVES.format(new=before, old=after))
         sh("cella", f"iptables -t mangle -D {filtered}; {named % before}")
     assert play("site").rc == 0
     assert within(25, lambda: reaches("phone-b1", "10.0.0.1", FILES))

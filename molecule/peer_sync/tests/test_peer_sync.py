@@ -12,7 +12,7 @@ import yaml
 
 from cells import link_record, may_use, sh, switched_off, within
 from lab import inside
-from packets import Sniffer, reaches, seen_address
+from packets import Sniffer, Stream, reaches, seen_address
 from playbooks import INVENTORY, Outcome, play, run
 
 PERIOD = 60  # seconds, of the timer
@@ -146,3 +146,25 @@ def test_two_owners_link_share_and_use_an_exit_with_one_command_each(tmp_path):
     assert outcome.rc == 0, outcome.message
     assert within(5, lambda: link_record("cellc", "cellb")["remote_exit_relay_active"])
     assert within(20, lambda: seen_address("phone-b1", 4) == "198.51.100.13")
+    assert_a_move_is_told(ours)
+
+
+def assert_a_move_is_told(ours: Path) -> None:
+    """Gives cellb's link another port while its owner sees nothing of the other inventory, and that cell a stream from it."""
+    inventory = yaml.safe_load(ours.read_text())
+    inventory["cells"]["hosts"]["cellb"]["cell_links"] = [{"name": "cellc", "listen_port": 51999}]
+    ours.write_text(yaml.safe_dump(inventory))
+    # Behind a filter that lets nothing new in, as a NAT does, cellc has to know before it happens.
+    port = inside("cellc", "wg", "show", "pic-cellb", "listen-port").stdout.strip()
+    filtered = f"PREROUTING -i eth0 -p udp --dport {port} -m conntrack --ctstate NEW -j DROP"
+    sh("cellc", f"iptables -t mangle -I {filtered}")
+    try:
+        with Stream("cellc", "10.0.1.1", FILES, "tcp") as flow:
+            moved = play("site", inventory=ours)
+            assert moved.rc == 0, moved.message
+            assert within(5, lambda: flow.last_packet_age() < 0.5)
+            assert flow.connections <= 1
+            assert flow.longest < 5
+        assert inside("cellc", "wg", "show", "pic-cellb", "endpoints").stdout.split()[1] == "198.51.100.12:51999"
+    finally:
+        sh("cellc", f"iptables -t mangle -D {filtered}")

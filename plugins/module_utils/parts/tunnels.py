@@ -17,7 +17,9 @@ from ..records.model import Cell, Link
 from . import exits, invitations, keys, providers
 from .part import Context
 
-DEFAULT_KEEPALIVE = 25  # seconds: keeps the mappings of common NATs and firewalls open (WireGuard quick start)
+# Seconds. The lower one lets a linked cell hear within 30 s from where this one sends now; the other keeps the mappings of common NATs and firewalls open
+# (WireGuard quick start), which is all that a provider's server is for.
+_OF_A_CELL, _OF_A_PROVIDER = 10, 25
 
 
 def plan_tunnels(context: Context, interface: str, links: Collection[Link], given: Mapping[str, str | None], known: Mapping[str, str | None]) -> Plan:
@@ -31,7 +33,7 @@ def plan_tunnels(context: Context, interface: str, links: Collection[Link], give
     removed = left_keys(context, interface)
     for link in links:
         key = peer_key(link)
-        keepalive = DEFAULT_KEEPALIVE if link.keepalive is None else link.keepalive
+        keepalive = (_OF_A_PROVIDER if link.provided else _OF_A_CELL) if link.keepalive is None else link.keepalive
         secret = _preshared_key(context, link, given.get(link.name), in_file.get(key), known.get(link.name))
         wanted.peers[key] = WgPeer(str(link.public_key), allowed_ips(link), link.endpoint or "", keepalive, secret)
         wanted.routes += [route for route in exits.link_routes(cell, link) if route.family in context.observed.families]
