@@ -233,7 +233,7 @@ def _plan_table(wanted: Table, saved: Saved, ours: tuple[str, ...], only: set[st
         added += [f"-A {line}" for line in rendered]
         if described:
             known = {comment_of(line): rule.text for line, rule in zip(rendered, rules)}
-            before = [f"{chain} {known.get(comment_of(r), _without_comment(r))}" for r in found or ()]
+            before = [f"{chain} {known.get(comment_of(r), without_comment(r))}" for r in found or ()]
             lines.changes.append(Change(before, [f"{chain} {rule.text}" for rule in rules], chain))
     for chain, policy in saved.policies.items():
         unwanted = policy == "-" and chain.startswith(CHAIN_PREFIX) and chain not in wanted.chains
@@ -242,7 +242,7 @@ def _plan_table(wanted: Table, saved: Saved, ours: tuple[str, ...], only: set[st
         if unwanted and (only is None or chain in only):
             declared.append(f":{chain} - [0:0]")
             dropped.append(f"-X {chain}")
-            lines.changes.append(Change([f"{chain} {_without_comment(rule)}" for rule in saved.rules[chain]], [], chain))
+            lines.changes.append(Change([f"{chain} {without_comment(rule)}" for rule in saved.rules[chain]], [], chain))
     if only is None:
         for chain in sorted(set(saved.rules) | set(wanted.jumps)):
             if not chain.startswith(CHAIN_PREFIX):
@@ -262,7 +262,7 @@ def _plan_shared_chain(chain: str, target: str | None, saved: Saved, ours: tuple
             return []
         before = [f"{chain} -j {target} (after a foreign rule)"]
     else:
-        before = [f"{chain} {_without_comment(rule)}" for rule in own]
+        before = [f"{chain} {without_comment(rule)}" for rule in own]
     lines.changes.append(Change(before, [] if jump is None else [f"{chain} -j {target}"]))
     commands = [f"-D {chain} {rule}" for rule in own]
     if jump is not None:
@@ -270,7 +270,7 @@ def _plan_shared_chain(chain: str, target: str | None, saved: Saved, ours: tuple
     return commands
 
 
-def _without_comment(rule: str) -> str:
+def without_comment(rule: str) -> str:
     """Return a rule without its comment, and without what iptables adds to one with a port, so that it reads the same once it was saved."""
     return _IMPLIED.sub(r"\1", _COMMENT_OPTION.sub("", rule)).strip()
 
