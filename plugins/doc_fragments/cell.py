@@ -115,6 +115,29 @@ options:
         description: URLs like V(http://192.0.2.1/) that say by which address exits leave, one of each family at most. An empty list asks nobody.
         type: list
         elements: str
+      expect:
+        description:
+          - What the cell is expected to let through and to refuse, as C(cell_expect) of the role. M(pic.cells.pic_cell_info) judges it by O(run), or by the
+            kernel; the other modules keep it in the record. An empty list expects nothing.
+        type: list
+        elements: dict
+        suboptions:
+          from:
+            description: A device of the cell, or a linked cell with its devices.
+            type: str
+            required: true
+          to:
+            description:
+              - V(internet), V(lan), a service like V(files@cellb), a linked cell, or a port at an address like V(tcp://192.168.1.2:443).
+            type: str
+            required: true
+          is:
+            description: Whether this cell is to let its packets through. The default is V(allowed).
+            type: str
+            choices: [allowed, refused]
+          via:
+            description: The exit by which they are to leave, V(direct) for the cell's own uplink. The default is any.
+            type: str
       exit_dns:
         description:
           - Resolvers that answer what routed devices ask private addresses, one public address of each family at most; V(own) alone for none.

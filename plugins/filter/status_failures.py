@@ -21,10 +21,10 @@ options:
   conditions:
     description:
       - V(drift) is what differs from the records, V(silent) a link without a handshake for 3 minutes (except one without keepalives), V(pending) what waits for
-        another cell; a link, a message, an exit.
+        another cell; a link, a message, an exit. V(expectation) is what C(cell_expect) states and the cell does not do.
     type: list
     elements: str
-    choices: [drift, silent, pending]
+    choices: [drift, silent, pending, expectation]
     required: true
 """
 

@@ -16,7 +16,7 @@ from .base.packages import lacking
 from .kernel import iptables
 from .kernel.model import WgPeer
 from .kernel.routing import setting, unforwarded
-from .parts import advice, checks, devices
+from .parts import advice, checks, devices, expectations, ground
 from .parts.inputs import Inputs
 from .parts.part import Context
 from .parts.surveyed import Surveyed
@@ -58,6 +58,8 @@ def info(context: Context, run: Inputs | None = None, steps: cell.Steps = cell.R
         "taken_keys": sorted(checks.taken_keys(state, seen.wireguard)),
         "advertised": _advertised_uplinks(context),
         "unforwarded": unforwarded(context.host),
+        # before the drift, which takes for repaired what it finds
+        "expectations": [asdict(one) for one in expectations.judge(ground.observed(context, cell.CONTRIBUTIONS))] if run is None and state.cell.expect else [],
         "drift": cell.drift(context) if state.cell.name and run is None else [],
         "refusals": [],
         "due": [],
@@ -72,6 +74,8 @@ def info(context: Context, run: Inputs | None = None, steps: cell.Steps = cell.R
             facts["refusals"].append(str(error))
         else:
             facts["due"] = cell.due(context, rehearsed)
+            if context.stored.cell.expect:
+                facts["refusals"] += expectations.refusals(ground.planned(context, cell.CONTRIBUTIONS))
             facts["payloads"] = rehearsed["tell"][1]["payloads"]
     facts["advice"] = advise(context, run is not None)
     return facts

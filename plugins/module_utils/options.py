@@ -40,6 +40,12 @@ SERVICE: dict[str, Any] = {
     **STATE,
 }
 
+EXPECTATION: dict[str, Any] = {
+    **{key: {"type": "str", "required": True} for key in ("from", "to")},
+    "is": {"type": "str", "choices": ["allowed", "refused"]},
+    "via": TEXT,
+}
+
 CELL: dict[str, Any] = {
     **STATE_DIR,
     "cell": {
@@ -61,6 +67,7 @@ CELL: dict[str, Any] = {
             "exit_hold_limit": NUMBER,
             "exit_probes": TEXTS,
             "whoami": TEXTS,
+            "expect": several(EXPECTATION),
             "exit_dns": TEXTS,
             "resolver": TEXTS,
         },

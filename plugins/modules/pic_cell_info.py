@@ -291,8 +291,21 @@ drift:
   type: list
   elements: str
   sample: ["missing: pic-bergen: up, port 51821"]
+expectations:
+  description: What O(cell.expect) states, and whether it holds on the kernel. Empty where nothing is expected, or where O(run) is given.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    line:
+      description: What is expected, in words.
+      type: str
+    why:
+      description: Why it does not hold; empty where it does.
+      type: str
+  sample: [{"line": "phone to internet is allowed via bergen", "why": ""}]
 refusals:
-  description: What the modules of O(run) would refuse, in sentences; empty where nothing.
+  description: What the modules of O(run) would refuse, and what O(cell.expect) states and would not hold after it, in sentences; empty where nothing.
   returned: success
   type: list
   elements: str

@@ -88,7 +88,7 @@ options:
     description:
       - What V(status) is to fail for, so that a schedule can notify somebody; a list, or text with commas or newlines. Nothing where it is left out.
       - V(drift) is what differs from the records, V(silent) a link without a handshake for 3 minutes (except one without keepalives), V(pending) what waits for
-        another cell; a link, a message, an exit.
+        another cell; a link, a message, an exit. V(expectation) is what C(cell_expect) states and the cell does not do.
     type: raw
   output:
     description: The form of what V(status) shows; V(table), the report of each cell and a table of all cells, or V(json), the table's rows as data.

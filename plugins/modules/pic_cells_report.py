@@ -163,6 +163,23 @@ overview:
         sent:
           description: Bytes sent since then.
           type: int
+    expectations:
+      description: What C(cell_expect) states of the cells.
+      type: list
+      elements: dict
+      contains:
+        cell:
+          description: The cell that it is expected of.
+          type: str
+        line:
+          description: What is expected.
+          type: str
+        holds:
+          description: Whether it is so on the cell.
+          type: bool
+        why:
+          description: Why it is not; empty where it is.
+          type: str
     findings:
       description: What is not as it should be.
       type: list
@@ -172,7 +189,7 @@ overview:
           description: The cell, or the host that gave no answer.
           type: str
         kind:
-          description: V(drift), V(silent), V(pending), V(warning) or V(unread).
+          description: V(drift), V(silent), V(pending), V(expectation), V(warning) or V(unread).
           type: str
         what:
           description: What it is.

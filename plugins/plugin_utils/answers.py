@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ansible_collections.pic.cells.plugins.module_utils.base import destinations
+from ansible_collections.pic.cells.plugins.module_utils.base import destinations, expectations
 from ansible_collections.pic.cells.plugins.module_utils.base.errors import BadInput
 from ansible_collections.pic.cells.plugins.module_utils.base.names import EXIT, OWN, check_interface
 from ansible_collections.pic.cells.plugins.module_utils.kernel.routing import FORWARDING
@@ -179,6 +179,7 @@ FIELDS: dict[str, dict[str, read.Reader]] = {
         "exits": read.map_of(_EXIT),
         **dict.fromkeys(("rules", "policy_rules", "routes"), read.anything),
         **dict.fromkeys(("refusals", "due", "advice"), read.list_of(read.line, read.MOST_SENTENCES)),
+        "expectations": read.list_of(read.exactly(line=read.line, why=read.line), expectations.MOST),
         **dict.fromkeys(("drift", "taken_keys", "missing_programs", "unpackaged"), _LINES),
         "unlisted": read.flag,
         "system": read.line,
@@ -228,5 +229,5 @@ FIELDS["pic_cell_apply"] = {
         agent=FIELDS["pic_cell_agent"],
     )
 }
-_OPTIONAL = {"advice", "due", "taken_keys"}
+_OPTIONAL = {"advice", "due", "expectations", "taken_keys"}
 MODULES = tuple(FIELDS)

@@ -24,7 +24,7 @@ _PORTS = ("name", "interface", "listen_port", "endpoint_port", "state")
 _LINK = ("generated", *_ADDRESSED, *_TUNNEL)
 _RULED = ("api_url", "state", *_ADDRESSED, *_RIGHTS)
 _SYNCED = ("offered", "state", *_ADDRESSED, *_RIGHTS)
-_EXITS = ("exit_failures", "exit_hold", "exit_switches", "exit_hold_limit", "exit_dns", "exit_probes", "whoami")
+_EXITS = ("exit_failures", "exit_hold", "exit_switches", "exit_hold_limit", "exit_dns", "exit_probes", "whoami", "expect")
 _CELL = ("networks", "endpoint", "interface", "listen_port", "link_port_base", "uplink", "admin_networks", "sync_port", "resolver", *_EXITS)
 
 

@@ -25,6 +25,7 @@ CELL, PROVIDER = "cell", "provider"
 _REMEDIES = {
     status.DRIFT: "The cell puts it back within a minute. At once: ansible-playbook pic.cells.restore -e cell={cell}",
     status.QUIET: "See whether the other end is on and its UDP port is open. On the cell: pic-cell prove",
+    status.EXPECTATION: "Put right what lets it through or refuses it, or correct cell_expect, and run: ansible-playbook pic.cells.site",
     status.PENDING: "See what it waits for. To tell again what was not told: ansible-playbook pic.cells.replay -e cell={cell}",
     WARNING: "On the cell: pic-cell check",
     UNREAD: "See whether the host is on and Ansible reaches it: ansible {cell} -m ping",
@@ -76,6 +77,16 @@ class Device:
 
 
 @dataclass(frozen=True)
+class Expectation:
+    """What is expected of a cell (cell_expect), whether it holds there, and why not, or empty."""
+
+    cell: str
+    line: str
+    holds: bool
+    why: str
+
+
+@dataclass(frozen=True)
 class Finding:
     """What is not as it should be on a cell, or on a host that could not be read: its kind, what it is in words, and what to do."""
 
@@ -92,6 +103,7 @@ class Overview:
     cells: list[str]
     links: list[Link]
     devices: list[Device]
+    expectations: list[Expectation]
     findings: list[Finding]
 
     def facts(self) -> dict[str, Any]:
@@ -106,6 +118,7 @@ def overview(infos: Iterable[Mapping[str, Any]], unread: Collection[str] = ()) -
         [info["name"] for info in ordered if info["name"]],
         [_link(info, name) for info in ordered for name in sorted(info["links"])],
         [_device(info, name) for info in ordered for name in sorted(info["peers"])],
+        [Expectation(info["name"], one["line"], not one["why"], one["why"]) for info in ordered for one in info.get("expectations", ())],
         [
             *(Finding(host, UNREAD, "the host has given no answer", _REMEDIES[UNREAD].format(cell=host)) for host in sorted(unread)),
             *(finding for info in ordered for finding in _findings(info)),
@@ -197,6 +210,7 @@ COLUMNS = {
         "received": "received",
         "sent": "sent",
     },
+    "expectations": {"cell": "cell", "expected": "line", "holds": "holds", "why not": "why"},
     "findings": {"cell": "cell", "kind": "kind", "what": "what", "remedy": "remedy"},
 }
 _NOT_IN_A_TABLE = {"received", "sent", "exits"}

@@ -60,7 +60,8 @@ table { border-collapse: collapse; min-width: 100%; font-variant-numeric: tabula
 th, td { padding: .4rem .7rem; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line) }
 th { white-space: nowrap } tbody tr:nth-child(even) { background: var(--row) }
 td.wide { min-width: 16rem } data { white-space: nowrap }
-.up, .yes { color: var(--up) } .idle { color: var(--idle) } .silent, .no, .drift, .unread { color: var(--silent) } .pending, .warning { color: var(--pending) }
+.up, .yes { color: var(--up) } .idle { color: var(--idle) } .silent, .no, .drift, .expectation, .unread { color: var(--silent) }
+.pending, .warning { color: var(--pending) }
 .state::before { content: "\\25CF\\00A0" } .idle.state::before { content: "\\25CB\\00A0" }
 .silent.state::before { content: "\\25B2\\00A0" } .pending.state::before { content: "\\25C6\\00A0" }
 svg { display: block; width: 100%; min-width: 32rem; height: auto; max-height: 34rem }
@@ -72,7 +73,7 @@ svg { display: block; width: 100%; min-width: 32rem; height: auto; max-height: 3
 .legend li { display: flex; align-items: center; gap: .5rem } .legend svg { width: 44px; min-width: 0; flex: none }
 """
 _CLASSES = {"state": "state", "kind": "kind"}
-_WIDE = {"way", "what", "remedy", "pending"}
+_WIDE = {"way", "what", "remedy", "pending", "line", "why"}
 _BYTES = {"received", "sent"}
 
 
@@ -86,6 +87,7 @@ def page(found: Overview, made: str) -> str:
         _section("Links, by each end", _table("links", found) if found.links else "<p>There are no links.</p>"),
         _section("Who may reach what", _reach(found)),
         _section("Devices and their exits", _table("devices", found) if found.devices else "<p>There are no devices.</p>"),
+        *([_section("What is expected", _table("expectations", found))] if found.expectations else []),
     ]
     head = "".join(
         [
@@ -122,7 +124,7 @@ def _cell(field: str, value: Any) -> str:
         return f'<td><data value="{value}">{text(in_units(value))}</data></td>'
     if field in _CLASSES:
         return f'<td><span class="{_CLASSES[field]} {said}">{said}</span></td>'
-    if isinstance(value, bool) and field == "has_internet":
+    if field in ("has_internet", "holds"):
         return f'<td><span class="{said}">{said}</span></td>'
     return f'<td class="wide">{said}</td>' if field in _WIDE else f"<td>{said}</td>"
 

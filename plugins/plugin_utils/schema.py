@@ -19,7 +19,7 @@ from typing import Any
 from ansible.module_utils.common.yaml import yaml_load
 from ansible.module_utils.parsing.convert_bool import boolean
 
-from ansible_collections.pic.cells.plugins.module_utils.base import destinations
+from ansible_collections.pic.cells.plugins.module_utils.base import destinations, expectations
 from ansible_collections.pic.cells.plugins.module_utils.base.errors import BadInput
 from ansible_collections.pic.cells.plugins.plugin_utils.offers import OFFER, read_offer
 
@@ -42,7 +42,7 @@ def normal(variable: str, value: Any) -> Any:
 
     What is of a wrong type stays as it is; problems() says so.
     """
-    return _read(value, options().get(variable, {}), variable, [])
+    return _reader(variable)(value, options().get(variable, {}), variable, [])
 
 
 def items(value: Any) -> list[Mapping[str, Any]]:
@@ -59,7 +59,7 @@ def normal_item(variable: str, item: Mapping[str, Any]) -> dict[str, Any]:
 def problems(variable: str, value: Any, host: str) -> list[str]:
     """Return a sentence for each unknown key and each value of a wrong type in a variable of a host."""
     found: list[str] = []
-    _read(value, options().get(variable, {}), f"{variable} of host {host!r}", found)
+    _reader(variable)(value, options().get(variable, {}), f"{variable} of host {host!r}", found)
     return found
 
 
@@ -163,7 +163,25 @@ def _read_exceptions(value: Any, _option: Option, where: str, found: list[str]) 
         return value
 
 
-_READS: dict[str, Callable[[Any, Option, str, list[str]], Any]] = {OFFER: _read_offer, "route_except": _read_exceptions}
+def _read_expectations(value: Any, _option: Option, where: str, found: list[str]) -> Any:
+    """Read what is expected of the cell: its items have no name by which the specification could tell them apart."""
+    value = decrypted(value)
+    if _empty(value):
+        return None
+    try:
+        return expectations.listed(expectations.read(value, where))
+    except BadInput as error:
+        found.append(str(error))
+        return value
+
+
+_Reader = Callable[[Any, Option, str, list[str]], Any]
+_READS: dict[str, _Reader] = {OFFER: _read_offer, "route_except": _read_exceptions, "cell_expect": _read_expectations}
+
+
+def _reader(variable: str) -> _Reader:
+    """Return what reads a variable."""
+    return _READS.get(variable, _read)
 
 
 def _kind(option: Option) -> str:

@@ -27,8 +27,8 @@ class Server:
     """A port at an address."""
 
     protocol: str
-    address: str
     port: int
+    address: str
 
     def render(self) -> str:
         """Return it as it is stated."""
@@ -123,6 +123,6 @@ def _to(value: Any, what: str) -> str:
 def _server(text: str) -> Server | None:
     found = _SERVER.fullmatch(text)
     try:
-        return Server(found[1], str(address_of(found[2] or found[3])), int(found[4])) if found else None
+        return Server(found[1], int(found[4]), str(address_of(found[2] or found[3]))) if found else None
     except ValueError:
         return None

@@ -81,6 +81,11 @@ def parse_wide(family: int, item: Mapping[str, Any]) -> Wide | None:
 
 def way_out(family: int, rules: Iterable[Lookup], routes: Iterable[Wide], network: str | None, iif: str) -> str | None:
     """Return the interface by which a packet from a network leaves that came in by iif; None where it does not. network: None for one that no rule is about."""
+    return way_to(SOMEWHERE[family], rules, routes, network, iif)[0]
+
+
+def way_to(to: str, rules: Iterable[Lookup], routes: Iterable[Wide], network: str | None, iif: str) -> tuple[str | None, int | None]:
+    """Return the interface as way_out does, for a packet to an address that all of the rules may be about, and the priority of the rule that decides."""
     routes, left = tuple(routes), sorted(rules, key=lambda rule: rule.priority)
     while left:
         rule = left.pop(0)
@@ -90,11 +95,11 @@ def way_out(family: int, rules: Iterable[Lookup], routes: Iterable[Wide], networ
             left = [other for other in left if other.priority >= rule.goto]
             continue
         if rule.table is None:
-            return None
-        found = _best(family, routes, rule.table)
+            return None, rule.priority
+        found = _best(to, routes, rule.table)
         if found and not found.throws and not (rule.suppress is not None and _length(found) <= rule.suppress):
-            return found.device
-    return None
+            return found.device, rule.priority
+    return None, None
 
 
 def _is_about(rule: Lookup, network: str | None, iif: str) -> bool:
@@ -105,8 +110,8 @@ def _is_about(rule: Lookup, network: str | None, iif: str) -> bool:
     return matches != rule.inverted
 
 
-def _best(family: int, routes: Iterable[Wide], table: int) -> Wide | None:
-    fitting = [route for route in routes if route.table == table and address_of(SOMEWHERE[family]) in network_of(route.network)]
+def _best(to: str, routes: Iterable[Wide], table: int) -> Wide | None:
+    fitting = [route for route in routes if route.table == table and address_of(to) in network_of(route.network)]
     return min(fitting, key=lambda route: (-_length(route), route.metric), default=None)
 
 

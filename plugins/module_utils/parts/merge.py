@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from ..base import destinations, names, targets, wgkeys
+from ..base import destinations, expectations, names, targets, wgkeys
 from ..base.errors import BadInput
 from ..base.names import DIRECT, EXIT, OWN
 from ..base.networks import (
@@ -72,6 +72,8 @@ def merge_cell(state: State, inputs: Inputs) -> None:
         cell.exit_probes = _targets(given.get("exit_probes", []), f"exit_probes of cell {cell.name!r}")
     if (args or {}).get("whoami") is not None:  # likewise
         cell.whoami = _urls(given.get("whoami", []), f"whoami of cell {cell.name!r}")
+    if (args or {}).get("expect") is not None:  # an empty list expects nothing any more
+        cell.expect = [one.render() for one in expectations.read(given.get("expect", []), f"expect of cell {cell.name!r}")]
     before = cell.udp_services()
     if (args or {}).get("resolver") is not None:  # an empty list states that there is none any more
         cell.resolver = _one_of_each_family(given.get("resolver", []), f"resolver of cell {cell.name!r}")

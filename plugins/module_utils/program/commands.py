@@ -48,9 +48,10 @@ def _check(host: Host, store: Store, given: argparse.Namespace) -> int:
     if not found["name"]:
         raise CellError(" ".join(found["warnings"]) or f"This host is not a cell: there is no record of it in {store.path}.")
     drift = found["drift"] + found["warnings"]
-    facts = {"drift": found["drift"], "warnings": found["warnings"], "advice": found["advice"]}
-    report(given, facts, [*drift, *(f"warning: {line}" for line in found["advice"])])
-    return DIFFERS if drift else OK
+    broken = [f"expectation {line}" for line in status.broken(found)]
+    facts = {key: found[key] for key in ("drift", "warnings", "advice", "expectations")}
+    report(given, facts, [*drift, *broken, *(f"warning: {line}" for line in found["advice"])])
+    return DIFFERS if drift or broken else OK
 
 
 def _status(host: Host, store: Store, given: argparse.Namespace) -> int:

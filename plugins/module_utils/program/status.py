@@ -14,8 +14,8 @@ from ..base.names import DIRECT, answered_in_words, offers_no_exit, why_not_bett
 from ..kernel.wireguard import SILENT, age, is_recent
 from ..records.codec import as_list
 
-DRIFT, QUIET, PENDING = "drift", "silent", "pending"
-CONDITIONS = (DRIFT, QUIET, PENDING)
+DRIFT, QUIET, PENDING, EXPECTATION = "drift", "silent", "pending", "expectation"
+CONDITIONS = (DRIFT, QUIET, PENDING, EXPECTATION)
 
 
 def report(info: Mapping[str, Any], now: float | None = None) -> list[str]:
@@ -45,6 +45,7 @@ def report(info: Mapping[str, Any], now: float | None = None) -> list[str]:
     for name, peer in sorted(info["peers"].items()):
         lines.append(f"peer {name}: {tunnel(peer, now)}; internet {internet(peer, info)}")
     lines += [f"differs from the records: {line}" for line in info["drift"]]
+    lines += _expectations(info)
     return [*lines, *(f"warning: {line}" for line in info.get("advice", ()))]
 
 
@@ -76,6 +77,19 @@ def holding(info: Mapping[str, Any], now: float | None = None) -> Iterator[tuple
         yield from of_link(name, link, now)
     for name in sorted(info["peers"]):
         yield from of_device(name, info)
+    for what in broken(info):
+        yield EXPECTATION, what
+
+
+def broken(info: Mapping[str, Any]) -> list[str]:
+    """Say which expectations do not hold, and why."""
+    return [f"'{one['line']}' does not hold: {one['why']}" for one in info.get("expectations", ()) if one["why"]]
+
+
+def _expectations(info: Mapping[str, Any]) -> list[str]:
+    """Say of expectations how many hold, and which do not; nothing where nothing is expected."""
+    count, found = len(info.get("expectations", ())), broken(info)
+    return [f"expectations: {count - len(found) if found else 'all'} of {count} hold", *(f"expectation {line}" for line in found)] if count else []
 
 
 def of_link(name: str, link: Mapping[str, Any], now: float) -> Iterator[tuple[str, str]]:

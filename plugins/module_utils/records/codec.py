@@ -97,8 +97,8 @@ def dump_leaving(leaving: Leaving) -> dict[str, Any]:
 
 
 def dump_cell(cell: Cell) -> dict[str, Any]:
-    """Turn the cell's own record into what is written (inverse of load_cell)."""
-    values = {key: value for key, value in asdict(cell).items() if value or key != "dns_by_device"}
+    """Turn the cell's own record into what is written (inverse of load_cell); what is new is there only where something is stated."""
+    values = {key: value for key, value in asdict(cell).items() if value or key not in ("dns_by_device", "expect")}
     values["services"] = [asdict(cell.services[name]) for name in sorted(cell.services)]
     return values
 

@@ -54,6 +54,7 @@ class Cell:
     resolver: list[str] = field(default_factory=list)  # that the owner runs, at most one of each family: it answers cells that use this one as their exit
     exit_probes: list[str] = field(default_factory=list)  # targets on the internet (base.targets) that are asked through each exit
     whoami: list[str] = field(default_factory=list)  # URLs (base.targets), at most one of each family, that say by which address exits leave
+    expect: list[str] = field(default_factory=list)  # what the owner expects of the cell (base.expectations)
     retired: list[str] = field(default_factory=list)  # "address port" where a UDP service was: its server may not know yet
 
     def udp_services(self) -> set[str]:

@@ -13,7 +13,7 @@ import json
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
-from ..base import destinations, names, targets, wgkeys
+from ..base import destinations, expectations, names, targets, wgkeys
 from ..base.errors import BadInput
 from ..base.networks import address_of, check_api_url, host_port, interface_of, network_of
 from ..base.rates import check_rate
@@ -52,6 +52,7 @@ def cell(data: Any) -> Cell:
     _all(address_of, [*found.exit_dns, *found.resolver])
     _all(targets.parse, found.exit_probes)
     _all(targets.parse_url, found.whoami)
+    _all(expectations.parse, found.expect)
     names.check_interface(found.interface)
     if found.uplink is not None:
         names.check_interface(found.uplink)
