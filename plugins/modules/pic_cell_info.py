@@ -297,13 +297,8 @@ expectations:
   type: list
   elements: dict
   contains:
-    line:
-      description: What is expected, in words.
-      type: str
-    why:
-      description: Why it does not hold; empty where it does.
-      type: str
-  sample: [{"line": "phone to internet is allowed via bergen", "why": ""}]
+    line: {description: "What is expected, in words.", type: str}
+    why: {description: Why it does not hold; empty where it does., type: str, sample: ""}
 refusals:
   description: What the modules of O(run) would refuse, and what O(cell.expect) states and would not hold after it, in sentences; empty where nothing.
   returned: success

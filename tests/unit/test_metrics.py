@@ -16,7 +16,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from ansible_collections.pic.cells.plugins.module_utils.program.metrics import METRICS, metrics
-from ansible_collections.pic.cells.plugins.module_utils.program.status import CONDITIONS, DRIFT, PENDING, QUIET, failures
+from ansible_collections.pic.cells.plugins.module_utils.program.status import CONDITIONS, DRIFT, EXPECTATION, PENDING, QUIET, failures
 from ansible_collections.pic.cells.tests.unit.test_status import NOW, info
 from ansible_collections.pic.cells.tests.unit.world import World, program
 
@@ -97,6 +97,8 @@ CHANGES: dict[str, Callable[[dict[str, Any]], object]] = {
     "an exit that is not offered": lambda found: found["peers"]["phone"].update(exit_effective=False),
     "an exit that is down": lambda found: found["exits"].update(cellb={"usable": True, "down": {"words": "cellb has not answered", "answers": None}}),
     "a device that leaves directly in the end": lambda found: found["peers"]["phone"].update(route_via=["cellb", "direct"], exit=None),
+    "an expectation that holds": lambda found: found.update(expectations=[{"line": "phone to lan is refused", "why": ""}]),
+    "an expectation that does not": lambda found: found.update(expectations=[{"line": "phone to lan is refused", "why": "10.0.0.2 reaches it"}]),
     "no cell": lambda found: found.update(name="", links={}, peers={}, exits={}, drift=[]),
 }
 
@@ -107,7 +109,7 @@ def test_each_rule_alarms_exactly_where_its_word_of_fail_on_holds(linked: World,
     CHANGES[change](found)
     values = read("\n".join(metrics(found)) + "\n")
     rules = re.findall(r"- alert: (\w+)\n\s+expr: (.+)", (DASHBOARD.parent / "monitoring.md").read_text())
-    meant = {"CellDiffers": DRIFT, "CellSilent": QUIET, "CellPending": PENDING}
+    meant = {"CellDiffers": DRIFT, "CellSilent": QUIET, "CellPending": PENDING, "CellBroken": EXPECTATION}
     alarms = set()
     for alert, expression in rules:
         for comparison in expression.split(" or ") if alert in meant else ():

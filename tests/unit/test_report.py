@@ -68,13 +68,19 @@ def read(world: World, **changes: Any) -> list[dict[str, Any]]:
     return infos
 
 
+def expecting(infos: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Let the first cell have an expectation that holds and one that does not."""
+    infos[0]["expectations"] = [{"line": "phone to lan is refused", "why": why} for why in ("", "10.0.0.2 reaches it")]
+    return infos
+
+
 def shown(field: str, value: Any) -> str:
     """Return what the page has of a field."""
     return pages.in_units(value) if field in ("received", "sent") else words(field, value)
 
 
 def test_each_row_of_the_page_is_that_of_the_data(linked: World) -> None:
-    found = overview(read(linked), ["celld"])
+    found = overview(expecting(read(linked)), ["celld"])
     tables = Reader(pages.page(found, "now")).tables
     assert set(tables) == {*COLUMNS, "reach"}
     for name, columns in COLUMNS.items():
@@ -97,6 +103,15 @@ def test_who_may_reach_what_is_what_the_links_allow(linked: World) -> None:
     }
     assert allowed
     assert {mark for row in rows for mark in row[1:]} == {"yes", "no", "own"}
+
+
+def test_what_is_expected_has_a_row_and_a_finding_where_it_does_not_hold(linked: World) -> None:
+    found = overview(expecting(read(linked)))
+    assert [(row.cell, row.holds, row.why) for row in found.expectations] == [("cella", True, ""), ("cella", False, "10.0.0.2 reaches it")]
+    (finding,) = [finding for finding in found.findings if finding.kind == "expectation"]
+    assert (finding.cell, finding.what) == ("cella", "'phone to lan is refused' does not hold: 10.0.0.2 reaches it")
+    assert any(line.startswith("cella  phone to lan is refused  no ") for line in table(found))
+    assert "What is expected" not in pages.page(overview(read(linked)), "now")
 
 
 @pytest.mark.parametrize(
@@ -209,10 +224,10 @@ def test_only_a_report_is_written_anew(tmp_path: Path, there: str) -> None:
 
 def test_a_page_keeps_its_mode_and_a_new_one_is_the_owners(tmp_path: Path) -> None:
     path = pages.target(str(tmp_path / "x.html"))
-    pages.write(path, pages.page(Overview([], [], [], []), "first"))
+    pages.write(path, pages.page(Overview([], [], [], [], []), "first"))
     assert path.stat().st_mode & 0o777 == 0o600
     path.chmod(0o644)
-    pages.write(pages.target(str(path)), pages.page(Overview([], [], [], []), "second"))
+    pages.write(pages.target(str(path)), pages.page(Overview([], [], [], [], []), "second"))
     assert path.stat().st_mode & 0o777 == 0o644
     assert "second" in path.read_text() and list(tmp_path.iterdir()) == [path]
 

@@ -38,6 +38,7 @@ LAB = (
         "route-peer.md",
         "add-device.md",
         "provider.md",
+        "expectations.md",
         "unlink.md",
         "link.md",
         "replay.md",

@@ -20,6 +20,7 @@ METRICS = {
     "pic_cell_read_timestamp_seconds": ("gauge", "When the cell was read, by its own clock, which its handshakes go by."),
     "pic_cell_differences": ("gauge", "Differences between the kernel and the records, as pic-cell check lists them."),
     "pic_cell_warnings": ("gauge", "Things on the host that can keep the cell from working, and record files that cannot be read."),
+    "pic_cell_expectations_broken": ("gauge", "What the owner expects of the cell (cell_expect) and does not hold."),
     "pic_cell_link_handshake_timestamp_seconds": ("gauge", "The last handshake of a link, in seconds since the epoch; 0: never."),
     "pic_cell_link_receive_bytes_total": ("counter", "Bytes received through a link since its interface was started."),
     "pic_cell_link_transmit_bytes_total": ("counter", "Bytes sent through a link since its interface was started."),
@@ -61,6 +62,7 @@ def _samples(info: Mapping[str, Any]) -> Iterator[Sample]:
     yield "pic_cell_read_timestamp_seconds", {}, info["read_at"]
     yield "pic_cell_differences", {}, len(info["drift"])
     yield "pic_cell_warnings", {}, len(info["advice"]) + len(info["warnings"])
+    yield "pic_cell_expectations_broken", {}, len(status.broken(info))
     for name, link in sorted(info["links"].items()):
         yield from _tunnel("link", name, link)
         yield from _conditions("link", name, status.of_link(name, link, status.read_at(info)))
