@@ -182,3 +182,17 @@ def test_what_cannot_be_explained(cell: FakeHost) -> None:
     rc, _out, err = program(cell, "explain", "phone", "--to", "home")
     assert rc == 1
     assert "--to" in err
+
+
+@pytest.mark.parametrize(
+    ("peer", "address", "rule", "why"),
+    [
+        ("laptop", "10.0.0.4", "-I FORWARD 1 -i wg0 -o eth0 -p tcp -m tcp --dport 443 -j DROP", "FORWARD -i wg0 -o eth0 -p tcp --dport 443 -j DROP drops it"),
+        ("phone", "10.0.0.2", "-I FORWARD 1 -o pic-cellb -j REJECT", "FORWARD -o pic-cellb -j REJECT drops it"),
+        ("laptop", "10.0.0.4", "-I FORWARD 1 -i wg0 -o eth0 -p udp -j DROP", None),
+    ],
+)
+def test_a_rule_of_others_that_drops_it_is_named(cell: FakeHost, peer: str, address: str, rule: str, why: str | None) -> None:
+    cell.iptables(4, "filter", rule)
+    told = verdict(cell, peer, address)
+    assert told == f"dropped: {why}" if why else told.startswith("leaves through eth0, directly")

@@ -97,6 +97,7 @@ GIVEN: list[tuple[str, str, Any, dict[str, Any]]] = [
     ("cell", "exit_switches", 60, {"exit_switches": 60}),
     ("cell", "exit_hold_limit", 86400, {"exit_hold_limit": 86400}),
     ("cell", "whoami", ["http://[2001:DB8::1]"], {"whoami": ["http://[2001:db8::1]:80/"]}),
+    ("cell", "expect", [{"from": "phone", "to": "lan", "is": "refused", "via": None}], {"expect": ["phone to lan is refused"]}),
     ("cell", "endpoint", "203.0.113.1", {"endpoint": "203.0.113.1"}),
     ("cell", "admin_networks", ["10.8.0.0/24"], {"admin_networks": ["10.8.0.0/24"]}),
     ("service", "address", ["10.0.0.4", ""], {"addresses": ["10.0.0.4"]}),

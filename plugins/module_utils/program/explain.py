@@ -16,6 +16,7 @@ from ..base.networks import HOME, address_of, host_networks, network_of
 from ..kernel.answers import devices_of, question
 from ..kernel.lookups import SOMEWHERE
 from ..kernel.model import MAIN, Interface, Saved
+from ..kernel.packets import HERE, Packet, verdict
 from ..kernel.routing import FORWARDING, forwards, setting
 from ..kernel.wireguard import SILENT, age, is_recent
 from ..parts import exits
@@ -25,6 +26,7 @@ from ..records.model import Link, Peer, State
 
 _AN_EXCEPTION = ", as an exception"
 TABLES = ("filter", "mangle")
+_PORT = 443  # that explain asks for
 _REFUSED = (0, 2)  # ip route get: 2 where the answer is "unreachable"
 
 
@@ -159,15 +161,21 @@ def _out_of_the_cell(context: Context, peer: Peer, family: int, to: str, path: P
     why = context.observed.why_silent(path.by or "")
     if why:
         return f"dropped: interface {path.by} {why}"
+    refused = _refused(context, family, path, to)
     link = next((link for link in context.stored.links.values() if link.interface == path.by and path.by != context.stored.cell.interface), None)
+    near = path.by == context.stored.cell.interface or _holds(HOME[family], to)
+    if refused and (link or near):
+        return f"dropped: {refused}"
     if link is not None:
         return _through_the_tunnel(context, peer, link, to, path)
     others = "" if blocked else ", if other software's rules let it"
-    if path.by == context.stored.cell.interface or _holds(HOME[family], to):
+    if near:
         return f"stays in this cell's own networks, through {path.by}{others}"
     way = context.stored.way_of(peer, to)
     if way is None and excepted and blocked and not all(layer(context, family, table, path.address, excepted)[1] for table in TABLES):
         return "dropped: the firewall lacks this exception; 'pic-cell restore' puts it back"
+    if way is None and refused:
+        return f"dropped: {refused}"
     if way is None:
         return f"leaves through {path.by}, directly{_AN_EXCEPTION if excepted else ''}{others}"
     if blocked and any(rule.source == path.address and rule.table not in (None, MAIN) for rule in context.observed.routing[family].rules):
@@ -176,6 +184,14 @@ def _out_of_the_cell(context: Context, peer: Peer, family: int, to: str, path: P
         return f"dropped: the routing would let it out through {path.by}, but the firewall blocks it; 'pic-cell restore' repairs the routing"
     meant = exits_in_words([way] if excepted else peer.route_via)
     return f"leaves through {path.by}, DIRECTLY, although it is routed {meant}: rules are missing; 'pic-cell restore' puts them back"
+
+
+def _refused(context: Context, family: int, path: Path, to: str) -> str:
+    """Say which rule drops the packet, of ours or of others, where it is the first of a connection to a web server; empty where none does."""
+    here = context.observed.addresses()
+    packet = Packet(path.address, to, _PORT, "tcp", context.stored.cell.interface, HERE if to in here else str(path.by))
+    found = verdict(context.observed.iptables[family], packet, here)
+    return "" if found.passes else f"{found.rule} drops it"
 
 
 def _through_the_tunnel(context: Context, peer: Peer, link: Link, to: str, path: Path) -> str:
