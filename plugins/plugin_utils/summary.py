@@ -37,7 +37,7 @@ _PARTS = {"hear": "peer-sync", "rules": "rules", "links": "tunnels", "routes": "
 # What each host has a result of where the steps were taken, also one that had nothing to do in them.
 _TAKEN = ("__cell_identity", "__cell_built", "__cell_handed", "__cell_applied", "__cell_pushed")
 # The lines of a difference that speak of cells and devices; those of what the kernel and the disk get for it are counted.
-_WORDS = re.compile(r"(?P<what>(?:cell|link|exit|peer|service) [a-z0-9-]+|identity|admin network [^ ]+)(?:: | is to be told: )")
+_WORDS = re.compile(r"(?P<what>(?:cell|link|exit|peer|service) [a-z0-9-]+|identity|admin network [^ ]+|expectation .+(?=: stated$))(?:: | is to be told: )")
 # What is true of each new link until the next step, and what "told" says anew.
 _PASSING = re.compile(r".* (not known yet|is to be told: .*|no rules)$")
 _EXIT = "used as an exit"

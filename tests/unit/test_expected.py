@@ -60,7 +60,8 @@ def refused(world: World, *lines: str, **job: str) -> str:
 
 def test_what_is_expected_holds_from_the_first_run_on(world: World) -> None:
     expect(world, *EXPECTED)
-    world.site()
+    said = world.site().said["cella"]
+    assert "changed on cella: expectation phone to internet is allowed via cellb: stated" in said
     assert world.record("cella", "cell.json")["expect"] == list(EXPECTED)
     assert broken(world) == {}
     world.reset()
@@ -256,7 +257,7 @@ def test_what_is_not_stated_any_more_is_kept_and_an_empty_list_takes_it_away(lin
     linked.site()
     assert linked.record("cella", "cell.json")["expect"] == ["phone to internet is allowed"]
     linked.inventory["cella"]["cell_expect"] = []
-    linked.site()
+    assert linked.site().said["cella"][0] == "changed on cella: expectation phone to internet is allowed: removed"
     assert "expect" not in linked.record("cella", "cell.json")
     assert call("pic_cell_info", linked["cella"], {})["expectations"] == []
     assert not any("expectations" in line for line in report(call("pic_cell_info", linked["cella"], {})))

@@ -235,7 +235,7 @@ def _words(state: State) -> list[str]:
             lines.append(f"cell {cell.name}: devices that leave by another cell are answered by the resolver of that cell")
         if cell.resolver:
             lines.append(f"cell {cell.name}: cells that use its exit are answered by its resolver {', '.join(cell.resolver)}")
-    lines += [f"expected: {line}" for line in cell.expect]
+    lines += [f"expectation {line}: stated" for line in cell.expect]
     lines += [f"service {s.name}: {', '.join(s.addresses)} port {s.port}/{s.protocol}" for s in cell.services.values()]
     lines += [f"peer {p.name}: {', '.join(p.addresses)} with key {p.public_key}" for p in state.peers.values()]
     lines += [f"peer {p.name}: networks behind it {', '.join(p.networks)}" for p in state.peers.values() if p.networks]
