@@ -12,6 +12,7 @@ import pytest
 
 from ansible_collections.pic.cells.plugins.module_utils.base.expectations import parse
 from ansible_collections.pic.cells.plugins.module_utils.program.status import failures, report
+from ansible_collections.pic.cells.tests.unit.controller import Controller
 from ansible_collections.pic.cells.tests.unit.fake.host import FakeHost
 from ansible_collections.pic.cells.tests.unit.world import Refusal, World, call, device_key, furnish, program
 
@@ -172,6 +173,18 @@ def test_a_link_of_which_nothing_is_known_yet_waits(linked: World) -> None:
     assert broken(linked) == {"phone to celld is allowed": "phone has no address from which celld could be reached"}
 
 
+def test_another_cells_expectation_ends_no_unlink_and_any_gift(linked: World) -> None:
+    """What a cell takes back depends on nobody; what it gives waits until all are ready."""
+    expect(linked, "pad to internet is allowed via cella", host="cellb")
+    linked.site()
+    linked.inventory["cellb"]["cell_expect"].append({"from": "pad", "to": "cella", "is": "refused"})
+    with pytest.raises(Refusal, match="cellb: cell_expect: 'pad to cella is refused' would not hold"):
+        linked.job("share", cell="cella", remote_cell="cellb", services="files,voice")
+    linked.job("unlink", cell="cella", remote_cell="cellb")
+    assert [link["name"] for link in linked.record("cella")["links"]] == ["cellc"]
+    assert [link["name"] for link in linked.record("cellb")["links"]] == ["cella"]
+
+
 def test_what_a_linked_cell_shares_counts_for_status(linked: World) -> None:
     expect(linked, "phone to web@cellb is allowed")
     linked.site()
@@ -276,3 +289,24 @@ def test_a_device_that_is_new_is_judged_in_the_run_that_adds_it(linked: World) -
     assert "10.0.0.9 leaves by cellb instead" in refused(linked, line)
     linked.inventory["cella"]["cell_peers"][-1]["route_via"] = "cellc"
     assert refused(linked, line) == ""
+
+
+def test_a_run_of_ansible_is_refused_and_its_report_fails(controller: Controller) -> None:
+    controller.of("cella")["cell_expect"] = [
+        {"from": "laptop", "to": "internet", "via": "direct", "is": ""},
+        {"from": "cellb", "to": "files@cella", "is": "refused"},
+    ]
+    done = controller.play("site")
+    assert done.rc != 0 and not any(stat["changed"] for stat in done.stats.values())
+    assert "cella: cell_expect: 'cellb to files@cella is refused' would not hold after this run: 10.0.1.1 reaches 10.0.0.1: " in done.message
+    controller.of("cella")["cell_expect"] = [{"from": "cellb", "to": "files@cella"}]
+    assert controller.play("site").rc == 0
+    host = controller["cella"]
+    for table in ("filter", "mangle"):
+        host.tables[host.default, 4][table].rules["PIC-S-cellb"] = [("-j", "DROP")]
+    controller["cella"] = host
+    done = controller.play("status", cell="cella", fail_on="expectation")
+    assert (
+        done.rc == 2
+        and "expectation: 'cellb to files@cella is allowed' does not hold: 10.0.1.1 does not reach 10.0.0.1: PIC-S-cellb -j DROP drops it." in done.message
+    )

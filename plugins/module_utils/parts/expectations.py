@@ -90,8 +90,10 @@ def _untold(ground: Ground, expected: Expectation) -> str:
 
 
 def _links(state: State, expected: Expectation) -> list[Link]:
+    """Return the links that an expectation hangs on."""
     _name, cell = expected.service or ("", expected.to)
-    return [state.links[name] for name in (expected.source, cell, expected.via or "") if name in state.links]
+    exits = state.peers[expected.source].exits if expected.source in state.peers and expected.to == INTERNET else ()
+    return [state.links[name] for name in (expected.source, cell, *exits) if name in state.links]
 
 
 def _packets(ground: Ground, expected: Expectation) -> Iterator[Packet]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from ..base import names, wgkeys
 from ..base.command import parsed
 from ..base.names import DIRECT
-from ..base.networks import EVERYWHERE, FAMILIES, address_of, network_of
+from ..base.networks import EVERYWHERE, FAMILIES, address_of, interface_of, network_of
 from ..kernel import lookups, packets
 from ..kernel.answers import devices_of, question
 from ..kernel.lookups import Lookup, Wide
@@ -92,7 +92,7 @@ def planned(context: Context, more: Iterable[Contribution]) -> Ground:
         if packet.to in here:
             return Way(HERE)
         rules, routes = ways[packet.family]
-        about = [_lookup(rule, packet.to) for rule in rules if rule.source == "all" or address_of(packet.source) in network_of(rule.source)]
+        about = [_lookup(rule, packet.to) for source in rules if _covers(source, packet.source) for rule in rules[source]]
         device, priority = lookups.way_to(packet.to, [*about, *seen.routing[packet.family].lookups], routes, packet.source, packet.came_by)
         by = "the routing" if priority is None else f"policy rule {priority}"
         silent = _why_closed(seen, state, device, packet.to, _GETS) if device == state.cell.interface else ""  # a link's interface may have yet to be made
@@ -141,9 +141,18 @@ def _with_ours(saved: SavedRuleset, ours: Ruleset) -> SavedRuleset:
     return result
 
 
-def _rules(seen: Observed, state: State, family: int) -> list[PolicyRule]:
+def _rules(seen: Observed, state: State, family: int) -> dict[str, list[PolicyRule]]:
+    """Return our policy rules by what they select as a source: many devices have some each."""
     wanted = exits.wanted_rules(state, family, exits.base_priority(seen.routing.values()))
-    return [*exits.shared_rules(state, family, seen.routing.values()), *(rule for rules in wanted.values() for rule in rules)]
+    found: dict[str, list[PolicyRule]] = {}
+    for rule in (*exits.shared_rules(state, family, seen.routing.values()), *(rule for rules in wanted.values() for rule in rules)):
+        found.setdefault(rule.source, []).append(rule)
+    return found
+
+
+def _covers(source: str, address: str) -> bool:
+    """Tell whether what a rule of ours selects, an address or a network, holds an address."""
+    return source == address or ("/" in source and address_of(address) in interface_of(source).network)
 
 
 def _routes(seen: Observed, state: State, family: int) -> list[Wide]:
