@@ -59,6 +59,12 @@ def test_what_cannot_be_expected_is_refused(item: Any, words: str) -> None:
         read([item], "cell_expect")
 
 
+@pytest.mark.parametrize("items", ["phone", {"from": "phone", "to": "internet"}, 7, True])
+def test_what_is_no_list_is_refused(items: Any) -> None:
+    with pytest.raises(BadInput, match=r"^cell_expect: .* is not a list\. Give a list of items like \{from: phone, to: internet, is: allowed, via: cellb\}\.$"):
+        read(items, "cell_expect")
+
+
 def test_what_says_two_things_of_the_same_packets_is_refused() -> None:
     twice = [{"from": "phone", "to": "internet"}, {"from": "phone", "to": "internet", "is": "refused"}]
     with pytest.raises(BadInput, match=r"'phone to internet is allowed' and 'phone to internet is refused' are about the same packets\. Leave one of them out"):

@@ -18,6 +18,7 @@ MOST = 64
 ALLOWED, REFUSED = "allowed", "refused"
 INTERNET, LAN = "internet", "lan"
 _KEYS = ("from", "to", "is", "via")
+_REMEDY = f"Give a list of items like {{from: phone, to: {INTERNET}, is: {ALLOWED}, via: cellb}}."
 _SERVER = re.compile(r"(tcp|udp)://(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+)):([0-9]{1,5})")
 _LINE = re.compile(r"(\S+) to (\S+) is (\S+?)(?: via (\S+))?")
 
@@ -73,8 +74,10 @@ def parse(text: str) -> Expectation:
 
 def read(items: Any, what: str) -> list[Expectation]:
     """Read what is stated: a list of {from, to, is, via}. what: what it is of. Raises BadInput."""
+    if not isinstance(items, (list, tuple)):
+        raise BadInput(f"{what}: {items!r} is not a list. {_REMEDY}")
     found: dict[tuple[str, str], Expectation] = {}
-    for item in items if isinstance(items, Sequence) and not isinstance(items, str) else [items]:
+    for item in items:
         one = _one({key: value for key, value in item.items() if value not in (None, "")} if isinstance(item, Mapping) else item, what)
         other = found.setdefault((one.source, one.to), one)
         if other is not one:
@@ -92,7 +95,7 @@ def listed(expectations: Sequence[Expectation]) -> list[dict[str, str]]:
 def _one(item: Any, what: str) -> Expectation:
     if not isinstance(item, Mapping) or not {"from", "to"} <= set(item) or not all(key in _KEYS for key in item):
         given = dict(item) if isinstance(item, Mapping) else item
-        raise BadInput(f"{what}: {given!r} is no expectation. Give a list of items like {{from: phone, to: {INTERNET}, is: {ALLOWED}, via: cellb}}.")
+        raise BadInput(f"{what}: {given!r} is no expectation. {_REMEDY}")
     source, verdict, via = check_name(f"{what}: from", item["from"]), item.get("is", ALLOWED), item.get("via")
     if verdict not in (ALLOWED, REFUSED):
         raise BadInput(f"{what}: is: {verdict!r} is neither {ALLOWED} nor {REFUSED}. Give one of these.")
