@@ -66,7 +66,8 @@ def _judge(ground: Ground, expected: Expectation) -> str:
     if expected.to == INTERNET and any(trace.packet.family == 4 for trace in arriving):  # without IPv6 alone nothing works less, as an exit may be
         missing = [trace for trace in missing if trace.packet.family == 4]
     if missing:
-        packet, elsewhere = missing[0].packet, f" there, but is sent through {missing[0].packet.leaves_by or 'none'}" if missing[0].passes else ""
+        packet = missing[0].packet
+        elsewhere = f" there, but is sent through {packet.leaves_by or 'no interface, as it is for this host'}" if missing[0].passes else ""
         return f"{packet.source} does not reach {packet.to}{elsewhere}: {missing[0].why}"
     return _untold(ground, expected) if traces else f"{expected.source} has no address from which {expected.to} could be reached"
 
