@@ -75,12 +75,8 @@ links:
       description: A link; the key is the other cell's name.
       type: dict
       contains:
-        name:
-          description: The other cell's name.
-          type: str
-        public_key:
-          description: The other cell's public key.
-          type: str
+        name: {description: "The other cell's name.", type: str}
+        public_key: {description: "The other cell's public key.", type: str}
         networks:
           description: The other cell's networks.
           type: list
@@ -92,12 +88,8 @@ links:
           description: The other cell's own addresses inside the tunnel.
           type: list
           elements: str
-        interface:
-          description: The link's interface.
-          type: str
-        listen_port:
-          description: The link's own UDP port.
-          type: int
+        interface: {description: "The link's interface.", type: str}
+        listen_port: {description: "The link's own UDP port.", type: int}
         endpoint:
           description: C(host:port) that this cell dials.
           type: str
@@ -113,18 +105,14 @@ links:
         permissions:
           description: C(inbound), what this cell shares with the other, C(outbound), what the other says it shares; services by name, each V(true) or V(false).
           type: dict
-        exit_offered:
-          description: Whether this cell offers the other one an exit now.
-          type: bool
+        exit_offered: {description: "Whether this cell offers the other one an exit now.", type: bool}
         exit_offered_until:
           description: When that offer ends, or has ended by itself, in UTC; null where no end was stated.
           type: str
         exit_offered_rate:
           description: The most that the link sends, and receives, while it stands, like V(20mbit); null where no rate was stated.
           type: str
-        remote_exit_offered:
-          description: Whether the other cell offers this one an exit.
-          type: bool
+        remote_exit_offered: {description: "Whether the other cell offers this one an exit.", type: bool}
         remote_resolvers:
           description: The resolver that it has said to have for devices that use this exit, by its last offer.
           type: list
@@ -149,8 +137,9 @@ links:
         invited_until:
           description: Until when the other owner can redeem the invitation; null where they have, or where there is none.
           type: str
+        moved: {description: "Where the other cell has to dial this one, and does not know yet; else null.", type: str}
         refused_claim:
-          description: What was last refused of that, and why; else empty.
+          description: What was last refused of what the other cell claims of itself, and why; else empty.
           type: list
           elements: str
         pending_push:

@@ -82,6 +82,7 @@ _COMMON: dict[str, read.Reader] = {
     "diff": _diff,
 }
 _TUNNEL = {"last_handshake": read.count, "received": read.count, "sent": read.count}
+_DIALLED = read.matching(r"[A-Za-z0-9_.:\[\]-]{1,260}", "endpoint")
 _LINK = read.record(
     name=read.name,
     public_key=read.maybe(read.key),
@@ -95,6 +96,7 @@ _LINK = read.record(
     given_addresses=read.list_of(read.line),
     given_resolvers=read.list_of(read.line),
     invited_until=read.maybe(read.moment),
+    moved=read.maybe(_DIALLED),
     refused_claim=read.list_of(read.line),
     exit_offered_until=read.maybe(read.moment),
     exit_offered_rate=read.maybe(read.rate),
@@ -132,7 +134,6 @@ _PROVEN = read.exactly(
 _ANSWER = read.map_of(read.map_of(read.anything, read.line))
 # What an inventory is made of: in a file of YAML a text would be filled in as a template, so there is none that can hold one.
 _ADDRESSES = read.list_of(read.matching(r"[0-9A-Fa-f.:]{2,45}(/[0-9]{1,3})?", "address"), read.MOST_SENTENCES)
-_DIALLED = read.matching(r"[A-Za-z0-9_.:\[\]-]{1,260}", "endpoint")
 _INVENTORY = read.known(
     cell_name=read.name,
     cell_endpoint=_DIALLED,

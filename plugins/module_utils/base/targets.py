@@ -102,3 +102,19 @@ def parse_url(text: object, what: str = "whoami") -> Url:
     if is_private(network_of(str(address))):
         raise BadInput(f"{what}: {text!r} is not an address of the internet, so no exit leads to it. Give one that is.")
     return Url(Target(TCP, str(address), port), match[4] or "/")
+
+
+def read(texts: list[str], what: str) -> list[str]:
+    """Read what is asked through exits, each once. Raises BadInput."""
+    found = list(dict.fromkeys(parse(text, what).render() for text in texts))
+    if len(found) > MOST:
+        raise BadInput(f"{what}: {len(found)} targets are too many, as each is asked through each exit once a second. Give {MOST} at most.")
+    return found
+
+
+def read_urls(texts: list[str], what: str) -> list[str]:
+    """Read who says by which address exits leave: one of each family. Raises BadInput."""
+    found = [parse_url(text, what) for text in texts]
+    if len({url.target.family for url in found}) < len(found):
+        raise BadInput(f"{what}: {', '.join(texts)} are too many. Give one with an IPv4 and one with an IPv6 address at most.")
+    return [url.render() for url in found]

@@ -69,9 +69,9 @@ def merge_cell(state: State, inputs: Inputs) -> None:
         cell.dns_by_exit = stated == [EXIT]
         cell.exit_dns = [] if stated in ([EXIT], [OWN]) else stated
     if (args or {}).get("exit_probes") is not None:  # an empty list asks nobody any more
-        cell.exit_probes = _targets(given.get("exit_probes", []), f"exit_probes of cell {cell.name!r}")
+        cell.exit_probes = targets.read(given.get("exit_probes", []), f"exit_probes of cell {cell.name!r}")
     if (args or {}).get("whoami") is not None:  # likewise
-        cell.whoami = _urls(given.get("whoami", []), f"whoami of cell {cell.name!r}")
+        cell.whoami = targets.read_urls(given.get("whoami", []), f"whoami of cell {cell.name!r}")
     if (args or {}).get("expect") is not None:  # an empty list expects nothing any more
         cell.expect = [one.render() for one in expectations.read(given.get("expect", []), f"expect of cell {cell.name!r}")]
     before = cell.udp_services()
@@ -106,22 +106,6 @@ def _one_of_each_family(texts: list[str], what: str) -> list[str]:
     if len({address.version for address in addresses}) < len(addresses):
         raise BadInput(f"{what}: {', '.join(map(str, addresses))} are too many. Give one IPv4 and one IPv6 address at most.")
     return [str(address) for address in addresses]
-
-
-def _targets(texts: list[str], what: str) -> list[str]:
-    """Read what is asked through exits."""
-    found = list(dict.fromkeys(targets.parse(text, what).render() for text in texts))
-    if len(found) > targets.MOST:
-        raise BadInput(f"{what}: {len(found)} targets are too many, as each is asked through each exit once a second. Give {targets.MOST} at most.")
-    return found
-
-
-def _urls(texts: list[str], what: str) -> list[str]:
-    """Read who says by which address exits leave: one of each family."""
-    found = [targets.parse_url(text, what) for text in texts]
-    if len({url.target.family for url in found}) < len(found):
-        raise BadInput(f"{what}: {', '.join(texts)} are too many. Give one with an IPv4 and one with an IPv6 address at most.")
-    return [url.render() for url in found]
 
 
 def merge_devices(state: State, inputs: Inputs) -> None:
