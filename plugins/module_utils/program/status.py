@@ -39,6 +39,7 @@ def report(info: Mapping[str, Any], now: float | None = None) -> list[str]:
             "may use its exit" if link["remote_exit_offered"] else "",
             "relays its devices, whose traffic is among these bytes" if relays(link) else "",
             f"has not told it the latest state ({link['last_push_error']})" if link["pending_push"] else "",
+            f"has not heard yet that this cell is dialled at {link['moved']}" if link.get("moved") else "",
             f"waits until {link['invited_until']} for its owner to redeem the invitation" if link.get("invited_until") else "",
         ]
         lines.append(f"link {name}: {'; '.join(note for note in notes if note)}")
@@ -101,6 +102,8 @@ def of_link(name: str, link: Mapping[str, Any], now: float) -> Iterator[tuple[st
         yield PENDING, f"the link with {name} waits for its public key and its networks"
     elif link["keepalive"] != 0 and not is_recent(link["last_handshake"], now, SILENT):  # without keepalive a tunnel that nobody uses is silent
         yield QUIET, f"{'exit' if link.get('given_addresses') else 'link'} {name}: {tunnel(link, now)}"
+    if link.get("moved"):
+        yield PENDING, f"{name} has not heard yet that this cell is dialled at {link['moved']}"
     if link["pending_push"]:
         yield PENDING, f"{name} has not been told the latest state ({link['last_push_error']})"
 
