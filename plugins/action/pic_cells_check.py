@@ -12,7 +12,7 @@ from ansible_collections.pic.cells.plugins.module_utils.base.errors import BadIn
 from ansible_collections.pic.cells.plugins.module_utils.base.wgkeys import check_preshared_key
 from ansible_collections.pic.cells.plugins.plugin_utils import known, outside
 from ansible_collections.pic.cells.plugins.plugin_utils.checks import check_inventory
-from ansible_collections.pic.cells.plugins.plugin_utils.inventory import HAS_NETADDR, LINK
+from ansible_collections.pic.cells.plugins.plugin_utils.inventory import HAS_NETADDR, LINK, ROTATE_KEY
 from ansible_collections.pic.cells.plugins.plugin_utils.job import BEGIN, INPUTS, JOBS, ON_THE_CELLS, read_job
 from ansible_collections.pic.cells.plugins.plugin_utils.mesh import Mesh
 
@@ -54,7 +54,7 @@ class ActionModule(ActionBase):
             raise BadInput("Give preshared_key as an extra var (-e @file), not as a variable of import_playbook: the role reads extra vars only.")
         asked = outside.asked(self._loader, stated, (*INPUTS, outside.SECRET))
         secret = asked.pop(outside.SECRET, None)
-        if secret is not None and job == LINK:
+        if secret is not None and job in (LINK, ROTATE_KEY):
             check_preshared_key(outside.SECRET, secret if isinstance(secret, str) else "")
         return asked
 

@@ -11,7 +11,7 @@ from ansible.plugins.action import ActionBase
 from ansible_collections.pic.cells.plugins.module_utils.base.errors import BadInput
 from ansible_collections.pic.cells.plugins.module_utils.base.wgkeys import GENERATED
 from ansible_collections.pic.cells.plugins.plugin_utils import device_files, devices, known, outside
-from ansible_collections.pic.cells.plugins.plugin_utils.inventory import ADD_DEVICE, SHOW_DEVICE
+from ansible_collections.pic.cells.plugins.plugin_utils.inventory import ROTATE_KEY, SHOW_DEVICE
 from ansible_collections.pic.cells.plugins.plugin_utils.mesh import Mesh
 
 _READ = "__cell_entry"  # the register of pic_cell_device
@@ -32,7 +32,8 @@ class ActionModule(ActionBase):
         variables = task_vars or {}
         mesh = Mesh(known.without_facts(variables), self._templar.template)
         mesh.job = job = mesh.checked
-        if mesh.own != job.get("host"):  # an inventory can have a group of the name that the playbooks give to the one host of a job
+        # An inventory can have a group of the name that the playbooks give to the one host of a job, and not every key is a device's.
+        if mesh.own != job.get("host") or "device" not in job:
             return {**result, "changed": False, "job": job, "lines": []}
         try:
             found = _Work(mesh, job, self._place(variables["hostvars"], job), bool(self._task.check_mode)).carry_out(given["step"])
@@ -70,6 +71,10 @@ class _Work:
     def carry_out(self, step: str) -> dict[str, Any]:
         """Return what the step has found and done. Raises BadInput."""
         if step == "plan":
+            if self.written and self.job["job"] == ROTATE_KEY:
+                raise BadInput(
+                    f"{self.path} is there already, with a key of before, and is never overwritten. Move it and its pictures away, or give another config_dest."
+                )
             return {"job": self._decided(), "warnings": self._warnings()}
         return self._make() if step == "make" else {"job": self.job, "lines": self._lines(), "warnings": self._shown()}
 
@@ -101,8 +106,8 @@ class _Work:
         return {"job": self._decided(), "changed": makes}
 
     def _warnings(self) -> list[str]:
-        found, adds = [], self.job["job"] == ADD_DEVICE
-        if self.written and adds and not self.answer["device"]:
+        found: list[str] = []
+        if self.written and not self.answer["device"]:
             found.append(
                 f"The file {self.path} is there already, and device {self.device.name!r} gets the key that is in it. If that file is of a device that was lost "
                 "or removed, run pic.cells.remove_device, delete the file and its pictures, and add it again."
@@ -112,7 +117,7 @@ class _Work:
                 f"The file {self.path} is there already and is never overwritten, but what device {self.device.name!r} needs to know is otherwise now. "
                 "pic.cells.show_device prints it; change the file by hand, or move it away and add the device anew after pic.cells.remove_device."
             )
-        if adds and "public_key" not in self.asked and (self._makes or self.written) and not self._fits:
+        if "public_key" not in self.asked and (self._makes or self.written) and not self._fits:
             found.append(f"The file of device {self.device.name!r} is too large for a QR code, so none is made. Bring {self.path} itself to the device.")
         return found
 

@@ -12,7 +12,7 @@ short_description: Say what a device needs to know of its cell
 description:
   - Returns what the WireGuard file of a device has to say of its cell, which addresses of the cell's networks somebody has, and what the cell knows of the
     device already. Returns no private and no preshared key.
-  - The playbooks C(pic.cells.add_device) and C(pic.cells.show_device) make the file of it, on the controller.
+  - The playbooks C(pic.cells.add_device), C(pic.cells.rotate_key) and C(pic.cells.show_device) make the file of it, on the controller.
 version_added: 0.1.0
 author:
   - pic.cells contributors (@pic-cells)

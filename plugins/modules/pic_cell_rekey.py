@@ -12,7 +12,7 @@ short_description: Make another key for a cell
 description:
   - Makes a new private key on the cell. Preshared keys, devices, peers of others and everything else stay.
   - The interfaces get the key by M(pic.cells.wg_cell) and M(pic.cells.wg_cell_peer), and the linked cells learn it by theirs; that is a run of
-    C(pic.cells.site), which the playbook C(pic.cells.rekey) makes. Devices and cells of other owners have to be given the new public key.
+    C(pic.cells.site), which the playbook C(pic.cells.rotate_key) makes. Devices and cells of other owners have to be given the new public key.
   - Each call makes another key.
 version_added: 0.1.0
 author:

@@ -36,6 +36,7 @@ options:
       - add_device
       - remove_device
       - show_device
+      - rotate_key
       - rekey
       - uninstall
       - replay
@@ -55,7 +56,7 @@ options:
     description: The cell that the job is for. Where it is left out, V(replay), V(restore), V(status), V(prove) and V(adopt) are for all cells.
     type: raw
   remote_cell:
-    description: The other cell.
+    description: The other cell; for V(rotate_key), the one at the other end of the link that gets another preshared key.
     type: raw
   services:
     description: The complete set of services to share; a list, or text with commas or newlines; V(none) for nothing.
@@ -109,10 +110,14 @@ options:
         inventory is only printed.
     type: raw
   device:
-    description: The device to add, to remove or to show.
+    description:
+      - The device to add, to remove or to show, or for V(rotate_key) the one that gets another key.
+      - With neither O(device) nor O(remote_cell), V(rotate_key) is for the key of the cell itself, as V(rekey) is.
     type: raw
   public_key:
-    description: The public key of the device to add. Where it is left out, a key pair is made on the controller, unless the device's file is there already.
+    description:
+      - The public key of the device to add, or its next one. Where it is left out, a key pair is made on the controller; to add a device, unless its file is
+        there already.
     type: raw
   addresses:
     description: The addresses of the device to add; a list, or text with commas. Where it is left out, the next free ones.
@@ -184,6 +189,9 @@ job:
     cell:
       description: The name of that host's cell.
       type: str
+    rekeys:
+      description: The host whose cell gets another key, which all cells have to be told.
+      type: str
     remote_cell:
       description: The other cell.
       type: str
@@ -198,10 +206,10 @@ job:
       description: Whether the device is to be routed also where none of its exits carries traffic.
       type: bool
     device:
-      description: What was asked for of the device to add or to show.
+      description: What was asked for of the device to add or to show, or that gets another key.
       type: dict
     item:
-      description: The device to add or to remove, as an item of C(cell_peers).
+      description: The device to add, to remove or to give another key, as an item of C(cell_peers).
       type: dict
     invitation:
       description: Whether an invitation was given.

@@ -10,8 +10,8 @@ DOCUMENTATION = r"""
 module: pic_device
 short_description: Decide on a device's key and addresses, and make its file on the controller
 description:
-  - A part of the playbooks C(pic.cells.add_device) and C(pic.cells.show_device). It goes by what M(pic.cells.pic_cells_check) and M(pic.cells.pic_cell_device)
-    have registered there (as C(__cell_checked) and C(__cell_entry)).
+  - A part of the playbooks C(pic.cells.add_device), C(pic.cells.rotate_key) and C(pic.cells.show_device). It goes by what M(pic.cells.pic_cells_check) and
+    M(pic.cells.pic_cell_device) have registered there (as C(__cell_checked) and C(__cell_entry)).
   - The private key is made on the controller and written to the device's file (mode 0600) and to the QR codes beside it, and to nothing else. No result,
     difference, log, fact or record holds it, and it never travels to the cell. A file that is there is never overwritten.
 version_added: 0.1.0

@@ -25,6 +25,10 @@ options:
     type: list
     elements: str
     required: true
+  new:
+    description: Whether to make new keys also for links that have one (the playbook C(pic.cells.rotate_key)).
+    type: bool
+    default: false
 seealso:
   - module: pic.cells.wg_cell_peer
 """
@@ -49,6 +53,8 @@ preshared_keys:
       type: str
 """
 
+from typing import Any
+
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.kernel.plan import Plan
@@ -58,9 +64,10 @@ from ..module_utils.parts.keys import new_preshared_key
 
 
 def main() -> None:
-    module = AnsibleModule(argument_spec={**STATE_DIR, "links": {"type": "list", "elements": "str", "required": True}}, supports_check_mode=True)
+    own: dict[str, Any] = {"links": {"type": "list", "elements": "str", "required": True}, "new": {"type": "bool", "default": False}}
+    module = AnsibleModule(argument_spec={**STATE_DIR, **own}, supports_check_mode=True)
     with opened(module, "keys") as context:
-        known = context.preshared_keys()
+        known = {} if module.params["new"] else context.preshared_keys()
         keys = {name: known.get(name) or new_preshared_key(context.host, context.predict) for name in module.params["links"]}
         report(module, Plan(), {"preshared_keys": keys})
 

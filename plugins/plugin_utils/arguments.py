@@ -114,7 +114,7 @@ def _identity(mesh: Mesh, host: str) -> Arguments:
 
 
 def _keys(mesh: Mesh, host: str) -> Arguments:
-    return {"links": mesh.keyless(host)}
+    return {"links": mesh.keyless(host), **({"new": True} if mesh.rotates_link else {})}
 
 
 def _pair(mesh: Mesh, host: str) -> Arguments:

@@ -19,7 +19,7 @@ from ansible_collections.pic.cells.plugins.module_utils.base.networks import par
 from ansible_collections.pic.cells.plugins.module_utils.base.wgkeys import GENERATED, check_public_key
 from ansible_collections.pic.cells.plugins.module_utils.parts.devices import Entry, dns_of, free_addresses, render
 from ansible_collections.pic.cells.plugins.plugin_utils import schema
-from ansible_collections.pic.cells.plugins.plugin_utils.inventory import ADD_DEVICE, REMOVE_DEVICE, SHOW_DEVICE, as_list, only
+from ansible_collections.pic.cells.plugins.plugin_utils.inventory import ADD_DEVICE, REMOVE_DEVICE, ROTATE_KEY, SHOW_DEVICE, as_list, only
 from ansible_collections.pic.cells.plugins.plugin_utils.mesh import Mesh
 from ansible_collections.pic.cells.plugins.plugin_utils.outside import is_misread
 
@@ -46,9 +46,9 @@ def read(mesh: Mesh, kind: str, name: str, asked: Mapping[str, Any], via: list[s
         found["dns"] = [] if texts == [NONE] else [str(parse_address(text, f"dns (addresses, or {NONE})")) for text in texts]
     if "config_dest" in asked:
         found["config_dest"] = asked["config_dest"]
-        if "public_key" in found and kind == ADD_DEVICE:
+        if "public_key" in found and kind != SHOW_DEVICE:
             raise BadInput("config_dest is where a private key goes that is made here, but with public_key the device has made its own. Leave out one of them.")
-    if kind == ADD_DEVICE and keeps_output(mesh.extra) and not {"public_key", "config_dest"} & found.keys():
+    if kind != SHOW_DEVICE and keeps_output(mesh.extra) and not {"public_key", "config_dest"} & found.keys():
         raise BadInput(
             "This job's output is kept and its files are not, so a private key made here would be lost. Make the key on the device (in the WireGuard app: "
             "add an empty tunnel; elsewhere: wg genkey) and give its public half as public_key. Or give config_dest, a path that outlives the job."
@@ -105,6 +105,14 @@ def choose(mesh: Mesh, job: Mapping[str, Any], answer: Mapping[str, Any], writte
     cell, known, planned = _entry(mesh, host, answer), answer["device"] or {}, stated(mesh, host, name)
     if job["job"] == SHOW_DEVICE and not known and not planned:
         raise BadInput(f"Cell {job['cell']!r} has no device {name!r}. Add it (pic.cells.add_device), or correct the name.")
+    rotates = job["job"] == ROTATE_KEY
+    if rotates and not known:
+        raise BadInput(f"Cell {job['cell']!r} has no device {name!r} whose key could be changed. Add it (pic.cells.add_device), or correct the name.")
+    if rotates and (known["preshared"] or planned.get("preshared_key")):
+        raise BadInput(
+            f"Device {name!r} has a preshared key, which no playbook writes into a file. Make both keys yourself, state public_key and preshared_key in "
+            "cell_peers, and run pic.cells.site."
+        )
     unset = [key for key in _OF_SITE if planned.get(key)]
     if job["job"] == ADD_DEVICE and not known and unset:
         raise BadInput(
@@ -114,8 +122,8 @@ def choose(mesh: Mesh, job: Mapping[str, Any], answer: Mapping[str, Any], writte
     sources = (
         ("public_key", asked.get("public_key"), None),
         (f"the file {written.path if written else ''}", *((written.public_key, written.addresses) if written else (None, None))),
-        (f"the record of cell {job['cell']!r}", known.get("public_key"), known.get("addresses")),
-        ("cell_peers of the inventory", planned.get("public_key"), planned.get("addresses")),
+        (f"the record of cell {job['cell']!r}", None if rotates else known.get("public_key"), known.get("addresses")),
+        ("cell_peers of the inventory", *((None, None) if rotates else (planned.get("public_key"), planned.get("addresses")))),
         ("addresses", None, asked.get("addresses")),
     )
     away = ", move that file away" if written else ""
@@ -141,7 +149,11 @@ def inventory_lines(mesh: Mesh, job: Mapping[str, Any], device: Device) -> list[
     """Return the lines for cell_peers; where the inventory has them already, a sentence that says so."""
     host, item = job["host"], item_of(job, device)
     planned = stated(mesh, host, device.name)
-    if all(_sorted(planned.get(key)) == value if key == "addresses" else as_list(planned.get(key)) == as_list(value) for key, value in item.items()):
+    if job["job"] == ROTATE_KEY and planned.get("public_key") != device.public_key:
+        return [f"state this key for {device.name} in cell_peers of host {host}:", f"  public_key: {device.public_key}"]
+    if job["job"] == ROTATE_KEY or all(
+        _sorted(planned.get(key)) == value if key == "addresses" else as_list(planned.get(key)) == as_list(value) for key, value in item.items()
+    ):
         return [f"cell_peers of host {host} has {device.name} already"]
     lines = [f"{key}: {value if isinstance(value, str) else _flow(value)}" for key, value in item.items()]
     return [f"add these lines to cell_peers of host {host}:", *(f"{'- ' if not number else '  '}{line}" for number, line in enumerate(lines))]

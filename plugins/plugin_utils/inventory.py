@@ -29,7 +29,7 @@ else:
     HAS_NETADDR = True
 
 GROUP = "cells"
-LINK, ROUTE_PEER = "link", "route_peer"
+LINK, ROTATE_KEY, ROUTE_PEER = "link", "rotate_key", "route_peer"
 ADD_DEVICE, REMOVE_DEVICE, SHOW_DEVICE = "add_device", "remove_device", "show_device"
 AUTO, TUNNEL = "auto", "tunnel"
 FIXED = "__cell_stated"  # a register

@@ -18,7 +18,7 @@ from ansible_collections.pic.cells.plugins.module_utils.base.names import DIRECT
 from ansible_collections.pic.cells.plugins.module_utils.base.times import render_moment
 from ansible_collections.pic.cells.plugins.module_utils.program.status import CONDITIONS
 from ansible_collections.pic.cells.plugins.plugin_utils import checks, devices, offers, schema
-from ansible_collections.pic.cells.plugins.plugin_utils.inventory import ADD_DEVICE, LINK, REMOVE_DEVICE, ROUTE_PEER, as_list
+from ansible_collections.pic.cells.plugins.plugin_utils.inventory import ADD_DEVICE, LINK, REMOVE_DEVICE, ROTATE_KEY, ROUTE_PEER, as_list
 from ansible_collections.pic.cells.plugins.plugin_utils.invitation import read_invitation, read_pairing
 from ansible_collections.pic.cells.plugins.plugin_utils.mesh import SITE, Mesh
 from ansible_collections.pic.cells.plugins.plugin_utils.outside import BOOLEAN, plain, shown
@@ -37,6 +37,7 @@ NEEDED = {
     "offer_exit": ("cell", "remote_cell", "offered"),
     "route_peer": ("cell", "peer", "via_cell"),
     **dict.fromkeys(devices.JOBS, ("cell", "device")),
+    ROTATE_KEY: ("cell",),
     "rekey": ("cell",),
     "uninstall": ("cell",),
 }
@@ -67,6 +68,9 @@ def read_job(mesh: Mesh, given: Mapping[str, Any]) -> tuple[dict[str, Any], list
         if key in asked:
             check_name(f"{key}:", asked[key])
     host = _host(mesh, asked["cell"])
+    if kind == "rekey" or (kind == ROTATE_KEY and not {"remote_cell", "device"} & asked.keys()):
+        # Its key is known to all cells, so the run that follows is for all.
+        return {"rekeys": host, "cell": asked["cell"]}, []
     if kind in OF_ONE_CELL:
         return {"job": kind, "host": host, "cell": asked["cell"]}, []
     via = parse_exits(asked["via_cell"]) if "via_cell" in asked else []
@@ -77,7 +81,9 @@ def read_job(mesh: Mesh, given: Mapping[str, Any]) -> tuple[dict[str, Any], list
     if kind == ROUTE_PEER:
         job.update(peer=check_name("peer:", asked["peer"]), via_cell=via, force=parse_boolean("force", asked.get("force", False)))
         return _warned(mesh, host, job)
-    if kind in devices.JOBS:
+    if kind == ROTATE_KEY and {"remote_cell", "device"} <= asked.keys():
+        raise BadInput("Give remote_cell for the preshared key of a link, or device for the key of a device, and not both.")
+    if kind in devices.JOBS or (kind == ROTATE_KEY and "device" in asked):
         name = check_name("device:", asked["device"])
         if kind == ADD_DEVICE and not via:  # else it would go direct until the next run of site
             via = devices.stated(mesh, host, name).get("route_via") or []
@@ -86,6 +92,8 @@ def read_job(mesh: Mesh, given: Mapping[str, Any]) -> tuple[dict[str, Any], list
         job, undone = _warned(mesh, host, {**job, "peer": name, "via_cell": via, **found})
         return job, [*warnings, *undone]
     job["remote_cell"] = asked["remote_cell"]
+    if kind == ROTATE_KEY:
+        _check_rotation(mesh, host, asked["cell"], asked["remote_cell"])
     if "services" in asked and kind in ("link", "share"):
         job["change"]["share"] = parse_services(asked["services"])
         for service in job["change"]["share"]:
@@ -202,6 +210,23 @@ def _warned(mesh: Mesh, host: str, job: dict[str, Any]) -> tuple[dict[str, Any],
     return {**job, "contradicts": contradicts}, contradicts
 
 
+def _check_rotation(mesh: Mesh, host: str, cell: str, remote: str) -> None:
+    """Refuse another preshared key for a link where the inventory states one, and where it is not clear who makes it. Raises BadInput."""
+    if (mesh.link_items(host).get(remote) or {}).get("preshared_key"):
+        raise BadInput(
+            f"The inventory states preshared_key for the link of {cell!r} with {remote!r}. Change it there and run pic.cells.site, which installs it; "
+            "the owner of a cell that is in no inventory of yours does the same on their side."
+        )
+    given = bool(mesh.preshared_key())
+    if remote in mesh.host_of and given:
+        raise BadInput(f"Both cells, {cell!r} and {remote!r}, are in this inventory, so the run makes the preshared key itself. Leave preshared_key out.")
+    if remote not in mesh.host_of and not given:
+        raise BadInput(
+            f"Cell {remote!r} is not in this inventory, so its owner has to install the same preshared key as you. Make one with 'wg genpsk', send it over a "
+            "channel that nobody else can read, and give it on both sides as preshared_key (-e @file)."
+        )
+
+
 def _contradictions(mesh: Mesh, host: str, job: Mapping[str, Any]) -> list[str]:
     """Warn where the next site run would undo a change because the inventory states otherwise."""
     warnings = []
@@ -219,7 +244,12 @@ def _contradictions(mesh: Mesh, host: str, job: Mapping[str, Any]) -> list[str]:
     for peer in mesh.var(host, "cell_peers") or ():
         if peer.get("name") != job.get("peer") or peer.get("state") == "absent":
             continue
-        if job["job"] == REMOVE_DEVICE:
+        if job["job"] == ROTATE_KEY and peer.get("public_key") not in (None, job["device"].get("public_key")):
+            warnings.append(
+                f"The inventory states the key that device {job['peer']!r} of {job['cell']!r} has had until now; the next run of site puts that back. "
+                "State the new one in cell_peers."
+            )
+        elif job["job"] == REMOVE_DEVICE:
             warnings.append(
                 f"The inventory states device {job['peer']!r} of {job['cell']!r}; the next run of site adds it again. Remove its lines in cell_peers."
             )

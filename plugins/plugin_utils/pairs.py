@@ -11,7 +11,7 @@ from typing import Any
 from ansible_collections.pic.cells.plugins.module_utils.base.names import DIRECT
 from ansible_collections.pic.cells.plugins.module_utils.base.networks import host_port
 from ansible_collections.pic.cells.plugins.plugin_utils import endpoints
-from ansible_collections.pic.cells.plugins.plugin_utils.inventory import LINK, as_list, exits_of
+from ansible_collections.pic.cells.plugins.plugin_utils.inventory import LINK, ROTATE_KEY, as_list, exits_of
 from ansible_collections.pic.cells.plugins.plugin_utils.participants import Participants
 from ansible_collections.pic.cells.plugins.plugin_utils.registers import kept
 
@@ -32,7 +32,7 @@ class Pairs(Participants):
         if other is None:
             # Not a part of the job, which a verbose run prints.
             # That of an invitation leads to the link's own.
-            secret = self.preshared_key() if self.job.get("job") == LINK and not self.job.get("pairing") else None
+            secret = self.preshared_key() if self.job.get("job") in (LINK, ROTATE_KEY) and not self.job.get("pairing") else None
             if secret:
                 link["preshared_key"] = secret
             return link
@@ -63,6 +63,11 @@ class Pairs(Participants):
         told: bool | None = (said.get("links") or {}).get(self.name(to), {}).get("exit_offered")
         return told
 
+    @property
+    def rotates_link(self) -> bool:
+        """Tell whether the run is for another preshared key of one link."""
+        return self.job.get("job") == ROTATE_KEY and "remote_cell" in self.job
+
     def keyless(self, host: str) -> list[str]:
         """Return the links whose preshared key a host's cell gives out in this run: those whose ends do not have the same one."""
         others = [(name, self.host_of.get(name), item) for name, item in self.chosen(host).items()]
@@ -75,6 +80,8 @@ class Pairs(Participants):
         """
         if item.get("preshared_key") or item.get("state") == "absent" or not {host, other} <= self.worked_on or not (self.read(host) and self.read(other)):
             return None
+        if self.rotates_link:
+            return str(self.job["host"])
         low, high = sorted((host, other), key=self.name)
         of_high, of_low = (self.read(one).get("links", {}).get(self.name(two), {}) for one, two in ((low, high), (high, low)))
         has_low, has_high = of_high.get("preshared_key_id"), of_low.get("preshared_key_id")
@@ -103,11 +110,23 @@ class Pairs(Participants):
         remote = self.job.get("remote_cell")
         if remote and (remote in self.provided(host) or read.get("links", {}).get(remote, {}).get("given_addresses")):
             found.append(f"{remote!r} is an exit of cell {own!r} that is no cell (cell_exits), so nothing can be done with it but to route devices via it.")
+        if self.rotates_link and not found:
+            found += self._unfit_rotation(host, str(remote))
         peer = self.job.get("peer")
         peers = {item["name"] for item in self.var(host, "cell_peers") or ()} | set(read.get("peers", {}))
         if peer and peer not in peers and not self.job.get("item"):
             found.append(f"Cell {own!r} has no peer {peer!r}. Its peers: {', '.join(sorted(peers)) or 'none'}. Correct the name, or add it to cell_peers.")
         return found
+
+    def _unfit_rotation(self, host: str, remote: str) -> list[str]:
+        """Return why a link cannot get another preshared key: both sides need it, or the tunnel ends with the next handshake."""
+        other = self.host_of.get(remote)
+        for one, two in ((host, remote), *([(other, self.name(host))] if other else ())):
+            if not self.read(one):
+                return [f"For this link a preshared key has to change on both sides, and cell {remote!r} was not reached. Run this again when it is back."]
+            if not self.read(one).get("links", {}).get(two, {}).get("public_key"):
+                return [f"Cell {self.name(one)!r} has no link with {two!r} yet, so there is no key to change. Link the cells first (pic.cells.site)."]
+        return []
 
     @kept
     def unfit_routes(self, host: str) -> dict[str, tuple[str, str]]:

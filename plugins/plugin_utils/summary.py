@@ -69,6 +69,9 @@ def summary(mesh: Mesh, own: str, check: bool = False) -> list[str]:
     if (mesh.job.get("pairing") or {}).get("code"):
         lines.append(f"code of the invitation: {mesh.job['pairing']['code']}")
         remedies.append(f"compare this code with the owner of {mesh.job['remote_cell']}, whose run has printed it too; unlink the cells if it differs")
+    if mesh.rotates_link and mesh.job["remote_cell"] not in mesh.host_of:
+        other = mesh.job["remote_cell"]
+        remedies.append(f"let the owner of {other} install the same preshared key within 2 minutes, or the tunnel ends until they have")
     remedies += mesh.job.get("contradicts", ())
     remedies += [] if check else _files_left(mesh, own)
     return [*lines, *(f"next: {remedy}" for remedy in dict.fromkeys(filter(None, remedies)) or ["nothing is left to do"])]

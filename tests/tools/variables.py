@@ -22,7 +22,7 @@ PAGE = PROJECT / "docs" / "variables.md"
 PLAYBOOKS = PROJECT / "playbooks"
 
 # What no survey asks for: AWX keeps what a job prints, and none of its files.
-AT_A_WORKSTATION = dict.fromkeys(("pic.cells.add_device", "pic.cells.show_device"), ("config_dest", "show_qr"))
+AT_A_WORKSTATION = dict.fromkeys(("pic.cells.add_device", "pic.cells.rotate_key", "pic.cells.show_device"), ("config_dest", "show_qr"))
 TYPES = {"str": "text", "path": "path", "int": "whole number", "bool": "true or false", "list": "list"}
 HEAD = """\
 <!-- Written by tests/tools/variables.py (make reference). Change the argument specification, a survey or the comments in playbooks/awx.yml instead. -->

@@ -342,10 +342,10 @@ class World:
         hosts = list(play or self.hosts)
         variables = {"hostvars": self.inventory, "groups": {"cells": list(self.inventory)}, "inventory_hostname": hosts[0], "ansible_play_batch": hosts}
         self.extra = {key: value for key, value in given.items() if key == "preshared_key"}
-        job, _warnings = read_job(Mesh(variables, lambda value: value, preshared_key=lambda: given.get("preshared_key")), {"job": kind, **given})
-        held = secret_of(given["invitation"]) if "pairing" in job else None
-        self.extra.update({"preshared_key": held} if held and not self.extra else {})
         try:
+            job, _warnings = read_job(Mesh(variables, lambda value: value, None, lambda: self.extra.get("preshared_key")), {"job": kind, **given})
+            held = secret_of(given["invitation"]) if "pairing" in job else None
+            self.extra.update({"preshared_key": held} if held and not self.extra else {})
             return self.site(job["host"], check=check, job=job)
         finally:
             self.extra = {}

@@ -256,6 +256,9 @@ def plan_live(observed: Interface, final: Interface, present_routes: Iterable[Ro
         current = observed.peers.get(key)
         if peer == current:
             continue
+        if current and peer == replace(current, preshared_key=peer.preshared_key):  # addconf would take the networks away for a moment
+            plan.steps.append(Run(("wg", "set", name, "peer", key, "preshared-key", "/dev/stdin"), f"{peer.preshared_key or NO_KEY}\n"))
+            continue
         blocks += ["[Peer]", f"PublicKey = {key}", f"AllowedIPs = {', '.join(peer.allowed_ips)}"]
         blocks += [f"PersistentKeepalive = {peer.keepalive or 'off'}", f"PresharedKey = {peer.preshared_key or NO_KEY}"]
         blocks += [f"Endpoint = {peer.endpoint}"] if peer.endpoint and (current is None or peer.endpoint != current.endpoint) else []

@@ -114,6 +114,8 @@ def _by_interface(context: Context, present: Sequence[Args]) -> dict[str, list[L
 def _plan_interfaces(context: Context, present: Sequence[Args], by_interface: dict[str, list[Link]]) -> Plan:
     plan, known = Plan(), context.preshared_keys()
     given = {str(item["name"]): item.get("preshared_key") or None for item in present}
+    renewed = [f"link {name}: " for name, key in given.items() if key and known.get(name) not in (None, key)]
+    plan.describe([f"{link}a preshared key" for link in renewed], [f"{link}another preshared key" for link in renewed])
     for interface, links in by_interface.items():
         plan.extend(tunnels.plan_tunnels(context, interface, links, given, known))
     return plan

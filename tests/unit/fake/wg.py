@@ -97,6 +97,10 @@ class WireGuard(Tc, Resolver):
             for key in words[1::3]:
                 if self.wg[name].peers.pop(key, None) is None:
                     raise AssertionError(f"peer {key} is not there to be removed")
+        elif len(words) == 4 and words[::2] == ["peer", "preshared-key"] and words[3] == "/dev/stdin":
+            key = None if stdin.strip() == NO_KEY else stdin.strip()
+            self.wg[name].peers[words[1]].psk = key
+            self.secrets.update([key] if key else [])
         elif len(words) == 4 and words[::2] == ["peer", "endpoint"]:
             self.wg[name].peers[words[1]].endpoint = words[3]
         else:
