@@ -45,7 +45,7 @@ class ActionModule(ActionBase):
     def _place(hostvars: Any, job: dict[str, Any]) -> str | None:
         """Return where the device's file is, or is going to be; None where there is no such place and no need for one."""
         stated, name = job["device"].get("config_dest"), job["peer"]
-        place = device_files.place(stated, name) if stated else device_files.default_place(hostvars, job["host"], name)
+        place = device_files.place(stated, name) if stated else device_files.default_place(hostvars, job["host"], f"{name}.conf")
         if job["job"] == SHOW_DEVICE or "public_key" in job["device"]:
             return place
         if place is None:

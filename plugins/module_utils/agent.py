@@ -35,6 +35,7 @@ _NOT_ON_THE_CELL = (
     "module",
     "options",
     "alone",
+    "backup",
     "rekey",
     "invitation",
     "tokens",

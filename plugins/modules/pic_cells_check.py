@@ -38,6 +38,8 @@ options:
       - show_device
       - rotate_key
       - rekey
+      - backup
+      - restore_backup
       - uninstall
       - replay
       - restore
@@ -108,6 +110,14 @@ options:
     description:
       - For V(adopt), the path on the controller of a new file for the inventory that describes the cell. It needs O(cell). Where it is left out, the
         inventory is only printed.
+    type: raw
+  backup_dest:
+    description:
+      - Where on the controller V(backup) writes the file; a path, or a folder for a file named after cell and day. Left out, beside the inventory.
+      - A file that is there is never overwritten.
+    type: raw
+  backup:
+    description: The path on the controller of the file that V(restore_backup) puts back.
     type: raw
   device:
     description:
@@ -232,6 +242,12 @@ job:
       type: str
     dest:
       description: Where V(adopt) is to write the inventory.
+      type: str
+    backup_dest:
+      description: Where V(backup) is to write its file.
+      type: str
+    backup:
+      description: The file that V(restore_backup) is to put back.
       type: str
   sample: {"job": "share", "host": "oslo", "cell": "oslo", "remote_cell": "bergen", "change": {"share": ["files", "voice"]}}
 stated:

@@ -207,6 +207,8 @@ FIELDS: dict[str, dict[str, read.Reader]] = {
         **dict.fromkeys(("reachable", "taken"), read.list_of(read.network)),
         **dict.fromkeys(("resolvers", "exit_dns"), read.list_of(read.address)),
     },
+    "pic_cell_backup": {"files": _LINES, "backup": read.base64_text},
+    "pic_cell_restore_backup": {"files": _LINES},
     "pic_cell_agent": {"program": read.line},
     "pic_cell_prove": {"proven": read.flag, "peers": read.list_of(_PROVEN), "lines": _LINES},
     "pic_cell_restore": {"repairs": _LINES},

@@ -41,22 +41,22 @@ _LARGE = {"scale": 5}  # so that a phone's camera reads it from a screen
 
 
 def default_place(hostvars: Mapping[str, Any], host: str, name: str) -> str | None:
-    """Return where a device's file is unless somebody says otherwise: beside the inventory; None where that is in no file.
+    """Return where a file of this name is unless somebody says otherwise: beside the inventory; None where that is in no file.
 
     In a folder that is the inventory, Ansible would read it as a part of that.
     """
     file = hostvars[host].get("inventory_file")
     for source in _sources(hostvars) if file else ():
         if os.path.abspath(file) == source or os.path.abspath(file).startswith(f"{source}{os.sep}"):
-            return os.path.join(os.path.dirname(source), f"{name}.conf")
+            return os.path.join(os.path.dirname(source), name)
     return None
 
 
-def check_apart(hostvars: Mapping[str, Any], path: str) -> None:
+def check_apart(hostvars: Mapping[str, Any], path: str, what: str = "The device's file", option: str = "config_dest") -> None:
     """Refuse a place that Ansible reads as a part of the inventory, and may print. Raises BadInput."""
     for source in filter(os.path.isdir, _sources(hostvars)):
         if os.path.realpath(path).startswith(f"{os.path.realpath(source)}{os.sep}"):
-            raise BadInput(f"The device's file {shown(path)} is in {shown(source)}, which Ansible reads as an inventory. Give config_dest, a path elsewhere.")
+            raise BadInput(f"{what} {shown(path)} is in {shown(source)}, which Ansible reads as an inventory. Give {option}, a path elsewhere.")
 
 
 def _sources(hostvars: Mapping[str, Any]) -> list[str]:

@@ -26,7 +26,7 @@ from ansible_collections.pic.cells.plugins.plugin_utils.page import target
 
 INPUTS = (
     *("cell", "remote_cell", "services", "offered", "until", "rate", "peer", "via_cell", "force", "invitation"),
-    *("fail_on", "output", "report", "source", "dest"),
+    *("fail_on", "output", "report", "source", "dest", "backup_dest", "backup"),
     *devices.INPUTS,
 )
 
@@ -39,12 +39,14 @@ NEEDED = {
     **dict.fromkeys(devices.JOBS, ("cell", "device")),
     ROTATE_KEY: ("cell",),
     "rekey": ("cell",),
+    "backup": ("cell",),
+    "restore_backup": ("cell", "backup"),
     "uninstall": ("cell",),
 }
 # Playbooks for all cells, or for one that is named; they ask what is on the cells and not what the inventory states.
 ON_THE_CELLS = ("replay", "restore", "status", "prove", "adopt")
 # Playbooks that do something with one cell as a whole; it has to be named, so that none is meant by mistake.
-OF_ONE_CELL = ("rekey", "uninstall")
+OF_ONE_CELL = ("backup", "restore_backup", "uninstall")
 BEGIN = "begin"
 TABLE = "table"
 OUTPUTS = (TABLE, "json")
@@ -72,7 +74,7 @@ def read_job(mesh: Mesh, given: Mapping[str, Any]) -> tuple[dict[str, Any], list
         # Its key is known to all cells, so the run that follows is for all.
         return {"rekeys": host, "cell": asked["cell"]}, []
     if kind in OF_ONE_CELL:
-        return {"job": kind, "host": host, "cell": asked["cell"]}, []
+        return {"job": kind, "host": host, "cell": asked["cell"], **{key: asked[key] for key in ("backup_dest", "backup") if key in asked}}, []
     via = parse_exits(asked["via_cell"]) if "via_cell" in asked else []
     for key, named, instead in (("remote_cell", [asked.get("remote_cell")], ""), ("via_cell", via, ", or direct")):
         if asked["cell"] in named:

@@ -23,6 +23,7 @@ LONGEST = 4000  # characters of a line
 MOST_ITEMS, MOST_SENTENCES = 20_000, 1000
 MADE = "(generated)"  # what check mode has in place of a key
 
+_BASE64 = re.compile(r"[A-Za-z0-9+/]*={0,2}")
 Reader = Callable[[Any], Any]
 
 
@@ -64,6 +65,12 @@ def line(value: Any) -> str:
 def text(value: Any) -> Any:
     """Read a text of several lines, as a traceback is one; what is no text says nothing."""
     return plain("\n".join(shown(line, LONGEST) for line in value.splitlines()), "a text") if isinstance(value, str) else ""
+
+
+def base64_text(value: Any) -> str:
+    if isinstance(value, str) and len(value) <= LARGEST and _BASE64.fullmatch(value):
+        return value
+    raise BadInput("it is not base64, or too large.")
 
 
 def name(value: Any) -> str:

@@ -16,7 +16,23 @@ from ansible_collections.pic.cells.tests.unit.fake.wg import made_key
 from ansible_collections.pic.cells.tests.unit.world import World
 
 PLAYBOOKS = Path(__file__).parents[2] / "playbooks"
-NAMES = ("site", "link", "unlink", "share", "offer_exit", "route_peer", "replay", "restore", "status", "prove", "adopt", "rotate_key", "uninstall")
+NAMES = (
+    "site",
+    "link",
+    "unlink",
+    "share",
+    "offer_exit",
+    "route_peer",
+    "replay",
+    "restore",
+    "status",
+    "prove",
+    "adopt",
+    "rotate_key",
+    "backup",
+    "restore_backup",
+    "uninstall",
+)
 
 
 @pytest.mark.parametrize("name", NAMES)
