@@ -64,6 +64,7 @@ def summary(mesh: Mesh, own: str, check: bool = False) -> list[str]:
             remedies.append(remedy)
         remedies += [f"on {mesh.name(host)}: {sentence}" for sentence in mesh.read(host).get("advice", ())]
         remedies += _ended(mesh, host)
+        remedies += _put_back(mesh, host)
     complete = [name for host in sides for name in mesh.invited() if name not in _pending(mesh, host, "links")]
     remedies += [f"give the invitation above to the owner of {name}, unless they have linked this cell already" for name in complete]
     if (mesh.job.get("pairing") or {}).get("code"):
@@ -99,6 +100,15 @@ def _ended(mesh: Mesh, host: str) -> Iterator[str]:
         if mesh.has_ended(host, item):
             name = item["name"]
             yield f"the offer of an exit by {mesh.name(host)} to {name} ended at {item[UNTIL]}: state a later end there, or offer_exit: false"
+
+
+def _put_back(mesh: Mesh, host: str) -> Iterator[str]:
+    """Yield what to do where the inventory states another key of a device than it had: an older one is let in again."""
+    known = mesh.read(host).get("peers", {})
+    for peer in () if mesh.changes_links else mesh.var(host, "cell_peers") or ():
+        key = known.get(peer["name"], {}).get("public_key")
+        if key and peer.get("state") != "absent" and peer.get("public_key") not in (None, key):
+            yield f"if {key} is the newer key of {peer['name']} (pic.cells.rotate_key), state it in cell_peers of host {host} and run this again"
 
 
 def left_out(mesh: Mesh, own: str) -> list[str]:

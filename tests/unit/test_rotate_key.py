@@ -138,3 +138,14 @@ def test_a_key_for_a_link_of_which_both_cells_are_here_is_not_given(linked: Worl
 def test_one_thing_at_a_time(linked: World) -> None:
     with pytest.raises(BadInput, match="Give remote_cell for the preshared key of a link, or device for the key of a device"):
         rotate(linked, device="phone")
+
+
+def test_a_key_that_site_puts_back_is_named(linked: World) -> None:
+    old = linked.inventory["cella"]["cell_peers"][0]["public_key"]
+    linked.inventory["cella"]["cell_peers"][0]["public_key"] = made_key("rotated")
+    linked.site()
+    linked.inventory["cella"]["cell_peers"][0]["public_key"] = old
+    words = f"next: if {made_key('rotated')} is the newer key of phone (pic.cells.rotate_key), state it in cell_peers of host cella and run this again"
+    for check in (True, False):
+        assert words in linked.site(check=check).said["cella"]
+    assert linked.site().said["cella"][-1] == "next: nothing is left to do"
