@@ -92,7 +92,7 @@ def test_where_the_file_is(tmp_path: Path) -> None:
     def beside(source: Path, file: Path | None) -> str | None:
         hostvars = _Hostvars({"cella": {"inventory_file": str(file) if file else None}})
         hostvars._inventory = SimpleNamespace(_sources=[str(source)])
-        return device_files.default_place(hostvars, "cella", "phone")
+        return device_files.default_place(hostvars, "cella", "phone.conf")
 
     assert beside(tmp_path / "hosts.yml", tmp_path / "hosts.yml") == f"{tmp_path}/phone.conf"
     # Ansible reads all files of such a folder, and would take the device's for inventory.

@@ -104,3 +104,15 @@ def test_the_cell_itself_gets_another_key_and_all_cells_hear_it(controller: Cont
         "cellb",
         "cellc",
     ]
+
+
+def test_a_cell_that_is_away_hears_of_the_key_later_and_keeps_nobody(controller: Controller) -> None:
+    controller.of("cellc").update(ansible_connection="ssh", ansible_host="127.0.0.1", ansible_port=1)
+    done = controller.play("rotate_key", cell="cella")
+    assert done.rc == 4 and list(done.said) == ["cella", "cellb"], done.text
+    (key,) = controller["cellb"].wg["pic-cella"].peers
+    assert f"The public key of cella is now {key}" in done.text and key not in controller["cellc"].wg["pic-cella"].peers
+    assert "pending on cella: cellc was not reached" in done.said["cella"]
+    done = controller.play("rotate_key", cell="cella", remote_cell="cellc")
+    assert done.rc != 0 and "a preshared key has to change on both sides, and cell 'cellc' was not reached. Run this again" in done.message, done.text
+    assert changed(done) == 0
