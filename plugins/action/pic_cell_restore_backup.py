@@ -10,6 +10,8 @@ from typing import Any
 from ansible_collections.pic.cells.plugins.plugin_utils import backups
 from ansible_collections.pic.cells.plugins.plugin_utils.asked import Asked
 
+_OLDER = "next: take away anew what was taken away since the backup and is not in the inventory: a share, an offer, a device"
+
 
 class ActionModule(Asked):
     """Execute the module of this name with the contents of the file on the controller."""
@@ -18,7 +20,8 @@ class ActionModule(Asked):
         """Return what the cell has answered, and the lines for a person."""
         result: dict[str, Any] = super().run(tmp, task_vars)
         name, verb = self._task.args.get("name"), "would be written" if self._task.check_mode else "written"
-        lines = [f"{verb} on {name}: {file}" for file in result.get("files") or ()] or [f"{name} has all of it already"]
+        lines = [f"{verb} on {name}: {file}" for file in result.get("files") or ()]
+        lines += [_OLDER] if lines else [f"{name} has all of it already"]
         return result if any(result.get(key) for key in ("failed", "unreachable", "skipped")) else {**result, "lines": lines}
 
     def execution(self, task_vars: dict[str, Any]) -> tuple[str, dict[str, Any]]:

@@ -20,7 +20,7 @@ from ansible_collections.pic.cells.plugins.plugin_utils import device_files, dev
 from ansible_collections.pic.cells.plugins.plugin_utils.mesh import Mesh
 from ansible_collections.pic.cells.plugins.plugin_utils.outside import read_file, shown, write_new
 
-_CLOSED = 3  # how many times as large a vault is as what is in it, at most
+_CLOSED = 5  # how many times as large a vault is as what is in it, at most: it is written in hexadecimal digits of hexadecimal digits
 
 
 def place(hostvars: Mapping[str, Any], mesh: Mesh, host: str, stated: str | None) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 from ansible_collections.pic.cells.plugins.module_utils.base.names import DIRECT
 from ansible_collections.pic.cells.plugins.module_utils.base.networks import host_port
 from ansible_collections.pic.cells.plugins.plugin_utils import endpoints
-from ansible_collections.pic.cells.plugins.plugin_utils.inventory import LINK, ROTATE_KEY, as_list, exits_of
+from ansible_collections.pic.cells.plugins.plugin_utils.inventory import LINK, ROTATE_KEY, TUNNEL, as_list, exits_of
 from ansible_collections.pic.cells.plugins.plugin_utils.participants import Participants
 from ansible_collections.pic.cells.plugins.plugin_utils.registers import kept
 
@@ -121,6 +121,12 @@ class Pairs(Participants):
     def _unfit_rotation(self, host: str, remote: str) -> list[str]:
         """Return why a link cannot get another preshared key: both sides need it, or the tunnel ends with the next handshake."""
         other = self.host_of.get(remote)
+        if other and self.transport(host) == TUNNEL:
+            why = (
+                f"This run works on cell {self.name(host)!r} alone (cell_sync_transport: tunnel), and a preshared key has to change on both sides. State "
+                f"preshared_key for its link with {remote!r} in the inventory, and run pic.cells.site."
+            )
+            return [why]
         for one, two in ((host, remote), *([(other, self.name(host))] if other else ())):
             if not self.read(one):
                 return [f"For this link a preshared key has to change on both sides, and cell {remote!r} was not reached. Run this again when it is back."]

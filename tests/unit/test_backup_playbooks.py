@@ -52,6 +52,7 @@ def test_a_cell_is_backed_up_and_put_back_on_a_new_host(controller: Controller, 
     done = controller.play("restore_backup", "--diff", "-vvvv", **put)
     assert done.rc == 0, done.text
     assert not [secret for secret in secrets(before) if secret.strip() in done.text]
+    assert "next: take away anew what was taken away since the backup" in done.text
     after = controller["cella"]
     assert {name: vars(device) for name, device in after.wg.items()} == {name: vars(before.wg[name]) for name in after.wg}
     assert [line for line in done.said["cellb"] if line.startswith("changed on cellb: link")] == []

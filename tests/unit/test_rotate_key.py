@@ -87,17 +87,20 @@ def test_a_run_that_has_changed_one_side_alone_is_completed_by_the_next(linked: 
     assert (linked.site().changed, linked.steps()) == ([], {})
 
 
-@pytest.mark.parametrize("why", ["away", "refusing", "unlinked"])
+@pytest.mark.parametrize("why", ["away", "refusing", "unlinked", "on its own"])
 def test_a_key_that_only_one_side_could_get_is_refused_before_anything_has_changed(linked: World, why: str) -> None:
     if why == "away":
         linked.dead = {"cellb"}
+    elif why == "on its own":
+        linked.inventory["cella"]["cell_sync_transport"] = "tunnel"
     elif why == "refusing":
         linked.hostile["cellb"] = lambda _module, honest: {**honest, "refusals": ["Not today."]}
     else:
         assert call("wg_cell_peer", linked["cellb"], {"name": "cella", "state": "absent"})["changed"]
         linked.reset()
     away = "a preshared key has to change on both sides, and cell 'cellb' was not reached"
-    words = {"away": away, "refusing": "Not today", "unlinked": "no link with 'cella'"}
+    alone = "works on cell 'cella' alone .cell_sync_transport: tunnel.*State preshared_key"
+    words = {"away": away, "refusing": "Not today", "unlinked": "no link with 'cella'", "on its own": alone}
     with pytest.raises(Refusal, match=words[why]):
         rotate(linked)
     assert linked.steps() == {}
