@@ -76,7 +76,7 @@ from ..module_utils.options import STATE_DIR
 def main() -> None:
     own: dict[str, Any] = {"name": {"type": "str", "required": True}, "backup": {"type": "str", "required": True, "no_log": True}}
     module = AnsibleModule(argument_spec={**STATE_DIR, **own}, supports_check_mode=True)
-    with opened(module, "restore_backup") as context:
+    with opened(module, "restore_backup", create=False) as context:
         try:
             text = base64.b64decode(module.params["backup"], validate=True).decode("utf-8", "surrogateescape")
         except (binascii.Error, ValueError):

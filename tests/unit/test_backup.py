@@ -225,6 +225,7 @@ def test_a_backup_that_is_not_sound_is_one_sentence_and_changes_nothing(linked: 
     done = restore(host, document)
     assert done.get("failed") and words in done["msg"] and "Nothing was changed." in done["msg"], done
     assert len(done["msg"]) < 1000 and host.steps == []
+    assert not (tmp_path / "new" / "var").exists(), "not even the folder for the lock"
 
 
 @pytest.mark.parametrize("text", ["", "{", "[" * 100_000, "[]", "5", '"\\ud800"', "\udcff", "{}"])
