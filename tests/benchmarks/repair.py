@@ -24,7 +24,7 @@ from ansible_collections.pic.cells.plugins.module_utils.parts import units
 from ansible_collections.pic.cells.tests.benchmarks.restore_lab import archive, files
 
 NAME = f"{lab.PREFIX}repair"
-PART = 50  # of the large cell: two links, five devices
+SMALL = 2  # links, with five devices
 ROUNDS = 3
 FLUSH = {"nft": "nft flush ruleset", "legacy": 'for t in filter nat mangle; do for i in iptables ip6tables; do echo "*$t\nCOMMIT" | $i-restore; done; done'}
 FIRST = "iptables -S FORWARD | sed -n 2p | grep -q PIC"
@@ -121,7 +121,7 @@ def make(backend: str) -> None:
     argv += ["--cap-add", "NET_ADMIN,NET_RAW,NET_BROADCAST,SYS_ADMIN", "--security-opt", "unmask=/proc/sys", f"{lab.IMAGE}:{lab.RELEASES[0]}", "/sbin/init"]
     lab.podman(*argv)
     inside("sh", "-c", "until systemctl is-system-running --wait >/dev/null; do sleep 0.2; done", text="")
-    inside("tar", "-x", "-C", "/", data=archive(files(PART)))
+    inside("tar", "-x", "-C", "/", data=archive(files(SMALL)))
     inside("bash", "-e", text=SETUP.replace("BACKEND", backend))
     inside("python3", "-", text=INSTALL)
     inside("systemctl", "start", units.RESTORE)

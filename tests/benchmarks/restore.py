@@ -1,7 +1,7 @@
 # Copyright (c) the pic.cells contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How long pic-cell restore takes for a large cell, and how many commands it executes; beside a tenth of that cell.
+"""How long pic-cell restore takes for cells of several sizes, and how many commands it executes; how much longer for how many more links.
 
 The host is a fake one that answers at once, but what it takes to answer is not counted: the time is the program's own.
 Run it with the collection on PYTHONPATH: python tests/benchmarks/restore.py
@@ -26,8 +26,9 @@ from ansible_collections.pic.cells.plugins.module_utils.records.store import STA
 from ansible_collections.pic.cells.tests.unit.fake.host import FakeHost
 from ansible_collections.pic.cells.tests.unit.fake.wg import made_key
 
-LINKS, SHARES, PEERS = 100, 1000, 250
-CASES = ("all is right", "rules and policy rules lost", "rebooted, interfaces up")
+LINKS, EACH, PEERS = 100, 10, 250  # links, shares of each, devices
+SIZES = (10, 100, 500)  # links; with more than 100 no more devices
+CASES = ("all is right", "rules and policy rules lost", "rebooted, interfaces up", "nothing is there")
 
 
 class Timed(FakeHost):
@@ -44,37 +45,41 @@ class Timed(FakeHost):
             self.spent += time.perf_counter() - begin
 
 
-def large(part: int = 1) -> State:
-    """Return the records of a large cell, or of a part of one: every link has IPv4 and IPv6, and every device leaves by one of them."""
-    each = SHARES // LINKS
+def large(links: int = LINKS, peers: int | None = None, each: int = EACH) -> State:
+    """Return the records of a large cell: every link has IPv4 and IPv6, and every device leaves by one of them.
+
+    peers: devices; None for as many as SIZES says. each: shares of a link.
+    """
+    peers = min(links, LINKS) * PEERS // LINKS if peers is None else peers
     services = {f"s{n}": Service(f"s{n}", ["10.0.0.1", "fd00:a::1"], 1000 + n, "tcp" if n % 2 else "udp") for n in range(each)}
     state = State(Cell("me", ["10.0.0.1/16", "fd00:a::1/64"], services=services))
-    for n in range(LINKS // part):
+    for n in range(links):
+        near = f"10.{1 + n // 256}.{n % 256}"
         state.links[f"x{n}"] = Link(
             f"x{n}",
             made_key(f"x{n}"),
-            [f"10.1.{n}.0/24", f"fd00:b:{n + 1:x}::/64"],
-            [f"10.1.{n}.1", f"fd00:b:{n + 1:x}::1"],
+            [f"{near}.0/24", f"fd00:b:{n + 1:x}::/64"],
+            [f"{near}.1", f"fd00:b:{n + 1:x}::1"],
             f"192.0.2.9:{n + 1}",
             f"pic-x{n}",
             51821 + n,
             permissions={"inbound": dict.fromkeys(services, True), "outbound": {}},
             exit_offered=True,
             remote_exit_offered=True,
-            exit_relay_active=n < PEERS // part,
+            exit_relay_active=n < peers,
             remote_exit_relay_active=n % 2 == 0,
             exit_table=4200 + n,
         )
-    for n in range(PEERS // part):
+    for n in range(peers):
         address = f"{1 + n // 250}.{2 + n % 250}"
-        state.peers[f"p{n}"] = Peer(f"p{n}", made_key(f"p{n}"), [f"10.0.{address}", f"fd00:a::{n + 2:x}"], f"x{n % (LINKS // part)}")
+        state.peers[f"p{n}"] = Peer(f"p{n}", made_key(f"p{n}"), [f"10.0.{address}", f"fd00:a::{n + 2:x}"], [f"x{n % links}"])
     return state
 
 
-def made(folder: Path, part: int = 1) -> Timed:
+def made(folder: Path, links: int = LINKS, peers: int | None = None, each: int = EACH) -> Timed:
     """Return a host with such records, restored."""
     host = Timed(folder)
-    for path, text in Store(host).writes(State(), large(part)):
+    for path, text in Store(host).writes(State(), large(links, peers, each)):
         host.write(path, text)
     host.write(f"{STATE_DIR}/identity.key", made_key("me") + "\n")
     done = restore(host, STATE_DIR)
@@ -92,6 +97,9 @@ def damaged(host: Timed, case: str) -> Timed:
             twin.rules[family] = [rule for rule in twin.rules[family] if rule.proto != 201]
     elif case == CASES[2]:
         twin.boot()
+    elif case == CASES[3]:
+        twin.files = {path: file for path, file in twin.files.items() if not path.startswith(("/etc/wireguard/", "/etc/systemd/"))}
+        twin.boot()
     twin.reset()
     return twin
 
@@ -107,22 +115,23 @@ def measured(host: Timed, case: str) -> tuple[float, Counter[str]]:
 
 
 def main() -> None:
-    """Print the table; with --profile, where the time goes."""
+    """Print the table; with --profile, where the time goes. Numbers of links can be given."""
+    sizes = [int(word) for word in sys.argv[1:] if word.isdigit()] or list(SIZES)
     with tempfile.TemporaryDirectory() as folder:
-        hosts = {part: made(Path(folder) / str(part), part) for part in (10, 1)}
+        hosts = [made(Path(folder) / str(links), links) for links in sizes]
         if "--profile" in sys.argv:
             for case in CASES:
-                twin = damaged(hosts[1], case)
+                twin = damaged(hosts[-1], case)
                 with cProfile.Profile() as profile:
                     restore(twin, STATE_DIR)
                 print(case)
                 pstats.Stats(profile).sort_stats("cumulative").print_stats(25)
-        row = "{:<30}{:>20}{:>20}".format
-        sizes = [f"{LINKS // part} / {SHARES // part} / {PEERS // part}" for part in (10, 1)]
-        print(row("links / shares / devices", *sizes))
+        row = ("{:<30}" + "{:>30}" * len(sizes)).format
+        print(row("links / shares / devices", *(f"{links} / {links * EACH} / {min(links, LINKS) * PEERS // LINKS}" for links in sizes)))
         for case in CASES:
-            results = [measured(hosts[part], case) for part in (10, 1)]
-            print(row(case, *(f"{own:.3f} s {sum(commands.values()):>4} cmds" for own, commands in results)))
+            results = [measured(host, case) for host in hosts]
+            first = results[0][0]
+            print(row(case, *(f"{own:.3f} s ({own / first:.1f} x) {sum(commands.values()):>4} cmds" for own, commands in results)))
 
 
 if __name__ == "__main__":

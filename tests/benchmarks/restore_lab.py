@@ -23,7 +23,7 @@ import lab
 from ansible_collections.pic.cells.plugins.module_utils import agent
 from ansible_collections.pic.cells.plugins.module_utils.records.model import State
 from ansible_collections.pic.cells.plugins.module_utils.records.store import STATE_DIR, Store
-from ansible_collections.pic.cells.tests.benchmarks.restore import LINKS, PEERS, SHARES, large
+from ansible_collections.pic.cells.tests.benchmarks.restore import EACH, LINKS, PEERS, large
 from ansible_collections.pic.cells.tests.unit.fake.host import FakeHost
 from ansible_collections.pic.cells.tests.unit.fake.wg import made_key
 
@@ -56,9 +56,9 @@ for damage in json.loads(sys.argv[1]):
 """
 
 
-def files(part: int) -> dict[str, str]:
-    """Return the program, and the records of a large cell or of a part of one, by path."""
-    state = large(part)
+def files(links: int) -> dict[str, str]:
+    """Return the program, and the records of a cell with so many links, by path."""
+    state = large(links)
     with tempfile.TemporaryDirectory() as folder:
         records = dict(Store(FakeHost(Path(folder))).writes(State(), state))
     return {**records, f"{STATE_DIR}/identity.key": made_key("me") + "\n", agent.PROGRAM: agent.build(agent.sources()).decode("latin-1")}
@@ -76,12 +76,12 @@ def archive(contents: dict[str, str]) -> bytes:
     return out.getvalue()
 
 
-def measured(part: int) -> list[Any]:
+def measured(links: int) -> list[Any]:
     """Restore a cell in each case; return seconds of its own, seconds of the commands, their number, and the errors."""
     argv = ["podman", "run", "--rm", "-i", "--network", "none", "--label", f"{lab.LABEL}=benchmark", "--name", f"{lab.PREFIX}benchmark"]
     argv += ["--cap-add", "NET_ADMIN,NET_RAW", "--device", "/dev/net/tun", "--security-opt", "unmask=/proc/sys", f"{lab.IMAGE}:{lab.RELEASES[0]}"]
     argv += ["sh", "-c", 'tar -x -C / && python3 -c "$@"', "sh", HARNESS, json.dumps(list(CASES.values()))]
-    done = subprocess.run(argv, input=archive(files(part)), capture_output=True, check=False)
+    done = subprocess.run(argv, input=archive(files(links)), capture_output=True, check=False)
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines() if line.startswith(b"[")]
 
@@ -89,10 +89,10 @@ def measured(part: int) -> list[Any]:
 def main() -> None:
     """Print the table."""
     lab.build_image(lab.RELEASES[0])
-    parts = (10, 1)
+    sizes = (LINKS // 10, LINKS)
     row = "{:<30}{:>34}{:>34}".format
-    print(row("links / shares / devices", *(f"{LINKS // part} / {SHARES // part} / {PEERS // part}" for part in parts)))
-    for case, *results in zip(CASES, *map(measured, parts)):
+    print(row("links / shares / devices", *(f"{links} / {links * EACH} / {links * PEERS // LINKS}" for links in sizes)))
+    for case, *results in zip(CASES, *map(measured, sizes)):
         assert not any(errors for *_figures, errors in results), results
         print(row(case, *(f"{own:.2f} s + {spent:.2f} s in {count} commands" for own, spent, count, _errors in results)))
 

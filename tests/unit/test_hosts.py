@@ -160,6 +160,8 @@ def test_an_error_stays_what_it_is_where_nothing_is_known_of_a_unit(host: FakeHo
     assert "why" in str(journal.told(host, error))
     host.missing.add("journalctl")
     assert journal.told(host, error) is error
+    several = CommandFailed(["systemctl", "restart", "wg-quick@a", "wg-quick@wg0", "wg-quick@b"], 1, "Job for wg-quick@wg0.service failed.")
+    assert journal.told(host, several).argv == ["systemctl", "restart", "wg-quick@wg0"]
     other = CommandFailed(["ip", "-batch", "-"], 1, "odd")
     assert journal.told(host, other) is other
 

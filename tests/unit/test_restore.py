@@ -21,7 +21,7 @@ from ansible_collections.pic.cells.plugins.module_utils.program.restore import r
 from ansible_collections.pic.cells.plugins.module_utils.records.store import STATE_DIR
 from ansible_collections.pic.cells.tests.benchmarks.restore import CASES, damaged, made, measured
 from ansible_collections.pic.cells.tests.unit.fake.host import FakeHost
-from ansible_collections.pic.cells.tests.unit.fake.machine import Killed
+from ansible_collections.pic.cells.tests.unit.fake.machine import Killed, Refused
 from ansible_collections.pic.cells.tests.unit.fake.systemd import WANTS
 from ansible_collections.pic.cells.tests.unit.fake.wg import Device, made_key
 from ansible_collections.pic.cells.tests.unit.faults import damages, leaks
@@ -215,8 +215,21 @@ def test_an_interface_is_started_without_the_guard_which_would_wait_for_the_lock
     twin = rebooted(cell)
     assert program(twin, "restore")[0] == 0
     starts = [argv for argv in twin.log if argv[0] == "systemctl" and "restart" in argv]
-    assert len(starts) == len(TUNNELS)
+    assert [unit for argv in starts for unit in argv if "@" in unit] == [f"wg-quick@{name}" for name in TUNNELS]
     assert all("--job-mode=ignore-dependencies" in argv for argv in starts)
+
+
+def test_a_link_that_does_not_start_keeps_no_other_one_from_it_and_is_said_once(cell: FakeHost) -> None:
+    twin = rebooted(cell)
+
+    def refuse(step: str) -> None:
+        if step == "wg-quick up pic-cellb":
+            raise Refused(1, "Job for wg-quick@pic-cellb.service failed.")
+
+    twin.watch = refuse
+    rc, _out, err = program(twin, "restore")
+    assert rc != 0 and "pic-cellc" in twin.wg
+    assert err.count("restart wg-quick@pic-cellb' ended") == 1 and "pic-cellc" not in err
 
 
 @pytest.mark.parametrize("units", [False, True], ids=["before the units", "after the units"])
@@ -314,7 +327,7 @@ def test_a_resolver_that_does_not_answer_is_asked_twice_in_a_run(tmp_path: Path)
 
 @pytest.mark.parametrize("case", CASES)
 def test_the_number_of_commands_does_not_grow_with_links_shares_and_devices(tmp_path: Path, case: str) -> None:
-    small, large = (measured(made(tmp_path / str(part), part), case)[1] for part in (10, 2))
+    small, large = (measured(made(tmp_path / str(links), links), case)[1] for links in (10, 50))
     assert small == large
     assert sum(large.values()) < 30
 

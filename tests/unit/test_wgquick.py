@@ -287,7 +287,7 @@ def test_addresses_and_networks_are_read_once_each_and_what_is_none_is_left_out(
     text += "AllowedIPs = y, fd00:b::/64\n"
     assert wgconfig.addresses_of(text) == ["10.0.0.1/24", "fd00::1/64"]
     assert wgconfig.addresses_of(None) == []
-    assert wgconfig.networks_of(wgconfig.parse(text).of("peer")[0]) == ["10.0.1.0/24", "fd00:b::/64"]
+    assert wgconfig.networks_of(wgconfig.parse(text).of("peer")[0].all("allowedips")) == ["10.0.1.0/24", "fd00:b::/64"]
 
 
 def test_values_that_may_be_listed_are_split() -> None:

@@ -322,6 +322,19 @@ class Cellb(Machine):
 
 UNIT = "/etc/systemd/system/multi-user.target.wants/wg-quick@pic-cellb.service"
 CONF = "/etc/wireguard/pic-cellb.conf"
+
+
+def test_many_interfaces_are_enabled_and_started_by_few_commands_in_the_end() -> None:
+    names = [f"wg-quick@pic-{number}" for number in range(120)]
+    other = plans.Run(("wg", "set", "pic-x", "listen-port", "51820"))
+    steps = [plans.Run(("systemctl", *verb, name)) for name in names for verb in (["enable"], ["--job-mode=ignore-dependencies", "restart"])]
+    together = written(plans.Plan(wireguard.started_together([*steps[:2], other, *steps[2:]])))
+    assert together[3] == "wg set pic-x listen-port 51820"
+    assert " ".join(together[:3]).replace("systemctl enable ", "").split() == names
+    assert " ".join(together[4:]).replace("systemctl --job-mode=ignore-dependencies restart ", "").split() == names
+    assert len(together) == 7
+
+
 ENABLE, RESTART = "systemctl enable wg-quick@pic-cellb", "systemctl --job-mode=ignore-dependencies restart wg-quick@pic-cellb"
 
 

@@ -20,11 +20,17 @@ _STARTS = {"restart", "start"}
 
 
 def told(host: Host, error: CommandFailed) -> CommandFailed:
-    """Return an error of systemctl with the last lines that the unit has said, without keys; any other error as it is."""
-    if error.argv[0] != "systemctl" or not _STARTS.intersection(error.argv) or not host.has("journalctl"):
+    """Return an error of systemctl as that of the units that have failed, with the last lines of the first, without keys; any other error as it is."""
+    if error.argv[0] != "systemctl" or not _STARTS.intersection(error.argv):
+        return error
+    units = [word for word in error.argv[2:] if not word.startswith("-") and word not in _STARTS]
+    failed = [unit for unit in units if f"{unit.removesuffix('.service')}.service" in error.output] or units[-1:]
+    if len(failed) < len(units):
+        error = CommandFailed([word for word in error.argv if word not in units or word in failed], error.rc, error.output, error.stdin)
+    if not host.has("journalctl"):
         return error
     try:
-        said = host.run(["journalctl", "-u", error.argv[-1], "-n", str(_LINES), "-o", "cat", "--no-pager", "-q"], timeout=10).out
+        said = host.run(["journalctl", "-u", failed[0], "-n", str(_LINES), "-o", "cat", "--no-pager", "-q"], timeout=10).out
     except CellError:
         return error
     lines = [printable(_KEY.sub("(a key)", _QUOTED.sub(r"\1 (a key)", line))) for line in said.split("\n") if line.strip() and not _HOOK.search(line)]

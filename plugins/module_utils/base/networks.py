@@ -10,7 +10,7 @@ import functools
 import ipaddress
 import re
 from collections.abc import Iterable, Mapping
-from typing import Union
+from typing import Any, Union
 
 from .errors import BadInput
 
@@ -58,13 +58,16 @@ _WIDEST = {4: 8, 6: 32}
 # Other VPNs install 0.0.0.0/1 + 128.0.0.0/1 or 2000::/3 in main: a route as wide as that is no network of the host.
 WIDEST_DEFAULT_LIKE = {4: 7, 6: 6}
 
+_kept = functools.lru_cache(maxsize=1 << 14)  # the same are read again and again, and ipaddress is slow; a cell with 1,000 links has some 8,000
 
-@functools.lru_cache(maxsize=4096)
+
+@_kept
 def interface_of(text: str) -> Interface:
-    """Read an address with or without prefix; the same few are asked for again and again. Raises ValueError."""
+    """Read an address with or without prefix. Raises ValueError."""
     return ipaddress.ip_interface(_without_zone(text))
 
 
+@_kept
 def address_of(text: str) -> Address:
     """Read an address. Raises ValueError."""
     return ipaddress.ip_address(_without_zone(text))
@@ -75,6 +78,7 @@ def address_from(data: bytes) -> Address:
     return ipaddress.ip_address(data)
 
 
+@_kept
 def network_of(text: str) -> Network:
     """Read a network without host bits, or an address as a network of its own. Raises ValueError."""
     return ipaddress.ip_network(_without_zone(text))
@@ -184,6 +188,7 @@ def of_family(family: int, values: Iterable[str]) -> list[str]:
     return [value for value in values if (":" in value) == (family == 6)]
 
 
+@_kept
 def sort_key(value: str) -> tuple[int, int, int]:
     """Order addresses and networks (text) by family, address and prefix."""
     interface = interface_of(value)
@@ -192,7 +197,13 @@ def sort_key(value: str) -> tuple[int, int, int]:
 
 def host_networks(addresses: Iterable[str]) -> list[str]:
     """Turn addresses into host networks: 10.0.0.2 -> 10.0.0.2/32, fd00::2 -> fd00::2/128."""
-    return [str(network_of(address)) for address in addresses]
+    return list(map(host_network, addresses))
+
+
+@_kept
+def host_network(address: str) -> str:
+    """Turn one address into a host network."""
+    return str(network_of(address))
 
 
 def conflicts(wanted: Mapping[str, Iterable[str]], taken: Mapping[str, Iterable[str]]) -> list[str]:
@@ -218,18 +229,18 @@ class Overlaps:
 
     def __init__(self) -> None:
         """Begin without networks."""
-        self._known: list[tuple[Network, str]] = []
+        self._known: list[tuple[Network, Any]] = []
         self._by_prefix: dict[tuple[int, int], dict[int, list[int]]] = {}
         self._starts: dict[int, list[tuple[int, int]]] = {}
 
-    def add(self, network: Network, who: str) -> None:
+    def add(self, network: Network, who: Any) -> None:
         """Take a network in."""
         number, start = len(self._known), int(network.network_address)
         self._known.append((network, who))
         self._by_prefix.setdefault((network.version, network.prefixlen), {}).setdefault(start, []).append(number)
         bisect.insort(self._starts.setdefault(network.version, []), (start, number))
 
-    def of(self, network: Network) -> list[tuple[Network, str]]:
+    def of(self, network: Network) -> list[tuple[Network, Any]]:
         """Return the networks that overlap one, in the order in which they were taken in."""
         start, bits = int(network.network_address), network.max_prefixlen
         numbers: set[int] = set()

@@ -9,7 +9,6 @@ it raises before anything is written.
 
 from __future__ import annotations
 
-import functools
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,6 +17,7 @@ from .errors import UnsafeText
 
 # In the words of a rule, a route or a setting: addresses, names, numbers, options; no quote, no '%', '#', '$', '\', ';' and nothing beyond ASCII.
 _WORD = re.compile(r"[A-Za-z0-9_.:/,+=@\[\]()!-]+")
+_WORDS = re.compile(rf"{_WORD.pattern}(?: {_WORD.pattern})*")
 _ONCE = frozenset({"-s", "-d", "-i", "-o", "-p", "-j", "-g", "--dport", "--ctstate", "--ctorigdst", "--ctorigdstport"})
 # What iptables-restore is given beside rules: tables, chains, the end.
 _RESTORE_LINE = re.compile(r"\*[a-z]+|COMMIT|:[A-Za-z0-9_-]+ - \[0:0\]|-X [A-Za-z0-9_-]+")
@@ -37,11 +37,12 @@ def word(value: object) -> str:
     return text
 
 
-@functools.lru_cache(maxsize=4096)
 def rule(text: str) -> str:
     """Return a rule of iptables as we write it: plain words, each match at most once, one target. Raises UnsafeText."""
-    words = [word(part) for part in text.split(" ")]
-    if words.count("-j") + words.count("-g") != 1 or any(words.count(option) > 1 for option in _ONCE):
+    words = text.split(" ")
+    if not _WORDS.fullmatch(text):
+        list(map(word, words))
+    if words.count("-j") + words.count("-g") != 1 or (len(set(words)) < len(words) and any(words.count(option) > 1 for option in _ONCE)):
         raise UnsafeText(f"The rule {printable(text)!r} says something twice, or has not one target.")
     return text
 

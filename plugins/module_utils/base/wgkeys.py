@@ -9,6 +9,7 @@ import base64
 import binascii
 import hmac
 import re
+from collections.abc import Collection
 
 from .command import Host
 from .errors import BadInput
@@ -19,6 +20,7 @@ GENERATED = "(generated)"  # a key that the run will make; in check mode nobody 
 PRESHARED_LATER = "(a preshared key that the run will make)"
 
 _ENDPOINT = re.compile(r"(?:\[(?P<six>[0-9A-Fa-f:.]+:[0-9A-Fa-f:.]*)\]|(?P<host>[^\[\]:/\s]+)):(?P<port>[0-9]{1,5})")
+_KEY = re.compile(r"[A-Za-z0-9+/]{43}=")
 NO_KEY = base64.b64encode(bytes(32)).decode()
 _P = 2**255 - 19
 # Points of small order: a peer with such a key shares its secret with everybody (list: cr.yp.to/ecdh.html#validate).
@@ -60,6 +62,11 @@ def is_key(value: str) -> bool:
     except (binascii.Error, ValueError):
         return False
     return len(raw) == 32 and base64.b64encode(raw).decode() == value
+
+
+def unnamed(text: str, keys: Collection[str]) -> str:
+    """Return a text in which some public keys count as not known yet."""
+    return _KEY.sub(lambda found: GENERATED if found[0] in keys else found[0], text)
 
 
 def key_id(preshared_key: str | None) -> str | None:

@@ -9,10 +9,9 @@ so that reading back never depends on how a version of iptables prints a rule.
 
 from __future__ import annotations
 
-import copy
 import re
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ..base.command import Host
 from ..base.errors import BadInput, CommandFailed
@@ -31,6 +30,7 @@ _HIDDEN = re.compile(r"^# Table `([^']+)' is incompatible, use 'nft' tool\.$", r
 _NATIVE = re.compile(r"^# Table `([^']+)' contains incompatible base-chains, use 'nft' tool to list them\.$", re.M)
 _RULE_LINE = re.compile(r"(?:\[\d+:\d+\] )?-A ([^ ]+) ?(.*)", re.DOTALL)
 _OPEN = re.compile(r'(?:(?:"(?:[^"\\]|\\.)*"|[^ "][^ ]*)? )*"(?:[^"\\]|\\.)*', re.DOTALL)
+_CLOSED = re.compile(r'[^"]* "[^"\\]*"(?: [^"]*)?')  # as all of ours are: told sooner than that a quote is open
 _COMMENT_OPTION = re.compile(r'-m comment --comment (?:"(?:[^"\\]|\\.)*"|[^ ]+) ?', re.DOTALL)
 _IMPLIED = re.compile(r"(-p (tcp|udp) )-m \2 ")
 _LONGEST = 8192  # characters of a rule; a comment has 256 at most
@@ -126,7 +126,7 @@ def _lines(text: str) -> Iterator[str]:
     begun = ""
     for line in text.split("\n"):
         whole = begun + line
-        if '"' in whole and whole.startswith(("-A", "[")) and len(whole) < _LONGEST and _OPEN.fullmatch(whole):
+        if '"' in whole and whole.startswith(("-A", "[")) and not _CLOSED.fullmatch(whole) and len(whole) < _LONGEST and _OPEN.fullmatch(whole):
             begun = whole + "\n"
             continue
         begun = ""
@@ -171,7 +171,7 @@ def plan_rules(
         return next((step for step in left.steps if isinstance(step, Run)), None)
 
     plan.steps.append(Run((backend.restore, "--noflush", "-w", _LOCK_WAIT), "\n".join(text) + "\n", rest=rest))
-    plan.effects.append(Effect(observed_as, lambda rulesets: {**rulesets, backend.family: restored(rulesets[backend.family], text)}))
+    plan.effects.append(Effect(observed_as, lambda rulesets, _items: {**rulesets, backend.family: restored(rulesets[backend.family], text)}))
     return plan
 
 
@@ -189,7 +189,7 @@ def stands(wanted: Ruleset, saved: SavedRuleset, ours: Collection[str]) -> bool:
 
 def restored(saved: SavedRuleset, lines: Iterable[str]) -> SavedRuleset:
     """Return what iptables-restore makes of the rules when it is given lines as plan_rules writes them."""
-    result = copy.deepcopy(saved)
+    result = {name: replace(table, policies=dict(table.policies), rules={c: list(rules) for c, rules in table.rules.items()}) for name, table in saved.items()}
     table = Saved()
     for line in lines:
         if line.startswith("*"):
@@ -222,24 +222,23 @@ def _plan_table(wanted: Table, saved: Saved, ours: tuple[str, ...], only: set[st
     declared, added, changes, dropped = [], [], [], []
     led_to = {rule.text.rpartition(" ")[2] for rules in wanted.chains.values() for rule in rules}
     for chain, rules in wanted.chains.items():
-        rendered = [rule.render(chain) for rule in rules]
         found = saved.rules.get(chain)
         described = only is None or chain in only
-        if found is None and not rendered and only is not None and chain not in led_to:
+        if found is None and not rules and only is not None and chain not in led_to:
             continue
-        if found is not None and (not described or [comment_of(r) for r in found] == [comment_of(r) for r in rendered]):
+        comments = [rule.comment(chain) for rule in rules]
+        if found is not None and (not described or [comment_of(r) for r in found] == comments):
             continue
         declared.append(f":{chain} - [0:0]")
-        added += [f"-A {line}" for line in rendered]
+        added += [f"-A {rule.render(chain)}" for rule in rules]
         if described:
-            known = {comment_of(line): rule.text for line, rule in zip(rendered, rules)}
+            known = {comment: rule.text for comment, rule in zip(comments, rules)}
             before = [f"{chain} {known.get(comment_of(r), without_comment(r))}" for r in found or ()]
             lines.changes.append(Change(before, [f"{chain} {rule.text}" for rule in rules], chain))
     for chain, policy in saved.policies.items():
-        unwanted = policy == "-" and chain.startswith(CHAIN_PREFIX) and chain not in wanted.chains
+        unwanted = policy == "-" and chain.startswith(CHAIN_PREFIX) and chain not in wanted.chains and (only is None or chain in only)
         # Others may begin a chain's name as we do.
-        unwanted = unwanted and all(is_own_tag(comment_of(rule)) for rule in saved.rules[chain])
-        if unwanted and (only is None or chain in only):
+        if unwanted and all(is_own_tag(comment_of(rule)) for rule in saved.rules[chain]):
             declared.append(f":{chain} - [0:0]")
             dropped.append(f"-X {chain}")
             lines.changes.append(Change([f"{chain} {without_comment(rule)}" for rule in saved.rules[chain]], [], chain))
@@ -253,10 +252,10 @@ def _plan_table(wanted: Table, saved: Saved, ours: tuple[str, ...], only: set[st
 
 def _plan_shared_chain(chain: str, target: str | None, saved: Saved, ours: tuple[str, ...], lines: _Lines) -> list[str]:
     """Leave in a chain of others just our one jump, standing before every foreign rule that could decide our packets."""
-    jump = None if target is None else Rule(f"-j {target}").render(chain).split(" ", 1)[1]
+    jump = None if target is None else Rule(f"-j {target}")
     found = saved.rules.get(chain, [])
     own = [rule for rule in found if is_own_tag(comment_of(rule))]
-    if jump is not None and [comment_of(rule) for rule in own] == [comment_of(jump)]:
+    if jump is not None and [comment_of(rule) for rule in own] == [jump.comment(chain)]:
         earlier = found[: found.index(own[0])]
         if not any(could_decide(rule, chain, saved.rules, ours) for rule in earlier):
             return []
@@ -266,7 +265,7 @@ def _plan_shared_chain(chain: str, target: str | None, saved: Saved, ours: tuple
     lines.changes.append(Change(before, [] if jump is None else [f"{chain} -j {target}"]))
     commands = [f"-D {chain} {rule}" for rule in own]
     if jump is not None:
-        commands.append(f"-I {chain} 1 {jump}")
+        commands.append(f"-I {chain} 1 {jump.render(chain).split(' ', 1)[1]}")
     return commands
 
 

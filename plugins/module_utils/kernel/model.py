@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Union
 
@@ -81,8 +81,15 @@ class Routing:
 RoutingChange = tuple[str, Union[PolicyRule, Route]]  # "add", "replace" or "del", and what
 
 
-def changed(routing: Routing, changes: Iterable[RoutingChange]) -> Routing:
-    """Return what changes make of our rules and routes."""
+def changed(routing: Mapping[int, Routing], changes: Iterable[RoutingChange]) -> dict[int, Routing]:
+    """Return what changes make of our rules and routes, by family."""
+    by_family: dict[int, list[RoutingChange]] = {}
+    for verb, item in changes:
+        by_family.setdefault(item.family, []).append((verb, item))
+    return {family: _changed(seen, by_family[family]) if family in by_family else seen for family, seen in routing.items()}
+
+
+def _changed(routing: Routing, changes: Iterable[RoutingChange]) -> Routing:
     rules = list(routing.rules)
     routes: dict[tuple[str, int, int | None], list[Route]] = {}
     for route in routing.routes:
@@ -99,7 +106,7 @@ def changed(routing: Routing, changes: Iterable[RoutingChange]) -> Routing:
 
 def without_routes_of(routing: Routing, device: str) -> Routing:
     """Return routing without our routes through an interface."""
-    return changed(routing, (("del", route) for route in routing.routes if route.device == device))
+    return _changed(routing, (("del", route) for route in routing.routes if route.device == device))
 
 
 @dataclass

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import itertools
 from functools import cached_property
 from typing import Any
 
@@ -82,11 +83,14 @@ class Observed:
     def simulate(self, plan: Plan) -> None:
         """Change what was observed as applying a plan would change the host, whose files are a draft's."""
         write_files(self.host, plan.steps)
+        write_files(self.host, (effect for effect in plan.effects if not isinstance(effect, Effect)))
+        slices: dict[str, list[Effect]] = {}  # of which none says anything of another
         for effect in plan.effects:
             if isinstance(effect, Effect):
-                setattr(self, effect.slice, effect.change(getattr(self, effect.slice)))
-            else:
-                write_files(self.host, [effect])
+                slices.setdefault(effect.slice, []).append(effect)
+        for name, effects in slices.items():
+            for change, same in itertools.groupby(effects, lambda effect: effect.change):
+                setattr(self, name, change(getattr(self, name), [item for effect in same for item in effect.items]))
 
     def why_silent(self, device: str) -> str:
         """Say why an interface that is there carries nothing; empty where it does."""

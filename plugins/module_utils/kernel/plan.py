@@ -72,10 +72,14 @@ class Ask:
 
 @dataclass(frozen=True)
 class Effect:
-    """What a command makes of the kernel. slice: the name of what is observed. change: a pure function from its value to the one afterwards."""
+    """What a command makes of the kernel. slice: the name of what is observed. change: a pure function from its value, and items, to the one afterwards.
+
+    Effects with one change after the other are taken as one, with the items of all: those of many links would each copy what is there of all links.
+    """
 
     slice: str
-    change: Callable[[Any], Any]
+    change: Callable[[Any, list[Any]], Any]
+    items: tuple[Any, ...] = ()
 
 
 Step = Union[Run, Ask, Write, Restrict, Remove]

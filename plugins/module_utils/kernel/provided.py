@@ -111,7 +111,7 @@ def _addresses(interface: Section, peer: Section, what: str) -> list[str]:
         if _is_no_host(address):
             raise BadInput(f"{what}: the Address {address} cannot be the address of a host in a tunnel. Correct it.")
         addresses.append(str(address))
-    wide = [family for family in FAMILIES if is_everything(of_family(family, networks_of(peer)))]
+    wide = [family for family in FAMILIES if is_everything(of_family(family, networks_of(peer.all("allowedips"))))]
     used = _first_of_each_family(address for family in wide for address in of_family(family, addresses))
     if not used:
         raise BadInput(

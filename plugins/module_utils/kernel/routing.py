@@ -129,8 +129,7 @@ def batch(family: int, changes: Iterable[RoutingChange]) -> Plan:
     text = "".join(f"{'rule' if isinstance(item, PolicyRule) else 'route'} {verb} {item.render()}\n" for verb, item in changes)
     if not changes:
         return Plan()
-    effect = Effect("routing", lambda routing: {**routing, family: changed(routing[family], changes)})
-    return Plan([Run(("ip", f"-{family}", "-batch", "-"), text)], effects=[effect])
+    return Plan([Run(("ip", f"-{family}", "-batch", "-"), text)], effects=[Effect("routing", changed, changes)])
 
 
 def _selector(family: int, item: Mapping[str, Any], key: str) -> str | None:

@@ -25,12 +25,15 @@ class Rule:
         texts.rule(self.text)
         texts.word(self.tag)
 
+    def comment(self, chain: str) -> str:
+        """Return the comment by which the rule is known in a chain."""
+        return f"{self.tag} {hashlib.sha256(f'{chain} {self.text}'.encode()).hexdigest()[:10]}"
+
     def render(self, chain: str) -> str:
         """Return the rule as restore text without the leading command, e.g. 'PIC-FWD -i wg0 … -j PIC-PATH'."""
-        digest = hashlib.sha256(f"{chain} {self.text}".encode()).hexdigest()[:10]
         how = max(self.text.rfind("-j "), self.text.rfind("-g "))
         matches, target = self.text[:how], self.text[how:]
-        return f'{chain} {matches}-m comment --comment "{self.tag} {digest}" {target}'
+        return f'{chain} {matches}-m comment --comment "{self.comment(chain)}" {target}'
 
 
 @dataclass
@@ -55,9 +58,12 @@ def _words(rule: str) -> tuple[str, ...]:
     return tuple(match[0] if match[1] is None else re.sub(r"\\(.)", r"\1", match[1], flags=re.DOTALL) for match in _WORD.finditer(rule))
 
 
-@functools.lru_cache(maxsize=1 << 16)
 def comment_of(rule: str) -> str:
     """Return the comment of a rule as saved, or an empty string."""
+    plain, _quote, rest = rule.partition('"')
+    text, quote, _rest = rest.partition('"')
+    if quote and "\\" not in text and plain.endswith(" comment --comment ") and plain.count("--comment") == 1:
+        return text  # as all of ours are, for which the words need not be told apart
     words = _words(rule)
     at = next((number for number, word in enumerate(words) if word == "--comment" and words[number - 1] == "comment"), len(words))
     return words[at + 1] if at + 1 < len(words) else ""

@@ -143,7 +143,10 @@ def plan_changes(changes: Changes) -> Plan:
             plan.steps.append(Run((program, "-batch", "-"), "".join(f"{line}\n" for line in lines)))
     if plan:
         plan.describe(changes.before, changes.after)
-        plan.effects += [Effect("links", lambda links: _changed_links(links, changes)), Effect("queues", lambda queues: {**queues, **changes.queues})]
+        plan.effects += [
+            Effect("links", lambda links, _items: _changed_links(links, changes)),
+            Effect("queues", lambda queues, _items: {**queues, **changes.queues}),
+        ]
     return plan
 
 

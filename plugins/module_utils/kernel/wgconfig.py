@@ -8,6 +8,7 @@ Other tools find their own peers again by the comments around them, and delete f
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -166,6 +167,17 @@ def parse(text: str | None) -> Config:
     return config
 
 
+@functools.lru_cache(maxsize=1 << 12)
+def settings(text: str) -> tuple[tuple[str, dict[str, list[str]]], ...]:
+    """Return header and settings, by name, of each section of a file, for whoever only reads: the file of a link is asked for several things."""
+    sections = parse(text).sections
+    found: list[tuple[str, dict[str, list[str]]]] = [(section.header, {}) for section in sections]
+    for section, (_header, values) in zip(sections, found):
+        for name, value in map(setting, section.lines):
+            values.setdefault(name, []).append(value)
+    return tuple(found)
+
+
 def fault(text: str) -> str:
     """Say what in a file keeps wg-quick from starting the interface; empty where nothing does. No value is shown: it may be a key."""
     known: set[str] = set()
@@ -215,6 +227,7 @@ def plain_address(text: str) -> str | None:
     return None if found.is_link_local and found.version == 6 else str(found)
 
 
+@functools.lru_cache(maxsize=1 << 14)
 def plain_network(text: str) -> str | None:
     """Return a network of AllowedIPs in one form; None for what is none."""
     try:
@@ -229,9 +242,9 @@ def addresses_of(text: str | None) -> list[str]:
     return list(dict.fromkeys(address for address in found if address))
 
 
-def networks_of(section: Section) -> list[str]:
+def networks_of(allowed_ips: Iterable[str]) -> list[str]:
     """Return the networks that a peer's section lets in."""
-    return list(dict.fromkeys(network for network in map(plain_network, listed(section.all("allowedips"))) if network))
+    return list(dict.fromkeys(network for network in map(plain_network, listed(allowed_ips)) if network))
 
 
 def _header(line: str) -> str | None:

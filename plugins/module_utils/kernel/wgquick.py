@@ -12,15 +12,15 @@ from ..base import texts
 from ..base.errors import BadInput
 from ..base.wgkeys import GENERATED, NO_KEY, PRESHARED_LATER, clamped, is_key
 from .model import Interface, WgPeer
-from .wgconfig import INTERFACE, PEER, Config, Section, fault, networks_of, parse, plain_address, plain_network
+from .wgconfig import INTERFACE, PEER, Config, Section, fault, networks_of, parse, plain_address, plain_network, settings
 
 
 def check_file_keys(path: str, text: str) -> None:
     """Refuse a file with a key that is none before wg reads it, and prints it to the journal. Raises BadInput, without the key in the text."""
-    for section in parse(text).sections:
+    for header, values in settings(text):
         for name in ("PrivateKey", "PublicKey", "PresharedKey"):
-            if any(not is_key(value) and value not in (GENERATED, PRESHARED_LATER) for value in section.all(name)):
-                raise BadInput(f"{path}: a {name} in a section [{section.header}] is not a WireGuard key (32 bytes in base64, 44 characters). Correct it.")
+            if any(not is_key(value) and value not in (GENERATED, PRESHARED_LATER) for value in values.get(name.lower(), ())):
+                raise BadInput(f"{path}: a {name} in a section [{header}] is not a WireGuard key (32 bytes in base64, 44 characters). Correct it.")
 
 
 def check_file(path: str, text: str) -> None:
@@ -82,15 +82,15 @@ def config_peers(text: str) -> list[WgPeer]:
     """Return the peers that a file names. One that stands there again has what only an earlier section says, but for its networks: so does wg."""
     peers: list[WgPeer] = []
     said: dict[tuple[str, str], str | None] = {}
-    for section in parse(text).of(PEER):
-        key = str(section.get("publickey"))
+    for values in (values for header, values in settings(text) if header == PEER):
+        key = values.get("publickey", ["None"])[-1]
         found = {name: said.setdefault((key, name), None) for name in ("endpoint", "persistentkeepalive", "presharedkey")}
-        found.update({name: value for name in found if (value := section.get(name)) is not None})
+        found.update({name: values[name][-1] for name in found if name in values})
         said.update({(key, name): value for name, value in found.items()})
         keepalive, secret = found["persistentkeepalive"] or "off", found["presharedkey"]
         seconds = int(keepalive) if keepalive.isdigit() else None
         secret = None if secret == NO_KEY else secret
-        peers.append(WgPeer(key, networks_of(section), found["endpoint"], seconds or None, secret or None))
+        peers.append(WgPeer(key, networks_of(values.get("allowedips", ())), found["endpoint"], seconds or None, secret or None))
     return peers
 
 

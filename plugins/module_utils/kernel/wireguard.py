@@ -5,15 +5,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
+from typing import Any
 
 from ..base.command import Host
 from ..base.names import LINK_PREFIX
 from ..base.networks import address_of, host_port, sort_key, sorted_networks
 from ..base.wgkeys import NO_KEY, clamped
 from .model import MAIN, Interface, Route, Routing, WgPeer, changed, loses_ipv4, without_routes_of
-from .plan import Effect, Plan, Remove, Run, Write
+from .plan import Effect, Plan, Remove, Run, Step, Write
 from .routing import batch
 from .systemd import drop_in_path, wants_path
 from .wgconfig import Config, config_path, parse
@@ -22,6 +23,9 @@ from .wgquick import check_file, config_peers, merge_config, render_link
 FRESH_HANDSHAKE = 135  # seconds; a session is renewed after 120 s, so an older one is no sign of life (WireGuard paper, 6.1)
 SILENT = 180  # seconds; a tunnel without a handshake for longer carries nothing (WireGuard paper, 6.1: Reject-After-Time)
 _CLOCK_STEP = 5  # seconds by which a clock may be slewed
+_ENABLE = ("systemctl", "enable")
+_START = ("systemctl", "--job-mode=ignore-dependencies", "restart")
+_AT_ONCE = 50  # interfaces that one call starts: it has 60 seconds
 
 
 def is_recent(handshake: int, now: float, within: int) -> bool:
@@ -94,13 +98,13 @@ def plan_interface(
     labels: Mapping[str, str],
     removed: Iterable[str],
     now: float,
-    present_routes: Iterable[Route] = (),
+    present_routes: Collection[Route] = (),
 ) -> Plan:
     """Plan one interface: file, unit, and the kernel without a restart; peers that are not ours stay.
 
     observed: the kernel's, None where there is none. labels: names of the wanted peers by key.
     removed: keys and addresses of ours that go. now: seconds since the epoch, to tell a live session.
-    present_routes: our routes that the kernel has.
+    present_routes: our routes that the kernel has; a set where there are many.
     """
     plan = Plan()
     link = wanted.name.startswith("pic-")
@@ -129,7 +133,7 @@ def plan_interface(
     systemd = host.exists("/run/systemd/system")
     unit = f"wg-quick@{wanted.name}"
     if systemd and not host.exists(wants_path(f"{unit}.service")):
-        plan.steps.append(Run(("systemctl", "enable", unit)))
+        plan.steps.append(Run((*_ENABLE, unit)))
         plan.effects.append(Write(wants_path(f"{unit}.service"), ""))
         plan.describe([f"{wanted.name}: not started at boot"], [f"{wanted.name}: started at boot"])
     start = observed or Interface(wanted.name, peers={peer.public_key: _settled(host, peer, None, None, now) for peer in config_peers(new_text)})
@@ -142,14 +146,29 @@ def plan_interface(
         check_file(path, new_text)
         # "start" would do nothing for a unit whose interface somebody has deleted.
         # The guard that the unit requires would wait for the lock, which this run holds; it has closed the ways itself.
-        by_unit = ("systemctl", "--job-mode=ignore-dependencies", "restart", unit)
-        plan.steps.append(Run(by_unit if systemd else ("wg-quick", "up", wanted.name)))
+        plan.steps.append(Run((*_START, unit) if systemd else ("wg-quick", "up", wanted.name)))
     else:
         plan.extend(plan_live(observed, final, present_routes))
     if plan:
         plan.effects += _taken_up(observed, final)
         plan.describe([] if observed is None else describe(observed, labels, gone), describe(final, labels, ()))
     return plan
+
+
+def started_together(steps: Iterable[Step]) -> list[Step]:
+    """Return the steps of several interfaces with one call for many units, the start last: systemd reads all its files anew after each call that enables.
+
+    One that does not start keeps none of the others from it.
+    """
+    units: dict[tuple[str, ...], list[str]] = {_ENABLE: [], _START: []}
+    others: list[Step] = []
+    for step in steps:
+        if isinstance(step, Run) and step.argv[:-1] in units:
+            units[step.argv[:-1]].append(step.argv[-1])
+        else:
+            others.append(step)
+    enable, start = ([Run((*verb, *names[at : at + _AT_ONCE])) for at in range(0, len(names), _AT_ONCE)] for verb, names in units.items())
+    return [*enable, *others, *start]
 
 
 def plan_removal(host: Host, name: str, observed: Interface | None) -> Plan:
@@ -174,26 +193,32 @@ def plan_removal(host: Host, name: str, observed: Interface | None) -> Plan:
 def _taken_up(before: Interface | None, interface: Interface) -> list[Effect]:
     """Return what there is once an interface is up: its routes too, those of other tables only where it was started."""
 
-    def with_routes(routing: Mapping[int, Routing]) -> dict[int, Routing]:
-        found = dict(routing)
-        if before and loses_ipv4(before, interface):
-            found[4] = without_routes_of(found[4], interface.name)
-        mine = [route for route in interface.routes if before is None or route.table == MAIN]
-        return {family: changed(seen, (("replace", route) for route in mine if route.family == family)) for family, seen in found.items()}
+    def without_ipv4(routing: Mapping[int, Routing], _items: object) -> dict[int, Routing]:
+        return {**routing, 4: without_routes_of(routing[4], interface.name)}
 
+    mine = [route for route in interface.routes if before is None or route.table == MAIN]
     return [
-        Effect("wireguard", lambda interfaces: {**interfaces, interface.name: interface}),
-        Effect("links", lambda links: {**links, interface.name: links.get(interface.name, {})}),
-        Effect("routing", with_routes),
+        Effect("wireguard", _put, ((interface.name, interface),)),
+        Effect("links", _known, (interface.name,)),
+        *([Effect("routing", without_ipv4)] if before and loses_ipv4(before, interface) else []),
+        Effect("routing", changed, tuple(("replace", route) for route in mine)),
     ]
+
+
+def _put(interfaces: Mapping[str, Interface], items: Iterable[tuple[str, Interface]]) -> dict[str, Interface]:
+    return {**interfaces, **dict(items)}
+
+
+def _known(links: Mapping[str, dict[str, Any]], names: Iterable[str]) -> dict[str, dict[str, Any]]:
+    return {**links, **{name: {} for name in names if name not in links}}
 
 
 def _taken_down(name: str) -> list[Effect]:
     """Return what there is once an interface is gone, with its routes."""
     return [
-        Effect("wireguard", lambda interfaces: {other: interface for other, interface in interfaces.items() if other != name}),
-        Effect("links", lambda links: {other: link for other, link in links.items() if other != name}),
-        Effect("routing", lambda routing: {family: without_routes_of(seen, name) for family, seen in routing.items()}),
+        Effect("wireguard", lambda interfaces, _items: {other: interface for other, interface in interfaces.items() if other != name}),
+        Effect("links", lambda links, _items: {other: link for other, link in links.items() if other != name}),
+        Effect("routing", lambda routing, _items: {family: without_routes_of(seen, name) for family, seen in routing.items()}),
     ]
 
 
@@ -241,8 +266,8 @@ def plan_endpoint(interface: str, key: str, endpoint: str) -> Plan:
     return Plan([Run(("wg", "set", interface, "peer", key, "endpoint", endpoint))])
 
 
-def plan_live(observed: Interface, final: Interface, present_routes: Iterable[Route]) -> Plan:
-    """Plan the way from an interface as it is to what it shall be, both with all their peers and addresses."""
+def plan_live(observed: Interface, final: Interface, present_routes: Collection[Route]) -> Plan:
+    """Plan the way from an interface as it is to what it shall be, both with all their peers and addresses. present_routes: as for plan_interface."""
     plan, name = Plan(), final.name
     if final.private_key and observed.private_key != final.private_key:
         plan.steps.append(Run(("wg", "set", name, "private-key", "/dev/stdin"), f"{final.private_key}\n"))
@@ -273,12 +298,10 @@ def plan_live(observed: Interface, final: Interface, present_routes: Iterable[Ro
         lines.append(f"link set dev {name} up")
     if lines:
         plan.steps.append(Run(("ip", "-batch", "-"), "".join(f"{line}\n" for line in lines)))
-    present = set(present_routes)
-    if loses_ipv4(observed, final):
-        present -= {route for route in present if route.family == 4 and route.device == name}
+    lost = 4 if loses_ipv4(observed, final) else None
     for family in (4, 6):
         mine = {route for route in final.routes if route.family == family and route.table == MAIN}
-        missing = sorted(mine - present, key=str)
+        missing = sorted((route for route in mine if route not in present_routes or (family == lost and route.device == name)), key=str)
         plan.extend(batch(family, (("replace", route) for route in missing)))
         plan.describe((), (route.words() for route in missing))
     return plan

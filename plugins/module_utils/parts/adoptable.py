@@ -84,7 +84,7 @@ def read_config(path: str, text: str) -> Described:
         before = found.candidates.get(key)
         if before:
             found.notes.append(f"{where}: the peer of {before.where} stands here again; its AllowedIPs of here count.")
-        found.candidates[key] = Candidate(where, key, (before.label if before else "") or peer.label, networks_of(peer.section))
+        found.candidates[key] = Candidate(where, key, (before.label if before else "") or peer.label, networks_of(peer.section.all("allowedips")))
     return found
 
 

@@ -14,7 +14,7 @@ from functools import cached_property
 
 from ..base.command import Host
 from ..base.errors import BadInput
-from ..base.networks import WIDEST_DEFAULT_LIKE, conflicts, interface_of, sorted_networks
+from ..base.networks import WIDEST_DEFAULT_LIKE, Overlaps, conflicts, interface_of, sorted_networks
 from ..base.wgkeys import clamped
 from ..kernel import wgconfig
 from ..kernel.model import Interface, WgPeer
@@ -165,15 +165,20 @@ def check_others(state: State, before: State, found: Found) -> None:
     sentences = conflicts({f"link {name!r}": link.networks for name, link in new.items()}, taken)
     if sentences:
         raise BadInput("; ".join(f"The {sentence}" for sentence in sentences) + ". Nothing was changed. Give one of them another network.")
+    others = Overlaps()
+    for peer in foreign:
+        for network in peer.allowed_ips:
+            if not _is_wide(network):
+                others.add(interface_of(network).network, peer)
     for name, device in sorted(state.peers.items()):
         if device.public_key:
-            _check_device(name, [*device.addresses, *device.networks], found.behind(device.public_key), foreign, found.name)
+            _check_device(name, [*device.addresses, *device.networks], found.behind(device.public_key), others, found.name)
 
 
-def _check_device(name: str, wanted: Iterable[str], has: Collection[str], foreign: Collection[WgPeer], interface: str) -> None:
+def _check_device(name: str, wanted: Iterable[str], has: Collection[str], others: Overlaps, interface: str) -> None:
     for address in wanted:
         network = interface_of(address).network
-        holder = next((peer for peer in foreign if any(_overlap(str(network), taken) for taken in peer.allowed_ips)), None)
+        holder = next((peer for _network, peer in others.of(network)), None)
         if holder and str(network) not in has:
             raise BadInput(
                 f"Address {address} of peer {name!r} already belongs to the peer {holder.public_key} of interface {interface!r} "
@@ -211,11 +216,6 @@ def _outside(networks: Iterable[str], own: Iterable[str]) -> list[str]:
         for network in dict.fromkeys(found)
         if not _is_wide(str(network)) and not any(network.version == mine.version and network.subnet_of(mine) for mine in inside)  # type: ignore[arg-type]
     ]
-
-
-def _overlap(one: str, two: str) -> bool:
-    first, second = interface_of(one).network, interface_of(two).network
-    return not _is_wide(two) and first.version == second.version and first.overlaps(second)
 
 
 def _is_wide(network: str) -> bool:

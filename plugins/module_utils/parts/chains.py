@@ -61,4 +61,5 @@ def again(chains: Mapping[str, list[Rule]]) -> Chains:
 
 
 def _again(rule: Rule) -> Rule:
-    return Rule(rule.text.replace("-j PIC-GUARD", _FOR_THE_GUARD).replace("-j ACCEPT", "-j RETURN"), rule.tag)
+    text = rule.text.replace("-j PIC-GUARD", _FOR_THE_GUARD).replace("-j ACCEPT", "-j RETURN")
+    return rule if text == rule.text else Rule(text, rule.tag)

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Optional
+from typing import Optional, TypeVar
 
 from ..base import destinations
 from ..base.errors import BadInput
@@ -40,6 +40,8 @@ from . import probes
 
 _LONGEST = 128  # bits of a prefix
 
+Item = TypeVar("Item", PolicyRule, Route)
+
 
 @dataclass
 class Move:
@@ -61,12 +63,13 @@ class Move:
 def allocate_tables(state: State, seen: Iterable[Routing]) -> None:
     """Give each exit that has a way of its own a table, clear of what others use."""
     foreign = RESERVED_TABLES.union(*(routing.foreign_tables for routing in seen))
+    taken = foreign.union(link.exit_table for link in state.links.values() if link.exit_table)
+    free = (table for table in TABLES if table not in taken)
     for name in state.asked_exits:
         link = state.links.get(name)
         if link is None or (link.exit_table and link.exit_table not in foreign):
             continue
-        taken = {other.exit_table for other in state.links.values()}
-        link.exit_table = next((table for table in TABLES if table not in foreign and table not in taken), None)
+        link.exit_table = next(free, None)
         if link.exit_table is None:
             raise BadInput(f"No routing table from {TABLES.start} to {TABLES.stop - 1} is free for the exit cell {name!r}. Free one.")
 
@@ -171,13 +174,14 @@ def plan_closing(state: State, let_in: set[str], seen: Mapping[int, Routing]) ->
     plan = Plan()
     priority = base_priority(seen.values())
     for family, routing in seen.items():
+        existing = _by_selected(routing.rules)
         closing = [closing_rule(family, priority, address) for address in state.routed_addresses(family)]
         closing += [rule for peer in state.peers.values() for address in of_family(family, peer.addresses) for rule in excepted_rules(peer, address)]
         changes: list[RoutingChange] = []
         for rule in closing:
             if let_in.intersection(host_networks([rule.source])):
                 continue
-            present = [other for other in routing.rules if _selected(other) == _selected(rule)]
+            present = existing.get(_selected(rule), [])
             if rule not in present:
                 changes.append(("add", rule))
                 plan.describe([_line(_selected(rule), present)] if present else [], [_line(_selected(rule), [*present, rule])])
@@ -248,14 +252,12 @@ def plan_move(state: State, seen: Mapping[int, Routing], family: int, devices: C
     move.after += _shared_words(missing_shared)
     wanted = wanted_rules(state, family, base_priority(seen.values()))
     probing, probed = probes.wanted_rules(state, family), [rule for rule in routing.rules if rule.device]
-    move.prepare += [("add", rule) for rule in probing if rule not in probed]
-    move.leave += [("del", rule) for rule in probed if rule not in probing]
-    move.after += [f"what this cell sends by {rule.device}: {table_in_words(rule)}" for rule in probing if rule not in probed]
-    move.before += [f"what this cell sends by {rule.device}: {table_in_words(rule)}" for rule in probed if rule not in probing]
-    existing: dict[Selected, list[PolicyRule]] = {}
-    for rule in routing.rules:
-        if not is_shared(rule) and not rule.device:
-            existing.setdefault(_selected(rule), []).append(rule)
+    missing_probing, surplus_probing = _without(probing, probed), _without(probed, probing)
+    move.prepare += [("add", rule) for rule in missing_probing]
+    move.leave += [("del", rule) for rule in surplus_probing]
+    move.after += [f"what this cell sends by {rule.device}: {table_in_words(rule)}" for rule in missing_probing]
+    move.before += [f"what this cell sends by {rule.device}: {table_in_words(rule)}" for rule in surplus_probing]
+    existing = _by_selected(rule for rule in routing.rules if not is_shared(rule) and not rule.device)
     for selected in sorted(set(wanted) | set(existing), key=str):
         new, old = wanted.get(selected, []), existing.get(selected, [])
         if state.peers_lost and not new:
@@ -283,26 +285,36 @@ def plan_move(state: State, seen: Mapping[int, Routing], family: int, devices: C
     move.leave += [("del", rule) for rule in surplus_shared]
     routes = [route for route in exit_routes(state, family) if devices is None or route.device is None or route.device in devices]
     present = [route for route in routing.routes if route.table != MAIN]
-    missing_routes = [route for route in routes if route not in present]
+    missing_routes = _without(routes, present)
     # The kernel takes "unreachable" always, a way out only while its interface is there: S and P+2 must not wait for that.
     move.prepare[:0] = [("replace", route) for route in missing_routes if not route.device]
     move.enter[:0] = [("replace", route) for route in missing_routes if route.device]
-    for route in routes:
-        if route not in present:
-            move.after.append(route.words())
-    for route in present:
-        if route not in routes:
-            # A default of an exit that is no longer offered goes at once, the tables only when nobody looks there.
-            (move.prepare if route.device else move.leave).append(("del", route))
-            move.before.append(route.words())
+    move.after += [route.words() for route in missing_routes]
+    for route in _without(present, routes):
+        # A default of an exit that is no longer offered goes at once, the tables only when nobody looks there.
+        (move.prepare if route.device else move.leave).append(("del", route))
+        move.before.append(route.words())
     return move
+
+
+def _without(items: Iterable[Item], others: Iterable[Item]) -> list[Item]:
+    """Return those items that are not among others."""
+    known = set(others)
+    return [item for item in items if item not in known]
+
+
+def _by_selected(rules: Iterable[PolicyRule]) -> dict[Selected, list[PolicyRule]]:
+    found: dict[Selected, list[PolicyRule]] = {}
+    for rule in rules:
+        found.setdefault(_selected(rule), []).append(rule)
+    return found
 
 
 def _shared_changes(state: State, routing: Routing, family: int, routings: Iterable[Routing]) -> tuple[list[PolicyRule], list[PolicyRule]]:
     """Return which shared rules are missing, and which are surplus: none while the kernel alone still knows who is routed."""
     wanted = shared_rules(state, family, routings)
     present = [rule for rule in routing.rules if is_shared(rule)]
-    return [rule for rule in wanted if rule not in present], [] if state.peers_lost else [rule for rule in present if rule not in wanted]
+    return _without(wanted, present), [] if state.peers_lost else _without(present, wanted)
 
 
 def _shared_words(rules: Iterable[PolicyRule]) -> list[str]:

@@ -139,15 +139,14 @@ def answer_chains(state: State, family: int) -> Chains:
     While the registry of devices cannot be read, every device could be one.
     """
     asked_exits, routed_devices = set(state.asked_exits), {peer.name for peer in state.routed}
-    ways = [(peer, {*(peer.route_via if peer.name in routed_devices else ()), *peer.route_except.values()}) for peer in state.peers.values()]
+    users: dict[str, list[str]] = {}
+    for peer in state.peers.values():
+        for via in {*(peer.route_via if peer.name in routed_devices else ()), *peer.route_except.values()}:
+            users.setdefault(via, []).extend(of_family(family, peer.addresses))
     used = [link for link in ruled(state) if link.exit_relay_active or link.name in asked_exits]
     devices: dict[str, list[Link]] = {}
     for link in used:
-        if state.peers_lost:
-            routed = state.cell.own_networks(family)
-        else:
-            routed = host_networks(of_family(family, (a for peer, used_by in ways if link.name in used_by for a in peer.addresses)))
-        for network in routed:
+        for network in state.cell.own_networks(family) if state.peers_lost else host_networks(users.get(link.name, ())):
             devices.setdefault(network, []).append(link)
     interface = state.cell.interface
     leaves: Chains = {
@@ -238,7 +237,10 @@ def _ranges(numbers: list[int]) -> list[tuple[int, int]]:
     """Return sorted numbers as ranges without gaps."""
     found: list[tuple[int, int]] = []
     for number in numbers:
-        found = [*found[:-1], (found[-1][0], number)] if found and found[-1][1] == number - 1 else [*found, (number, number)]
+        if found and found[-1][1] == number - 1:
+            found[-1] = found[-1][0], number
+        else:
+            found.append((number, number))
     return found
 
 

@@ -105,6 +105,11 @@ class Allowed:
         return asks and self._answerers[flow.source] not in (OWN, flow.answering)
 
     @cached_property
+    def _ports(self) -> set[int | None]:
+        """Return the ports at which WireGuard lets others begin."""
+        return {self.state.cell.listen_port, *(link.listen_port for link in self.state.links.values() if not link.provided)}
+
+    @cached_property
     def _own(self) -> list[Network]:
         return [network_of(text) for text in self.state.cell.own_networks(self.family)]
 
@@ -153,7 +158,7 @@ class Allowed:
             return False
         if flow.protocol == "tcp" and flow.port == cell.sync_port and flow.to in cell.own_addresses(self.family):
             return flow.source in link.address
-        if flow.protocol == "udp" and flow.port in {cell.listen_port, *(other.listen_port for other in self.state.links.values() if not other.provided)}:
+        if flow.protocol == "udp" and flow.port in self._ports:
             return True
         return _holds(map(network_of, of_family(self.family, cell.admin_networks)), flow.source)
 

@@ -47,7 +47,8 @@ def until(host: Host, folder: str, name: str, now: float) -> int:
 
 def plan_used(host: Host, folder: str, names: Iterable[str]) -> Plan:
     """Plan the end of the keys for cells whose link has its key, or is gone."""
-    return _plan_end(host, (key_path(folder, name) for name in names))
+    there = {name.rpartition(".")[0] for name in host.list(f"{folder}/invitations")}
+    return _plan_end(host, (key_path(folder, name) for name in names if name in there))
 
 
 def plan_expired(host: Host, folder: str, now: float) -> Plan:

@@ -73,7 +73,12 @@ def preshared_keys(host: Host, stored: State, seen: Observed) -> dict[str, str |
 
 def written(host: Host, interface: str) -> dict[str, str | None]:
     """Return the preshared keys that an interface's file holds, by public key: silence keeps them."""
-    peers = wgquick.config_peers(host.read(wgconfig.config_path(interface)) or "")
+    return in_text(host.read(wgconfig.config_path(interface)) or "")
+
+
+def in_text(text: str) -> dict[str, str | None]:
+    """Return the preshared keys that the text of an interface's file holds, by public key."""
+    peers = wgquick.config_peers(text)
     # One that is none would be no key to sign with, and is not written on.
     return {peer.public_key: peer.preshared_key if peer.preshared_key and wgkeys.is_key(peer.preshared_key) else None for peer in peers}
 

@@ -41,7 +41,7 @@ def plan_links(context: Context) -> Planned:
     made = _plan_interfaces(context, present, changed)
     # The files first: one that goes may be all that has the preshared key of a link that moves.
     plan.steps += [step for step in made.steps if isinstance(step, Write)]
-    made.steps = [step for step in made.steps if not isinstance(step, Write)]
+    made.steps = wireguard.started_together(step for step in made.steps if not isinstance(step, Write))
     plan.extend(leftovers)
     plan.extend(exits.plan_shared(state, context.routing()))
     plan.extend(plan_unreachable(context, (state.links[name] for name in pending)))
@@ -54,8 +54,9 @@ def plan_links(context: Context) -> Planned:
     plan.steps += [conntrack.end(flows) for flows in over]
     context.bury(plan, links=[], flows=[flows for flows in context.leaving.flows if flows not in over])
     plan.warnings += [f"Link {name!r} is pending: its public key or its networks are not known yet." for name in pending]
-    for key in (item["public_key"] for item in present if item.get("generated") and item.get("public_key")):
-        plan.changes = [replace(change, after=[line.replace(key, wgkeys.GENERATED) for line in change.after]) for change in plan.changes]
+    made_now = {item["public_key"] for item in present if item.get("generated") and item.get("public_key")}
+    if made_now:
+        plan.changes = [replace(change, after=[wgkeys.unnamed(line, made_now) for line in change.after]) for change in plan.changes]
     ends = {name: {"interface": state.links[name].interface, "listen_port": state.links[name].listen_port} for name in sorted({i["name"] for i in present})}
     return plan, {"pending": sorted(pending), "public_key": context.identity.public, "links": ends}
 
@@ -106,18 +107,18 @@ def _by_interface(context: Context, present: Sequence[Args]) -> dict[str, list[L
             # Whether it is an exit is for the plan of the routes, which has its order, unless somebody says otherwise.
             exit_wanted = link.exit_relay_active if item.get("exit") is None else item["exit"]
             found.setdefault(str(link.interface), []).append(replace(link, exit_relay_active=exit_wanted))
-    if tunnels.left_keys(context, context.wanted.cell.interface):
+    if context.wanted.cell.interface in tunnels.left_keys(context):
         found.setdefault(context.wanted.cell.interface, [])
     return found
 
 
 def _plan_interfaces(context: Context, present: Sequence[Args], by_interface: dict[str, list[Link]]) -> Plan:
-    plan, known = Plan(), context.preshared_keys()
-    given = {str(item["name"]): item.get("preshared_key") or None for item in present}
-    renewed = [f"link {name}: " for name, key in given.items() if key and known.get(name) not in (None, key)]
+    plan, given = Plan(), {str(item["name"]): item.get("preshared_key") or None for item in present}
+    known = tunnels.known(context, given)
+    renewed = [f"link {name}: " for name, key in given.items() if key and known.kept.get(name) not in (None, key)]
     plan.describe([f"{link}a preshared key" for link in renewed], [f"{link}another preshared key" for link in renewed])
     for interface, links in by_interface.items():
-        plan.extend(tunnels.plan_tunnels(context, interface, links, given, known))
+        plan.extend(tunnels.plan_tunnels(context, interface, links, known))
     return plan
 
 

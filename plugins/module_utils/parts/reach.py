@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from ..base.command import Host
 from ..base.errors import BadInput
 from ..base.names import EXIT, OWN
-from ..base.networks import FAMILIES, address_of, interface_of, network_of
+from ..base.networks import FAMILIES, Overlaps, address_of, interface_of, network_of
 from ..kernel import wireguard
 from ..kernel.model import Interface
 from ..records.model import State
@@ -27,29 +27,30 @@ _GENERATIONS = 32  # of processes, from the module up to the SSH server
 
 def check_reach(host: Host, wanted: State, stored: State, kernel: Mapping[str, Interface]) -> None:
     """Refuse new networks of links that hold an endpoint of a link, a resolver in use, or the address that the run came from. Raises BadInput."""
-    new: list[tuple[str, str]] = []
+    new, names = Overlaps(), set[str]()
     for name, link in sorted(wanted.links.items()):
         before = [*stored.links[name].networks, *stored.links[name].given_addresses] if name in stored.links else []
-        new += [(name, network) for network in (*link.networks, *link.given_addresses) if network not in before]
-    if not new:
+        for network in (*link.networks, *link.given_addresses):
+            if network not in before:
+                new.add(interface_of(network).network, (name, network))
+                names.add(name)
+    if not names:
         return
-    for name, network in new:
-        for peer in wanted.peers.values():
-            excepted = next((other for other in peer.route_except if network_of(other).overlaps(network_of(network))), None)
-            if excepted:
+    for peer in wanted.peers.values():
+        for excepted in peer.route_except:
+            for _network, (name, network) in new.of(network_of(excepted)):
                 raise BadInput(
                     f"The network {network} of link {name!r} overlaps {excepted}, an exception of peer {peer.name!r} (route_except). "
                     "Give the link the other cell's own networks, or take the exception away first."
                 )
-    for what, address in (*_endpoints(host, wanted, {name for name, _network in new}, kernel), *_resolvers(host, wanted), *_origin(host)):
-        for name, network in new:
-            if _holds(network, address) and wanted.links[name].provided:
+    for what, address in (*_endpoints(host, wanted, names, kernel), *_resolvers(host, wanted), *_origin(host)):
+        for _network, (name, network) in new.of(network_of(address)):
+            if wanted.links[name].provided:
                 raise BadInput(f"The Address {network} of exit {name!r} is {address}, {what}. This cell would then take it for its own. Use another file.")
-            if _holds(network, address):
-                raise BadInput(
-                    f"The network {network} of link {name!r} contains {address}, {what}. This cell would then reach that address only through the tunnel. "
-                    "Give the link the other cell's own networks."
-                )
+            raise BadInput(
+                f"The network {network} of link {name!r} contains {address}, {what}. This cell would then reach that address only through the tunnel. "
+                "Give the link the other cell's own networks."
+            )
 
 
 def _endpoints(host: Host, wanted: State, new: set[str], kernel: Mapping[str, Interface]) -> Iterable[tuple[str, str]]:
@@ -113,7 +114,3 @@ def _address(text: str) -> str | None:
         return str(address_of(text.partition("%")[0]))
     except ValueError:
         return None
-
-
-def _holds(network: str, address: str) -> bool:
-    return interface_of(address).ip in interface_of(network).network

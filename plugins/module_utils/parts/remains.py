@@ -8,37 +8,45 @@ What nobody names stays. So a device or cell that is renamed meets itself, under
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..base.errors import BadInput
-from ..base.networks import interface_of
+from ..base.networks import Overlaps, interface_of
 from ..base.wgkeys import GENERATED
 from ..records.model import State
 
 
 def check_devices(stored: State, wanted: State) -> None:
     """Refuse a device that has an address or the key of one that only the record knows. Raises BadInput naming both and the remedy."""
-    for new, old in _met(stored.peers, wanted.peers):
+    changed, kept = _parted(stored.peers, wanted.peers)
+    holders = {address: peer for peer in kept for address in peer.addresses}
+    for new in changed:
         for address in new.addresses:
-            if address in old.addresses:
-                raise _refusal("peer", new, old, f"Address {address} of", "already belongs to", "address")
-        _check_key("peer", new, old)
+            if address in holders:
+                raise _refusal("peer", new, holders[address], f"Address {address} of", "already belongs to", "address")
+    _check_keys("peer", changed, kept)
 
 
 def check_links(stored: State, wanted: State) -> None:
     """Refuse a link that has the key or a network of one that only the record knows. Raises BadInput naming both and the remedy."""
-    for new, old in _met(stored.links, wanted.links):
-        _check_key("link", new, old)
-        for one, two in itertools.product(new.networks, old.networks):
-            if _overlap(one, two):
+    changed, kept = _parted(stored.links, wanted.links)
+    taken = Overlaps()
+    for old in kept:
+        for two in old.networks:
+            taken.add(interface_of(two).network, old)
+    _check_keys("link", changed, kept)
+    for new in changed:
+        for one in new.networks:
+            for two, old in taken.of(interface_of(one).network):
                 raise _refusal("link", new, old, f"The network {one} of", f"overlaps {two} of", "network")
 
 
-def _check_key(kind: str, new: Any, old: Any) -> None:
-    if new.public_key not in (None, GENERATED) and new.public_key == old.public_key:
-        raise _refusal(kind, new, old, "public_key of", f"{new.public_key!r} already belongs to", "key")
+def _check_keys(kind: str, changed: Iterable[Any], kept: Iterable[Any]) -> None:
+    holders = {old.public_key: old for old in kept if old.public_key not in (None, GENERATED)}
+    for new in changed:
+        if new.public_key in holders:
+            raise _refusal(kind, new, holders[new.public_key], "public_key of", f"{new.public_key!r} already belongs to", "key")
 
 
 def _refusal(kind: str, new: Any, old: Any, what: str, meets: str, other: str) -> BadInput:
@@ -49,12 +57,7 @@ def _refusal(kind: str, new: Any, old: Any, what: str, meets: str, other: str) -
     )
 
 
-def _met(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> Iterator[tuple[Any, Any]]:
-    """Yield pairs of which one is new or changed and the other is as the record has it."""
-    kept: Collection[str] = [name for name, item in wanted.items() if stored.get(name) == item]
-    return itertools.product((item for name, item in wanted.items() if name not in kept), [wanted[name] for name in kept])
-
-
-def _overlap(one: str, two: str) -> bool:
-    first, second = interface_of(one).network, interface_of(two).network
-    return first.version == second.version and first.overlaps(second)
+def _parted(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> tuple[list[Any], list[Any]]:
+    """Return what is new or changed, and what is as the record has it."""
+    kept = {name for name, item in wanted.items() if stored.get(name) == item}
+    return [item for name, item in wanted.items() if name not in kept], [item for name, item in wanted.items() if name in kept]

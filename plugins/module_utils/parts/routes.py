@@ -104,8 +104,9 @@ def _plan_exits(context: Context, devices: Collection[str] | None = None) -> Pla
     """
     state, seen = context.wanted, context.observed
     exits.allocate_tables(state, seen.routing.values())
+    in_use = state.exits_in_use()
     for name, link in state.links.items():
-        link.exit_relay_active = state.exit_in_use(name)
+        link.exit_relay_active = name in in_use
     moves = {family: exits.plan_move(state, seen.routing, family, devices) for family in seen.families}
     plan = context.write_records()
     before = context.before
@@ -157,9 +158,10 @@ def _plan_exit_peers(context: Context, before: State) -> tuple[Plan, Plan]:
             changed.setdefault(interface.name, []).append(link)
             was, will = ([f"{link.interface}: {link.kind} {name} with {', '.join(n)}"] for n in (allowed, tunnels.allowed_ips(link)))
             said.setdefault(interface.name, []).append(Change(was, will))
-    known = context.preshared_keys() if changed else {}
+    if changed:
+        known = tunnels.known(context, {})
     for name, links in changed.items():
-        tunnel = tunnels.plan_tunnels(context, name, links, {}, known)
+        tunnel = tunnels.plan_tunnels(context, name, links, known)
         # All else of a link is for its own plan, and said there.
         tunnel.changes = said[name]
         (opened if any(link.exit_relay_active for link in links) else closed).extend(tunnel)

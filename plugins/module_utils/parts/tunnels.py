@@ -5,13 +5,15 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 
 from ..base import wgkeys
 from ..base.errors import BadInput
 from ..base.networks import EVERYWHERE, FAMILIES, host_networks, sorted_networks
 from ..kernel import mtu, wgconfig, wgquick, wireguard
-from ..kernel.model import Interface, WgPeer
+from ..kernel.model import Interface, Route, WgPeer
 from ..kernel.plan import Plan
 from ..records.model import Cell, Link
 from . import exits, invitations, keys, providers
@@ -22,31 +24,51 @@ from .part import Context
 _OF_A_CELL, _OF_A_PROVIDER = 10, 25
 
 
-def plan_tunnels(context: Context, interface: str, links: Collection[Link], given: Mapping[str, str | None], known: Mapping[str, str | None]) -> Plan:
-    """Plan one interface with the links on it. given, known: new and old preshared keys by the link's name."""
+@dataclass(frozen=True)
+class Known:
+    """What is known of all links before one interface after the other is planned.
+
+    given, kept: new and old preshared keys by the link's name. left: as left_keys returns it. routes: ours that the kernel has.
+    """
+
+    given: Mapping[str, str | None]
+    kept: Mapping[str, str | None]
+    left: Mapping[str, set[str]]
+    routes: frozenset[Route]
+
+
+def known(context: Context, given: Mapping[str, str | None]) -> Known:
+    """Return what is known of all links. given: as in Known."""
+    routes = frozenset(route for routing in context.routing().values() for route in routing.routes)
+    return Known(given, context.preshared_keys(), left_keys(context), routes)
+
+
+def plan_tunnels(context: Context, interface: str, links: Collection[Link], every: Known) -> Plan:
+    """Plan one interface with the links on it. every: what is known of all links."""
     cell, observed = context.wanted.cell, context.observed.wireguard.get(interface)
-    in_file = keys.written(context.host, interface)
+    path = wgconfig.config_path(interface)
+    text = context.host.read(path) or ""
+    in_file = keys.in_text(text)
     if interface != cell.interface:  # without its preshared key the link would be weaker, and not understood
-        wgquick.check_file_keys(wgconfig.config_path(interface), context.host.read(wgconfig.config_path(interface)) or "")
+        wgquick.check_file_keys(path, text)
     addresses = device_addresses(context) if interface == cell.interface else []
     wanted = Interface(interface, context.identity.private, None, cell.listen_port, {}, addresses)
-    removed = left_keys(context, interface)
+    removed = set(every.left.get(interface, ()))
     for link in links:
         key = peer_key(link)
         keepalive = (_OF_A_PROVIDER if link.provided else _OF_A_CELL) if link.keepalive is None else link.keepalive
-        secret = _preshared_key(context, link, given.get(link.name), in_file.get(key), known.get(link.name))
+        secret = _preshared_key(context, link, every.given.get(link.name), in_file.get(key), every.kept.get(link.name))
         wanted.peers[key] = WgPeer(str(link.public_key), allowed_ips(link), link.endpoint or "", keepalive, secret)
         wanted.routes += [route for route in exits.link_routes(cell, link) if route.family in context.observed.families]
         if interface != cell.interface:
-            wanted.listen_port, wanted.mtu = link.listen_port, link.mtu or _fitting_mtu(context, link)
+            wanted.listen_port, wanted.mtu = link.listen_port, link.mtu or _fitting_mtu(context, link, text)
             # Without its last address an interface has no routes: none of the cell's being known is no reason to take it away.
             wanted.addresses = _addresses(cell, link) or (observed.addresses if observed else [])
             wanted.private_key = providers.private_key(context, link) if link.provided else wanted.private_key
             wanted.routes += exits.default_routes(cell, link) if link.exit_relay_active else []
             removed |= set(observed.peers if observed else ())
     labels = {peer_key(link): f"{link.kind} {link.name}" for link in links}
-    present = [route for routing in context.routing().values() for route in routing.routes]
-    return wireguard.plan_interface(context.host, wanted, observed, labels, removed, context.now, present)
+    return wireguard.plan_interface(context.host, wanted, observed, labels, removed, context.now, every.routes)
 
 
 def _addresses(cell: Cell, link: Link) -> list[str]:
@@ -62,25 +84,29 @@ def device_addresses(context: Context) -> list[str]:
     return [*cell.networks, *(address for address in wgconfig.addresses_of(text) if address not in ours)]
 
 
-def left_keys(context: Context, interface: str) -> set[str]:
-    """Return the keys of links that have been on an interface and are not any more."""
-    left = {tunnel.key for tunnel in context.leaving.links if tunnel.interface == interface}
-    return left - {link.public_key for link in context.wanted.links.values() if link.interface == interface} - context.wanted.device_keys()
+def left_keys(context: Context) -> dict[str, set[str]]:
+    """Return the keys of links that have been on an interface and are not any more, by that interface."""
+    there = {(link.interface, link.public_key) for link in context.wanted.links.values()}
+    devices, left = context.wanted.device_keys(), dict[str, set[str]]()
+    for tunnel in context.leaving.links:
+        if (tunnel.interface, tunnel.key) not in there and tunnel.key not in devices:
+            left.setdefault(tunnel.interface, set()).add(tunnel.key)
+    return left
 
 
 def allocate_ports(context: Context) -> None:
     """Give each wanted link a port; the same answer in check mode and in the run."""
     cell, links = context.wanted.cell, context.wanted.links
     used = {link.listen_port for link in links.values() if link.listen_port} | {cell.listen_port}
+    port, taken = cell.link_port_base, set[int]()
     for _name, link in sorted(links.items()):
         if link.interface == cell.interface:
             link.listen_port = cell.listen_port
         elif link.listen_port is None:
-            port = cell.link_port_base
-            while port in used or port in context.observed.used_ports():
-                port += 1
+            taken = taken or used | context.observed.used_ports()
+            port = next(number for number in itertools.count(port) if number not in taken)
+            taken.add(port)
             link.listen_port = port
-            used.add(port)
 
 
 def check_shared_exits(context: Context, more: Collection[str] = ()) -> None:
@@ -93,7 +119,7 @@ def check_shared_exits(context: Context, more: Collection[str] = ()) -> None:
     # On one interface a prefix belongs to one peer: a second exit would silently steal the first's.
     others = [f"link {link.name!r}" for link in links[1:]]
     observed = context.observed.wireguard.get(name)
-    ours = left_keys(context, name) | {link.public_key for link in context.wanted.links.values()}
+    ours = left_keys(context).get(name, set()) | {link.public_key for link in context.wanted.links.values()}
     for key, peer in (observed.peers if observed else {}).items():
         if key not in ours and set(EVERYWHERE) & set(peer.allowed_ips):
             others.append(f"the peer {key}")
@@ -134,6 +160,6 @@ def _check_preshared_key(context: Context, what: str, value: str) -> None:
         wgkeys.check_preshared_key(what, value)
 
 
-def _fitting_mtu(context: Context, link: Link) -> int | None:
+def _fitting_mtu(context: Context, link: Link, text: str) -> int | None:
     carried = [family for family in context.observed.families if link.has_family(family)]
-    return mtu.tunnel(context.observed, link.endpoint, carried, context.host.read(wgconfig.config_path(str(link.interface))))
+    return mtu.tunnel(context.observed, link.endpoint, carried, text)

@@ -5,12 +5,11 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
-from .model import Link, Peer, State
+from .model import Link, Peer, State, twin
 
 Record = TypeVar("Record", Link, Peer)
 
@@ -75,7 +74,7 @@ def _restored(
         for key in owned:
             _copy_field(stored.get(name, kind(name)), record, key)
     if removes:
-        result.update({name: copy.copy(record) for name, record in stored.items() if name not in wanted})
+        result.update({name: twin(record) for name, record in stored.items() if name not in wanted})
     return result
 
 

@@ -57,6 +57,16 @@ class Systemd(WireGuard):
             self._step(f"systemctl {' '.join(words)}", lambda: self.active.update({words[1]} - self.failing))
             return ""
         words = [word for word in words if word != "--job-mode=ignore-dependencies"]
+        if words[0] in ("enable", "restart") and len(words) > 2:
+            refused = []
+            for unit in words[1:]:  # one that fails keeps none of the others from it
+                try:
+                    self._systemctl([words[0], unit], "")
+                except Refused as refusal:
+                    refused.append(refusal)
+            if refused:
+                raise Refused(refused[0].rc, "".join(refusal.message for refusal in refused))
+            return ""
         verb, unit, path = words[0], words[-1], f"{WANTS}/{words[-1]}.service"
         name = unit.partition("@")[2]
         assert unit.startswith("wg-quick@"), unit
