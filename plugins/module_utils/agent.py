@@ -14,7 +14,7 @@ import shlex
 import sys
 import zipfile
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .cell import RUN
 from .kernel import systemd
@@ -22,10 +22,12 @@ from .kernel.plan import Plan, Run, Write
 from .parts import units, view
 from .parts.part import Context, Part
 from .parts.visible import FOLDERS
-from .program import cli, commands, unprivileged
-from .program.exchange import SPOOL
 from .program.receiver import CONNECTIONS
+from .program.spool import FOLDER as SPOOL
 from .records.store import STATE_DIR
+
+if TYPE_CHECKING:  # Ansible sends a host what is imported, wherever that stands; no module reads them, and the first one calls the others by name
+    from .program import cli, commands, unprivileged  # noqa: F401
 
 PROGRAM = "/usr/local/lib/pic-cells/pic-cell.pyz"
 LAUNCHER = "/usr/local/bin/pic-cell"
@@ -48,9 +50,8 @@ _NOT_ON_THE_CELL = (
     "adoptable_links",
     "wglabels",
 )  # for modules alone
-_CALLED = (cli, commands, unprivileged)  # Ansible sends a host what is imported, and the first one calls the others by name
 _SHEBANG = b"#!/usr/bin/env python3\n"
-_MAIN = f"import sys\n\nfrom {_PACKAGE}.{cli.__name__.removeprefix(f'{__package__}.')} import main\n\nsys.exit(main())\n"
+_MAIN = f"import sys\n\nfrom {_PACKAGE}.program.cli import main\n\nsys.exit(main())\n"
 _PYTHON = str(sys.implementation.cache_tag).encode()
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the first date that a zip file can hold
 

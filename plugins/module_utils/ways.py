@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from .base.names import DIRECT
 from .parts.inputs import Args
 from .parts.part import Context
 from .parts.verdicts import Watched
-from .program.prove import Exit, look_at, question
+
+if TYPE_CHECKING:
+    from .program.prove import Exit
 
 
 @dataclass
@@ -36,6 +39,8 @@ class Ways:
 
         refuse: whether a device without a single exit that works forbids it. An exit that nobody can judge counts as one that works.
         """
+        from .program.prove import question  # noqa: PLC0415
+
         question([found for way in self.ways for found in way.exits], self.items)
         refusals: list[str] = []
         warnings: list[str] = []
@@ -57,6 +62,10 @@ def look(context: Context, routes: Iterable[Args]) -> Ways:
     routes: peer and via_cell. What keeps a cell from being an exit by records and interface is for the run itself to refuse, or to put right.
     """
     new = [route for route in routes if _cells(route) and _is_new(context, route)]
+    if not new:  # as in most runs: what asks is not even read then
+        return Ways()
+    from .program.prove import look_at  # noqa: PLC0415
+
     exits, items = look_at(context, dict.fromkeys(name for route in new for name in _cells(route)))
     return Ways([Way(route["peer"], [exits[name] for name in _cells(route)], DIRECT in route["via_cell"]) for route in new], items)
 

@@ -24,6 +24,7 @@ from ansible_collections.pic.cells.plugins.module_utils.kernel import systemd
 from ansible_collections.pic.cells.plugins.module_utils.parts import units
 from ansible_collections.pic.cells.plugins.module_utils.program.receiver import CONNECTIONS
 from ansible_collections.pic.cells.tests.unit.fake.wg import made_key
+from ansible_collections.pic.cells.tests.unit.test_imports import imported, modules
 from ansible_collections.pic.cells.tests.unit.world import World, call, lose_key, three_cells
 
 ENGINE = Path(agent.__file__).parent
@@ -48,18 +49,13 @@ def test_the_program_is_the_same_whoever_makes_it() -> None:
 
 def test_whatever_ansible_sends_along_is_the_whole_program(tmp_path: Path) -> None:
     """Ansible sends what the module's imports lead to, in a zip file; a file that none of them names would be missing on the cell."""
-    imported = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            f"import sys; import {agent.__name__}; print(*[n for n in sys.modules if n.startswith({agent.__package__!r} + '.')])",
-        ],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    names = {name.removeprefix(f"{agent.__package__}.").replace(".", "/") for name in imported.stdout.split()}
-    assert names == {name.removesuffix("/__init__") for name in agent.sources()}
+    known, names = modules(), {"module_utils.agent"}
+    while more := {other for name in names for other in imported(name, known)} - names:
+        names |= more
+    folders = {name.rpartition(".")[0] for name in names}
+    assert {name.removeprefix("module_utils.").replace(".", "/") for name in (names | folders) - {"module_utils"}} == {
+        name.removesuffix("/__init__") for name in agent.sources()
+    }
     archive = tmp_path / "sent.zip"
     with zipfile.ZipFile(archive, "w") as sent:
         for package in ("one", "one/two"):
@@ -69,6 +65,15 @@ def test_whatever_ansible_sends_along_is_the_whole_program(tmp_path: Path) -> No
     code = f"import sys; sys.path.insert(0, {str(archive)!r}); from one.two.agent import build, sources; sys.stdout.buffer.write(build(sources()))"
     made = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
     assert agent.is_built_of(agent.sources(), text(made.stdout))
+
+
+@pytest.mark.parametrize("module", ["pic_cell_info", "pic_cell_apply", "wg_cell"])
+def test_a_module_reads_nothing_that_only_the_program_needs(module: str) -> None:
+    """Python compiles anew whatever an execution reads of what Ansible has sent."""
+    code = f"import sys; import ansible_collections.pic.cells.plugins.modules.{module}; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    needed = {"restore", "spool", "receiver", "uplink"} if module != "wg_cell" else {"restore"}
+    assert {name.rpartition(".")[2] for name in loaded if ".module_utils.program." in name} == needed
 
 
 @pytest.mark.parametrize(
