@@ -44,7 +44,7 @@ def pushed(link: Link | None, evidence: Evidence = DELEGATE, **changes: Any) -> 
 def test_what_one_shares_is_what_the_other_may_use() -> None:
     link = Link("cellb", "KEY", ["10.0.1.0/24"], permissions={"inbound": {"files": True, "voice": False}, "outbound": {"mail": True}}, remote_exit_offered=True)
     state = State(Cell("cella"), {"cellb": link}, {"phone": Peer("phone", addresses=["10.0.0.2"], route_via=["cellb"])})
-    message = peer_sync.payload(state, "cellb", "OWN")
+    message = peer_sync.payload(state, "cellb", "OWN", state.exits_in_use())
     assert (message["from_cell"], message["from_public_key"], message["generation"]) == ("cella", "OWN", 0)
     assert message["permissions"] == {"outbound": {"files": True}}
     assert (message["exit_offered"], message["use_as_exit_relay"]) == (False, True)
@@ -180,9 +180,9 @@ def test_a_resolver_stays_known_while_nothing_is_offered_and_goes_with_an_offer_
 def test_a_resolver_is_told_with_an_offer_alone() -> None:
     link = Link("cellb", "KEY", ["10.0.1.0/24"])
     state = State(Cell("cella", resolver=["10.0.0.53"]), {"cellb": link})
-    assert "resolvers" not in peer_sync.payload(state, "cellb", "OWN")
+    assert "resolvers" not in peer_sync.payload(state, "cellb", "OWN", state.exits_in_use())
     link.exit_offered = True
-    assert peer_sync.payload(state, "cellb", "OWN")["resolvers"] == ["10.0.0.53"]
+    assert peer_sync.payload(state, "cellb", "OWN", state.exits_in_use())["resolvers"] == ["10.0.0.53"]
 
 
 def test_a_new_content_gets_a_new_generation_and_the_same_one_keeps_it() -> None:

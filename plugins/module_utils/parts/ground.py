@@ -122,8 +122,9 @@ def _willing(state: State) -> State:
             link.public_key = wgkeys.GENERATED  # one that the run makes, or brings
         link.remote_exit_offered = link.remote_exit_offered or link.name in state.named_exits
         link.remote_exit_relay_active = link.exit_offered
+    used = result.exits_in_use()
     for link in result.links.values():
-        link.exit_relay_active = result.exit_in_use(link.name)
+        link.exit_relay_active = link.name in used
     return result
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -73,8 +73,8 @@ def api_port(cell: Cell, link: Link) -> int:
     return (urlsplit(link.remote_api_url).port or 80) if link.remote_api_url else cell.sync_port
 
 
-def payload(state: State, name: str, public_key: str) -> dict[str, Any]:
-    """Return what this cell tells another: what it shares, whether it offers an exit, with which resolver, whether it asks for one."""
+def payload(state: State, name: str, public_key: str, used: Collection[str]) -> dict[str, Any]:
+    """Return what this cell tells another: what it shares, whether it offers an exit, with which resolver, whether it asks for one. used: exits in use."""
     link = state.links[name]
     resolvers = {RESOLVERS: list(state.cell.resolver)} if link.exit_offered and state.cell.resolver else {}
     return {
@@ -83,7 +83,7 @@ def payload(state: State, name: str, public_key: str) -> dict[str, Any]:
         "generation": state.links[name].generation,
         "permissions": {"outbound": dict.fromkeys(link.shares, True)},
         "exit_offered": link.exit_offered,
-        "use_as_exit_relay": state.exit_in_use(name),
+        "use_as_exit_relay": name in used,
         **resolvers,
     }
 

@@ -26,11 +26,11 @@ from .peer_sync import Push
 
 def plan_messages(context: Context) -> Planned:
     """Plan what the linked cells are to be told. Returns plan and {payloads: {link: message}}."""
-    before, payloads, lines = context.before, {}, []
+    before, payloads, lines, used = context.before, {}, [], context.wanted.exits_in_use()
     for name, link in sorted(context.wanted.links.items()):
         if link.pending or link.provided or link.invited:
             continue
-        payloads[name] = peer_sync.payload(context.wanted, name, context.identity.public)
+        payloads[name] = peer_sync.payload(context.wanted, name, context.identity.public, used)
         peer_sync.mint(link, payloads[name])
         if link != before.links.get(name):
             lines.append(f"cell {name} is to be told: {_payload_words(payloads[name])}")

@@ -366,12 +366,8 @@ class State:
         link = self.links.get(name or "")
         return link is not None and not link.pending and link.offers_exit
 
-    def exit_in_use(self, name: str) -> bool:
-        """Tell whether some device has this cell among its exits, and it can be one: it is ready then before it is needed."""
-        return self.exit_is_effective(name) and any(name in peer.exits for peer in self.peers.values())
-
     def exits_in_use(self) -> set[str]:
-        """Return the cells that are an exit in use, at once for all."""
+        """Return the cells that some device has among its exits, and that can be one: they are ready then before they are needed."""
         return set(filter(self.exit_is_effective, self.named_exits))
 
 
