@@ -10,7 +10,6 @@ from ansible_collections.pic.cells.plugins.plugin_utils.documented import (
     DEVICE,
     DEVICE_NAME,
     DEVICE_STATE,
-    FORWARDED,
     LINK,
     NAME,
     OF_A_TUNNEL,
@@ -92,6 +91,11 @@ options:
         description: Networks that may reach the cell itself over a link; an empty list lets none in any more.
         type: list
         elements: str
+      endpoint_ports:
+        description:
+          - By the other cell's name the UDP port at O(cell.endpoint) that it dials, where a router forwards another one to the link's own.
+          - Linked cells are told where that changes. Left out, it stays as it was.
+        type: dict
       sync_port:
         description: The TCP port of the peer-sync API inside the tunnel. V(8088) where neither the option nor the record says otherwise.
         type: int
@@ -166,7 +170,7 @@ options:
     # Each of these lists is described by its module, and has its suboptions here.
     # The annotations are for ansible-test: its yamllint reads a plain assignment here as a literal text, and ends with a traceback where it is none.
     DEVICES: str = fragment({"peers": {"suboptions": {**DEVICE, **state(DEVICE_STATE, default="present")}}})
-    PORTS: str = fragment({"links": {"suboptions": {**NAME, **PORT, **FORWARDED, **state("V(absent) gives this link no port.", default="present")}}})
+    PORTS: str = fragment({"links": {"suboptions": {**NAME, **PORT, **state("V(absent) gives this link no port.", default="present")}}})
     TUNNELS: str = fragment(
         {
             "peers": {"suboptions": {**NAME, **TUNNEL, **OF_A_TUNNEL_IN_A_LIST, **state(TUNNEL_STATE, default="present")}},

@@ -61,6 +61,7 @@ CELL: dict[str, Any] = {
             "uplink": TEXT,
             "admin_networks": TEXTS,
             "sync_port": NUMBER,
+            "endpoint_ports": {"type": "dict"},
             "exit_failures": NUMBER,
             "exit_hold": NUMBER,
             "exit_switches": NUMBER,
@@ -89,7 +90,6 @@ DEVICE: dict[str, Any] = {
 }
 
 PORT: dict[str, Any] = {"interface": TEXT, "listen_port": NUMBER}
-FORWARDED: dict[str, Any] = {"endpoint_port": NUMBER}
 
 LINK: dict[str, Any] = {
     "public_key": {"type": "str", "no_log": False},
@@ -138,7 +138,7 @@ RUN: dict[str, Any] = {
         "type": "dict",
         "options": {
             "peers": several(DEVICE, default=[]),
-            "links": several({**NAME, **GENERATED, **TUNNEL, **FORWARDED, **RIGHTS, **OFFERED, **STATE}, default=[]),
+            "links": several({**NAME, **GENERATED, **TUNNEL, **RIGHTS, **OFFERED, **STATE}, default=[]),
             "exits": several(EXIT),
             "routes": ROUTES,
             "received": {"type": "list", "elements": "dict", "default": []},

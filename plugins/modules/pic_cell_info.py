@@ -138,7 +138,7 @@ links:
           description: Until when the other owner can redeem the invitation; null where they have, or where there is none.
           type: str
         moved: {description: "Where the other cell has to dial this one, and does not know yet; else null.", type: str}
-        refused_claim:
+        judged_claim:
           description: What was last refused of what the other cell claims of itself, and why; else empty.
           type: list
           elements: str

@@ -90,7 +90,7 @@ token_file:
   type: str
   sample: /var/lib/pic/invitations/tromso.token
 code:
-  description: A short text that both owners compare where the word came by a way on which it could have been replaced.
+  description: A short text that both owners compare where the invitation came by a way on which it could have been replaced.
   returned: success
   type: str
   sample: q3xw-7hfa-m2kp

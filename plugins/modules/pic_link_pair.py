@@ -77,7 +77,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.kernel.plan import Plan, apply
-from ..module_utils.module import opened, report
+from ..module_utils.module import opened, report, root_host
 from ..module_utils.options import STATE_DIR
 from ..module_utils.program.redeem import plan_preshared_key, redeem
 
@@ -87,16 +87,19 @@ def main() -> None:
     own: dict[str, Any] = {key: {"type": "str", "required": True} for key in texts}
     own.update(preshared_key={"type": "str", "required": True, "no_log": True}, endpoint_port={"type": "int"})
     module = AnsibleModule(argument_spec={**STATE_DIR, **own}, supports_check_mode=True)
+    name = module.params["name"]
     with opened(module, "pair") as context:
-        name, plan = module.params["name"], plan_preshared_key(context, module.params["name"], module.params["public_key"])
-        redeems = plan is not None
-        plan = plan or Plan()
-        if redeems:
-            plan.describe([], [f"link {name}: this cell is known there by its invitation"])
-        if redeems and not module.check_mode:
+        plan = plan_preshared_key(context, name, module.params["public_key"])
+        if plan and not module.check_mode:
             apply(context.host, plan)
-            redeem(context, name, module.params)
-        report(module, plan, {"redeemed": redeems})
+    redeems, done = plan is not None, plan or Plan()
+    if redeems:
+        done.describe([], [f"link {name}: this cell is known there by its invitation"])
+    if redeems and not module.check_mode:
+        # Without the lock: until the other cell answers, whatever has to be repaired here can be.
+        with root_host(module) as host:
+            redeem(context.on(host), name, module.params)
+    report(module, done, {"redeemed": redeems})
 
 
 if __name__ == "__main__":

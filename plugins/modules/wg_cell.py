@@ -98,9 +98,8 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.cell import RUN
 from ..module_utils.module import carry_out, opened, report
-from ..module_utils.options import CELL, DEVICE, FORWARDED, NAME, PORT, STATE, several
+from ..module_utils.options import CELL, DEVICE, NAME, PORT, STATE, several
 from ..module_utils.parts.inputs import Inputs
-from ..module_utils.program.exchange import announce
 
 
 def main() -> None:
@@ -108,14 +107,17 @@ def main() -> None:
         argument_spec={
             **CELL,
             "peers": several(DEVICE, default=[]),
-            "links": several({**NAME, **PORT, **FORWARDED, **STATE}, default=[]),
+            "links": several({**NAME, **PORT, **STATE}, default=[]),
         },
         supports_check_mode=True,
     )
     with opened(module, "identity") as context:
         plan, facts = carry_out(module, context, RUN["identity"], Inputs(module.params["cell"], module.params["peers"], module.params["links"]))
-        if not module.check_mode:
-            plan.warnings += announce(context.host, context.on(context.host))
+        after = context.on(context.host)
+        if not module.check_mode and any(link.moved for link in after.stored.links.values()):
+            from ..module_utils.program.exchange import announce  # noqa: PLC0415  # compiled anew in each execution that reads it
+
+            plan.warnings += announce(context.host, after)
         report(module, plan, facts)
 
 

@@ -20,7 +20,7 @@ _ADDRESSED = ("name", "public_key", "networks", "allow_public_networks", "addres
 _TUNNEL = ("endpoint", "keepalive", "mtu", "preshared_key", "api_url", "sync_auth", "state")
 _RIGHTS = ("share", *RIGHTS)
 # What the modules take of a link, by what they do with it.
-_PORTS = ("name", "interface", "listen_port", "endpoint_port", "state")
+_PORTS = ("name", "interface", "listen_port", "state")
 _LINK = ("generated", *_ADDRESSED, *_TUNNEL)
 _RULED = ("api_url", "state", *_ADDRESSED, *_RIGHTS)
 _SYNCED = ("offered", "state", *_ADDRESSED, *_RIGHTS)
@@ -65,7 +65,7 @@ def whole_run(mesh: Mesh, host: str, heard: bool = True) -> Arguments:
     """
     return {
         "peers": devices(mesh, host),
-        "links": _links(mesh, host, "generated", "offered", "endpoint_port", *_ADDRESSED, *_TUNNEL, *_RIGHTS),
+        "links": _links(mesh, host, "generated", "offered", *_ADDRESSED, *_TUNNEL, *_RIGHTS),
         "exits": exits(mesh, host),
         "routes": mesh.routes(host),
         "received": mesh.received(host) if heard else [],
@@ -76,7 +76,8 @@ def whole_run(mesh: Mesh, host: str, heard: bool = True) -> Arguments:
 def cell(mesh: Mesh, host: str) -> Arguments:
     """Return what is stated of a host's cell itself."""
     services = [{**service, "address": as_list(service.get("address"))} for service in mesh.var(host, "cell_services") or ()]
-    return {"name": mesh.name(host), **{key: mesh.var(host, f"cell_{key}") for key in _CELL}, "services": services}
+    ports = {name: port for name in mesh.link_items(host) if (port := port_of(mesh, host, name))}
+    return {"name": mesh.name(host), "endpoint_ports": ports, **{key: mesh.var(host, f"cell_{key}") for key in _CELL}, "services": services}
 
 
 def devices(mesh: Mesh, host: str) -> list[Arguments]:

@@ -52,12 +52,6 @@ listen_port:
   type: int
 """)
 
-FORWARDED = _table(r"""
-endpoint_port:
-  description: The UDP port at O(cell.endpoint) that the other cell dials, where a router forwards another one to the link's own. It is told where it changes.
-  type: int
-""")
-
 LINK = {
     **_table(r"""
 public_key:
@@ -306,7 +300,7 @@ type: dict
     "suboptions": {
         "peers": _several({**DEVICE, **state(DEVICE_STATE, default="present")}, description="The devices, as O(pic.cells.wg_cell#module:peers).", default=[]),
         "links": _several(
-            {**NAME, **GENERATED, **TUNNEL, **FORWARDED, **RIGHTS, **OFFERED, **state("V(absent) removes the link.", default="present")},
+            {**NAME, **GENERATED, **TUNNEL, **RIGHTS, **OFFERED, **state("V(absent) removes the link.", default="present")},
             description="All that is given of the links.",
             default=[],
         ),

@@ -61,7 +61,7 @@ def read_invitation(value: Any, remote: str) -> dict[str, Any]:
 
 
 def read_pairing(value: Any, cell: str, given: str | None) -> dict[str, str] | None:
-    """Return what it takes to redeem an invitation: source, and code where nothing but that proves it; None for one that two owners tell each other.
+    """Return what it takes to redeem an invitation: the address to do it from; None for one that two owners tell each other.
 
     cell: the one that it has to be for. given: the extra var with the secret. Raises BadInput.
     """
@@ -76,14 +76,13 @@ def read_pairing(value: Any, cell: str, given: str | None) -> dict[str, str] | N
     if parse_moment(said["until"], f"until of {where}") <= render_moment(time.time()):
         raise BadInput(f"{where} was good until {shown(said['until'])}. Ask its owner for a new one.")
     parse_address(said["source"], f"source of {where}")
-    held = said.get(tokens.SECRET)
-    key = given or held
+    key = given or said.get(tokens.SECRET)
     if not key:
         raise BadInput(f"{where} needs its secret. Give it as preshared_key, best in a file: -e @key.yml.")
     check_preshared_key(f"{SECRET} for the invitation", key if isinstance(key, str) else "")
     if not tokens.is_proven(said, key):
         raise BadInput(f"{where} and {SECRET} do not belong together, or the invitation was changed on its way. Ask its owner for both again.")
-    return {"source": said["source"], "code": tokens.code(said) if held else ""}
+    return {"source": said["source"]}
 
 
 def link_secret(loader: Any) -> str | None:
@@ -99,8 +98,23 @@ def secret_of(value: Any) -> str | None:
     return held if isinstance(held, str) else None
 
 
+def code_of(value: Any, given: str | None) -> str:
+    """Return the code of an invitation that nothing but its way to here proves; empty for 'new', and with a secret that came another way.
+
+    given: the extra var with the secret. Raises BadInput.
+    """
+    return "" if value == NEW or given else tokens.code(_said(value))
+
+
 def _said(value: Any) -> dict[str, Any]:
     """Return what an invitation says. Raises BadInput."""
+    said = _read(value)
+    if tokens.SECRET in said and tokens.MAC not in said:  # no run of ours makes one: its code would be compared with nothing
+        raise BadInput(_DAMAGED)
+    return said
+
+
+def _read(value: Any) -> dict[str, Any]:
     if isinstance(value, Mapping):
         return dict(value)
     if not isinstance(value, str):

@@ -19,7 +19,7 @@ from ansible_collections.pic.cells.plugins.module_utils.base.times import render
 from ansible_collections.pic.cells.plugins.module_utils.program.status import CONDITIONS
 from ansible_collections.pic.cells.plugins.plugin_utils import checks, devices, offers, schema
 from ansible_collections.pic.cells.plugins.plugin_utils.inventory import ADD_DEVICE, LINK, REMOVE_DEVICE, ROTATE_KEY, ROUTE_PEER, as_list
-from ansible_collections.pic.cells.plugins.plugin_utils.invitation import read_invitation, read_pairing
+from ansible_collections.pic.cells.plugins.plugin_utils.invitation import code_of, read_invitation, read_pairing
 from ansible_collections.pic.cells.plugins.plugin_utils.mesh import SITE, Mesh
 from ansible_collections.pic.cells.plugins.plugin_utils.outside import BOOLEAN, plain, shown
 from ansible_collections.pic.cells.plugins.plugin_utils.page import target
@@ -106,6 +106,7 @@ def read_job(mesh: Mesh, given: Mapping[str, Any]) -> tuple[dict[str, Any], list
         pairing = read_pairing(asked["invitation"], asked["cell"], mesh.preshared_key())
         if pairing is not None:
             job["pairing"] = pairing
+        job["code"] = code_of(asked["invitation"], mesh.preshared_key())
         stated = mesh.link_items(host).get(asked["remote_cell"], {})
         checks.check_networks(f"networks of the invitation of {asked['remote_cell']!r}", job["change"].get("networks"), stated)
     if kind in (LINK, "offer_exit"):

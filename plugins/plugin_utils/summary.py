@@ -67,8 +67,8 @@ def summary(mesh: Mesh, own: str, check: bool = False) -> list[str]:
         remedies += _put_back(mesh, host)
     complete = [name for host in sides for name in mesh.invited() if name not in _pending(mesh, host, "links")]
     remedies += [f"give the invitation above to the owner of {name}, unless they have linked this cell already" for name in complete]
-    if (mesh.job.get("pairing") or {}).get("code"):
-        lines.append(f"code of the invitation: {mesh.job['pairing']['code']}")
+    if mesh.job.get("code"):
+        lines.append(f"code of the invitation: {mesh.job['code']}")
         remedies.append(f"compare this code with the owner of {mesh.job['remote_cell']}, whose run has printed it too; unlink the cells if it differs")
     if mesh.rotates_link and mesh.job["remote_cell"] not in mesh.host_of:
         other = mesh.job["remote_cell"]
@@ -135,6 +135,7 @@ def invitations(mesh: Mesh, own: str) -> list[str]:
             lines.append(f"Or send only what is in {token_file}, which is both in one, and compare the code {code} with what their run prints.")
             lines.append("Whoever has both links a cell of that name with this one, once, within a day.")
         elif result["key_file"]:
+            lines.append(f"Its code, if you compare: {shown(result['code'])}")
             lines.append(f"The preshared key is in {shown(result['key_file'])} on this cell; send it to that owner over a channel that nobody else can read.")
     return lines
 

@@ -129,3 +129,11 @@ def test_a_destination_of_ipv6_that_is_changed() -> None:
     for to, port in (("fd00::53", 53), ("[fd00::53]:5353", 5353)):
         found = redirected(saved(f"-A PREROUTING -j DNAT --to-destination {to}", table="nat"), packet)  # type: ignore[arg-type]
         assert (found.to, found.port) == ("fd00::53", port)
+
+
+@pytest.mark.parametrize("leave", ["-A X -m set --match-set good src -j RETURN", "-A X -m set --match-set good src -g Y"])
+def test_what_may_have_left_a_chain_before_it_drops_is_not_taken_for_dropped(leave: str) -> None:
+    rules = saved("-A INPUT -j X", leave, "-A X -j DROP", "-A Y -p udp -j DROP")
+    found = verdict(rules, PACKET)  # type: ignore[arg-type]
+    assert found.passes
+    assert not verdict(saved("-A INPUT -j X", "-A X -j DROP"), PACKET).passes  # type: ignore[arg-type]

@@ -28,7 +28,7 @@ from ansible_collections.pic.cells.plugins.module_utils.program.requests import 
 from ansible_collections.pic.cells.plugins.plugin_utils.invitation import read_pairing
 from ansible_collections.pic.cells.tests.unit.fake.host import FakeHost
 from ansible_collections.pic.cells.tests.unit.fake.wg import made_key, public_key
-from ansible_collections.pic.cells.tests.unit.world import World, program
+from ansible_collections.pic.cells.tests.unit.world import Refusal, World, program
 
 STATE = "/var/lib/pic"
 DAY = 24 * 3600
@@ -199,7 +199,7 @@ def test_check_mode_says_what_the_runs_do(mine: World, theirs: World, wire: Wire
 
 def test_who_is_invited_reaches_the_port_of_peer_sync_and_nothing_else(mine: World, wire: Wire) -> None:
     invite(mine, services="files", offered="true")
-    link = mine.link("cella", "far")
+    link = mine.link("cella", "far")["invitation"]
     (source,) = link["address"]
     inside = [line for line in mine["cella"].text().splitlines() if "-j ACCEPT" in line and re.search(r"PIC-[ILS]-far", line)]
     assert inside
@@ -282,7 +282,7 @@ def claim(**changes: Any) -> Callable[[bytes], bytes]:
         ({"networks": ["10.0.0.0/8"]}, "wider than /16"),
         ({"networks": ["172.16.0.0/12"]}, "wider than /16"),
         ({"networks": ["fd00::/32"]}, "wider than /48"),
-        ({"networks": ["10.0.0.0/24"], "address": ["10.0.0.9"], "api_url": None}, "overlaps"),
+        ({"networks": ["10.0.0.0/24"], "address": ["10.0.0.9"], "api_url": None}, "cannot be those of a link there"),
         ({"networks": [f"10.9.{n}.0/24" for n in range(9)]}, "1 to 8"),
         ({"networks": []}, "1 to 8"),
         ({"networks": "10.9.0.0/24"}, "1 to 8"),
@@ -294,7 +294,7 @@ def claim(**changes: Any) -> Callable[[bytes], bytes]:
         ({"name": "x" * 70000}, "Cell"),
         ({"name": "../../etc"}, "Cell"),
         ({"endpoint": "10.9.0.1:51821; id"}, "endpoint"),
-        ({"endpoint": "10.9.0.1:51821"}, "endpoint"),
+        ({"endpoint": "10.9.0.1:51821"}, "cannot be those of a link there"),
         ({"public_key": made_key("x")[:-2]}, "not a WireGuard key"),
         ({"preshared_key": "short"}, "preshared key"),
         ({"preshared_key": None}, "preshared key"),
@@ -307,7 +307,7 @@ def test_what_an_invitation_does_not_allow_is_refused_with_the_reason(mine: Worl
     change = claim(**changes)
 
     def send(tunnel: Tunnel, push: Push) -> dict[str, Any] | None:
-        key = redeem.signing.push_key(secret, public_key(claims.one_time_key(secret)), mine.public_key("cella")) or ""
+        key = redeem.signing.claim_key(secret, public_key(claims.one_time_key(secret)), mine.public_key("cella")) or ""
         body = change(push.body)
         return original(tunnel, replace(push, body=body, signature=redeem.signing.sign_push(key, body)))
 
@@ -325,23 +325,34 @@ def test_what_an_invitation_does_not_allow_is_refused_with_the_reason(mine: Worl
 def test_an_unsigned_claim_and_one_from_elsewhere_are_forbidden(mine: World, theirs: World, wire: Wire) -> None:
     token, secret, _whole = invite(mine)
     wire.changed = claim(networks=["10.7.0.0/24"], address=["10.7.0.1"], api_url=None)
-    with pytest.raises(AssertionError, match="refuses this invitation: Forbidden"):
+    with pytest.raises(AssertionError, match="does not answer"):
         accept(theirs, token, secret)
+    assert (len(wire.claims) > 1, mine.link("cella", "far")["public_key"]) == (True, None)
     view = parse_view(mine["cella"].read(f"{STATE}/{FOLDER}/{FILE}") or "")
-    for interface, source in (("pic-far", "10.9.0.1"), ("eth0", mine.link("cella", "far")["address"][0])):
+    for interface, source in (("pic-far", "10.9.0.1"), ("eth0", mine.link("cella", "far")["invitation"]["address"][0])):
         with pytest.raises(Refused):
             receive_claim(view, Delivery(interface, source, "", b"{}"), render_moment(mine["cella"].now))
 
 
 def test_root_judges_what_a_taken_over_receiver_hands_over(mine: World, theirs: World, wire: Wire) -> None:
     invite(mine)
-    source = mine.link("cella", "far")["address"][0]
+    (source,) = mine.link("cella", "far")["invitation"]["address"]
     body = claims.render_claim({"name": "far", "public_key": made_key("evil"), "networks": ["10.9.0.0/24"], "address": ["10.9.0.1"]}, made_key("evil psk"))
+    view = parse_view(mine["cella"].read(f"{STATE}/{FOLDER}/{FILE}") or "")
     before = mine["cella"].text()
-    for signature in ("", "00" * 32):
+    # All that the receiver has been given.
+    keys = [key for key in (view.push_keys["far"], view.answer_keys["far"]) if key]
+    for signature in ("", "00" * 32, *(redeem.signing.sign_push(key, body) for key in keys)):
         mine["cella"].files[spool.claim_path(exchange.SPOOL, "far")] = (0o600, render_delivery(Delivery("pic-far", source, signature, body)))
         exchange.take_in(mine["cella"], STATE)
         assert mine["cella"].text() == before
+
+
+def test_an_older_version_reads_a_link_that_nobody_has_redeemed_as_one_without_a_key(mine: World) -> None:
+    """After a downgrade nobody would end it, or keep the shares from whoever has the invitation."""
+    invite(mine, services="files", offered="true")
+    link = mine.link("cella", "far")
+    assert (link["public_key"], link["networks"], link["address"], link["remote_api_url"]) == (None, [], [], None)
 
 
 @pytest.mark.parametrize(
@@ -378,4 +389,104 @@ def test_codes_of_two_tokens_differ(mine: World) -> None:
     other = remade(whole, public_key=made_key("evil"), secret=made_key("evil secret"))
     said = [tokens.parse_token(text.partition("-")[2]) or {} for text in (token, whole, other)]
     assert tokens.code(said[0]) == tokens.code(said[1]) != tokens.code(said[2])
-    assert read_pairing(token, "far", said[1]["secret"]) == {"source": said[0]["source"], "code": ""}
+    assert read_pairing(token, "far", said[1]["secret"]) == {"source": said[0]["source"]}
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    [
+        *("127.0.0.1:22", "localhost:5000", "[::1]:9", "0.0.0.0:1", "224.0.0.1:9"),
+        *("10.0.0.1:51820", "10.0.0.77:1", "zoned.example:9", "nowhere.example:9"),
+    ],
+)
+def test_an_endpoint_that_leads_to_no_other_host_is_refused_and_ends_nothing(mine: World, theirs: World, wire: Wire, endpoint: str) -> None:
+    _token, secret, _whole = invite(mine)
+    mine["cella"].dns.update({"localhost": ["127.0.0.1"], "zoned.example": ["fe80::1%2"]})
+    theirs.inventory["far"]["cell_endpoint"] = ""
+    change = claim(endpoint=endpoint)
+    body = change(claims.render_claim({"name": "far", "public_key": made_key("f"), "networks": ["10.9.0.0/24"], "address": ["10.9.0.1"]}, made_key("p")))
+    key = redeem.signing.claim_key(secret, public_key(claims.one_time_key(secret)), mine.public_key("cella")) or ""
+    (source,) = mine.link("cella", "far")["invitation"]["address"]
+    delivery = Delivery("pic-far", source, redeem.signing.sign_push(key, body), body)
+    mine["cella"].files[spool.claim_path(exchange.SPOOL, "far")] = (0o600, render_delivery(delivery))
+    exchange.take_in(mine["cella"], STATE)
+    assert mine["cella"].list(exchange.SPOOL) == []
+    link = mine.link("cella", "far")
+    assert link["public_key"] is None
+    assert "cannot be those of a link there" in link["judged_claim"][1]
+    assert program(mine["cella"], "restore")[0] == 0
+
+
+def test_what_a_claim_collides_with_is_for_the_owner_of_the_cell_alone(mine: World, theirs: World, wire: Wire) -> None:
+    token, secret, _whole = invite(mine)
+    mine["cella"].add_link("secret0", "10.9.0.9/24")
+    with pytest.raises(AssertionError, match="cannot be those of a link there") as told:
+        accept(theirs, token, secret)
+    assert "secret0" not in str(told.value)
+
+
+def test_a_cell_whose_first_network_is_of_ipv6_is_asked_by_that(tmp_path: Path) -> None:
+    cell = {"cell_endpoint": "cella.example.net", "cell_networks": ["fd00:a::1/64", "10.0.0.1/24"]}
+    world = World(tmp_path, {"cella": cell})
+    world.site()
+    said = tokens.parse_token(invite(world)[0].partition("-")[2]) or {}
+    assert said["api_url"].startswith("http://[fd00:a::1]") and ":" in said["source"]
+
+
+def test_two_invitations_have_addresses_of_their_own(mine: World) -> None:
+    mine.job("link", cell="cella", remote_cell="far", invitation="new")
+    mine.job("link", cell="cella", remote_cell="other", invitation="new")
+    links = [mine.link("cella", name)["invitation"]["address"] for name in ("far", "other")]
+    assert links[0] != links[1]
+    with mock.patch.object(claims.zlib, "crc32", lambda _name: 7):
+        first = claims.temporary_address("a", 4, ())
+        assert claims.temporary_address("b", 4, {first}) != first
+
+
+def test_a_word_with_a_secret_that_is_redeemed_by_nobody_is_refused(mine: World, theirs: World) -> None:
+    """Whoever changes the word on its way cannot make a run that prints no code to compare."""
+    said = {"name": "cella", "public_key": made_key("evil"), "networks": ["10.0.0.0/24"], "address": ["10.0.0.1"], "endpoint": "192.0.2.66:51821"}
+    for value in (tokens.render_token(tokens.TOLD, {**said, "secret": made_key("s")}), json.dumps({**said, "secret": made_key("s")})):
+        with pytest.raises(BadInput, match="incomplete, or was changed"):
+            accept(theirs, value)
+    run = accept(theirs, tokens.render_token(tokens.TOLD, said))
+    assert f"code of the invitation: {tokens.code(said)}" in run.said["far"]
+
+
+def test_a_key_that_is_stated_for_the_link_leaves_the_invitation_alone(mine: World, theirs: World, wire: Wire) -> None:
+    token, secret, _whole = invite(mine)
+    mine.inventory["cella"]["cell_links"] = [{"name": "far", "preshared_key": made_key("stated")}]
+    mine.site()
+    accept(theirs, token, secret)
+    assert mine.link("cella", "far")["public_key"] == theirs.public_key("far")
+
+
+def test_a_key_without_networks_ends_an_invitation(mine: World, wire: Wire) -> None:
+    invite(mine, services="files")
+    mine.inventory["cella"]["cell_links"] = [{"name": "far", "public_key": made_key("told")}]
+    mine.site()
+    link = mine.link("cella", "far")
+    assert (link["networks"], link["address"], "invitation" in link) == ([], [], False)
+
+
+@pytest.mark.parametrize("until", ["garbage", 7, "2026-12-01\n"])
+def test_a_record_with_an_invitation_that_is_none_is_not_read(mine: World, until: Any) -> None:
+    invite(mine)
+    path = f"{STATE}/cell_links.json"
+    record = json.loads(mine["cella"].read(path) or "")
+    record["links"][0]["invitation"]["invited_until"] = until
+    mine["cella"].files[path] = (0o600, json.dumps(record))
+    rc, said, _errors = program(mine["cella"], "check")
+    assert rc == 3
+    assert "cell_links.json" in said
+
+
+def test_what_is_expected_of_a_link_waits_until_its_invitation_is_redeemed(mine: World, theirs: World, wire: Wire) -> None:
+    mine.inventory["cella"]["cell_expect"] = [{"from": "far", "to": "files@cella"}]
+    token, secret, _whole = invite(mine, services="files")
+    mine.site()
+    assert program(mine["cella"], "check")[0] == 0
+    accept(theirs, token, secret)
+    assert program(mine["cella"], "check")[0] == 0
+    with pytest.raises(Refusal, match="far to files@cella is allowed"):
+        mine.job("share", cell="cella", remote_cell="far", services="none")

@@ -54,6 +54,11 @@ HOME = {
 # What a linked cell's networks may be unless its link says otherwise, and how wide: whatever is in them goes into the tunnel, the cell's own traffic too.
 _OF_CELLS = {4: tuple(n for n in HOME[4]), 6: (ipaddress.ip_network("fc00::/7"),)}
 _WIDEST = {4: 8, 6: 32}
+# What is never another host's: this host, one interface, several hosts, or nobody.
+_NEVER = {
+    4: tuple(ipaddress.ip_network(n) for n in ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3")),
+    6: tuple(ipaddress.ip_network(n) for n in ("::/8", "fe80::/10", "ff00::/8")),
+}
 
 # Other VPNs install 0.0.0.0/1 + 128.0.0.0/1 or 2000::/3 in main: a route as wide as that is no network of the host.
 WIDEST_DEFAULT_LIKE = {4: 7, 6: 6}
@@ -163,6 +168,8 @@ def check_link_networks(what: str, values: Iterable[str], public: bool = False) 
             raise BadInput(
                 f"{what}: {value!r} is wider than /{_WIDEST[network.version]}. All traffic to it would go into the tunnel. Give the cell's own networks."
             )
+        if any(network.overlaps(never) for never in _NEVER[network.version]):
+            raise BadInput(f"{what}: {value!r} holds addresses that are no other host's. Give the cell's own networks.")
         known = _OF_CELLS[network.version]
         if not public and not any(network.version == one.version and network.subnet_of(one) for one in known):  # type: ignore[arg-type]
             raise BadInput(
@@ -257,6 +264,11 @@ def is_everything(networks: Iterable[str]) -> bool:
     """Tell whether networks of one family together are everything; two halves are, and win over a default route."""
     collapsed = list(ipaddress.collapse_addresses(interface_of(network).network for network in networks))  # type: ignore[type-var]
     return [network.prefixlen for network in collapsed] == [0]
+
+
+def is_of_a_host(address: Address) -> bool:
+    """Tell whether an address can be another host's: it is not of this host alone, of one interface alone, or of several hosts."""
+    return not any(address in never for never in _NEVER[address.version])
 
 
 def is_private(network: Network) -> bool:

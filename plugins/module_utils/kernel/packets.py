@@ -98,7 +98,8 @@ def _in_table(rules: SavedRuleset, table: str, hook: str, packet: Packet, here: 
 
 
 def _walk(chains: Mapping[str, list[str]], chain: str, packet: Packet, here: frozenset[str], depth: int = 0) -> _Found | None:
-    """Follow a packet through a chain and on; return the rule that decides, None where none does."""
+    """Follow a packet through a chain and on; return the rule that decides, None where none does, or where a packet that it drops may have left before."""
+    may_leave = False
     for rule in chains.get(chain, ()) if depth <= _DEPTH else ():
         words = words_of(rule)
         at = next((number for number, word in enumerate(words) if word in ("-j", "-g")), len(words))
@@ -109,14 +110,24 @@ def _walk(chains: Mapping[str, list[str]], chain: str, packet: Packet, here: fro
         if target in chains:
             found = _walk(chains, target, packet, here, depth + 1)
             if found and (matches or _ENDS.get(found.target)):
-                return found if matches else found._replace(sure=False)
+                return _unless(may_leave, found if matches else found._replace(sure=False))
             if matches and words[at] == "-g":
                 return None
-        elif matches and target == "RETURN":
-            return None
+            may_leave = may_leave or words[at] == "-g"
+        elif target == "RETURN":
+            if matches:
+                return None
+            may_leave = True
         elif (matches and (target in _ENDS or target == "DNAT")) or _ENDS.get(target):
-            return _Found(target, f"{chain} {without_comment(rule)}", words, matches is True)
+            return _unless(may_leave, _Found(target, f"{chain} {without_comment(rule)}", words, matches is True))
     return None
+
+
+def _unless(may_leave: bool, found: _Found) -> _Found | None:
+    """Return what was found for a packet that may have left the chain before: no drop, and nothing for sure."""
+    if not may_leave:
+        return found
+    return None if _ENDS.get(found.target) is False else found._replace(sure=False)
 
 
 def _matches(words: list[str], packet: Packet, here: frozenset[str]) -> bool | None:

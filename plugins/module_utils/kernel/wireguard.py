@@ -245,10 +245,10 @@ def resolve(host: Host, endpoint: str) -> str | None:
     try:
         address = address_of(name.strip("[]"))
     except ValueError:
-        found = host.lookup(name)
-        if found is None:
+        try:
+            address = address_of(host.lookup(name) or "")
+        except ValueError:  # nobody knows the name, or it leads to an address of one interface alone ("fe80::1%2")
             return None
-        address = address_of(found)
     return host_port(address, port)
 
 

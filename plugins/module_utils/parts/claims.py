@@ -13,6 +13,8 @@ import base64
 import hashlib
 import hmac
 import json
+import zlib
+from collections.abc import Collection
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -20,17 +22,18 @@ from ..base import names, wgkeys
 from ..base.errors import BadInput
 from ..base.networks import address_of, check_api_url, check_link_networks, network_of, parse_address, parse_network
 from ..records.model import Link
-from . import signing
 from .visible import Delivery
 
 PATH = "/api/cells/peer-sync/pairing"
-# By the port of the link, which no other link of the cell has. The range for benchmarks (RFC 2544, section C.2.2) is routed nowhere, and no cloud serves
-# its machines there, as in 169.254.0.0/16; of IPv6 it is a unique local network.
-_TEMPORARY = {4: "198.18.0.0", 6: "fd70:6963:6365:6c6c::"}
+# The range for benchmarks (RFC 2544, section C.2.2) is routed nowhere, and no cloud serves its machines there, as in 169.254.0.0/16; of IPv6 it is a unique
+# local network. Which address it is follows from the name of the link.
+TEMPORARY = {4: "198.18.0.0/15", 6: "fd70:6963:6365:6c6c::/64"}
 MOST_NETWORKS = 8
 WIDEST = {4: 16, 6: 48}  # that another owner may claim; nobody looks at it before it counts
+TAKEN_OVER = "taken over"
 HANDED_OVER = "handed over"  # the answer to a claim that root has not judged yet
 LONGEST = 400  # letters of the reason why a claim is refused
+_TEMPORARIES = 2**16
 _USE = b"pic.cells invitation key"
 _FIELDS = ("name", "public_key", "networks", "address", "endpoint", "api_url", "preshared_key")
 _MAY_LACK = ("endpoint", "api_url")
@@ -41,9 +44,11 @@ def one_time_key(secret: str) -> str:
     return wgkeys.clamped(base64.b64encode(hmac.new(base64.b64decode(secret), _USE, hashlib.sha256).digest()).decode())
 
 
-def temporary_address(port: int, family: int) -> str:
-    """Return the address that the other cell has while it redeems an invitation. port: of the link."""
-    return str(address_of(_TEMPORARY[family]) + port)
+def temporary_address(name: str, family: int, taken: Collection[str]) -> str:
+    """Return the address that the other cell has while it redeems an invitation. name: the other cell's. taken: those of other invitations."""
+    first = network_of(TEMPORARY[family]).network_address + zlib.crc32(name.encode()) % _TEMPORARIES
+    found = (str(first + more) for more in range(_TEMPORARIES))
+    return next(address for address in found if address not in taken)
 
 
 def render_claim(said: dict[str, Any], preshared_key: str) -> bytes:
@@ -107,15 +112,19 @@ def check_claim(link: Link, claim: dict[str, Any]) -> None:
     what = f"networks of {link.name!r}"
     check_link_networks(what, claim["networks"], link.allow_public_networks)
     for network in map(network_of, claim["networks"]):
+        if network.overlaps(network_of(TEMPORARY[network.version])):
+            raise BadInput(f"{what}: {network} is where invitations are redeemed from. Give the cell's own networks.")
         if network.prefixlen < WIDEST[network.version]:
             raise BadInput(f"{what}: {network} is wider than /{WIDEST[network.version]}, which an invitation does not allow.")
+    outside = [one for one in claim["address"] if not any(address_of(one) in network_of(network) for network in claim["networks"])]
+    if outside:
+        raise BadInput(f"address {outside[0]} of {link.name!r} is in none of its networks {', '.join(claim['networks'])}.")
 
 
-def proven(link: Link, delivery: Delivery, key: str | None, now: str) -> bool:
-    """Tell whether a claim comes from the linked cell, or from whoever holds the invitation to it, in time. key: what signs its pushes."""
+def comes_by(link: Link, delivery: Delivery, now: str) -> bool:
+    """Tell whether a claim has come by a link's tunnel from the other cell, or from whoever holds the invitation to it, in time."""
     in_time = link.invited_until is None or now < link.invited_until
-    here = delivery.interface == link.interface and delivery.source in link.address
-    return in_time and here and signing.check_push(key, delivery.body, delivery.signature) is True
+    return in_time and delivery.interface == link.interface and delivery.source in link.address
 
 
 def fingerprint(body: bytes) -> str:
@@ -123,6 +132,6 @@ def fingerprint(body: bytes) -> str:
     return hashlib.sha256(body).hexdigest()[:16]
 
 
-def refusal(link: Link, body: bytes) -> str | None:
-    """Return why just this claim was refused, None where it was not."""
-    return link.refused_claim[1] if link.refused_claim[:1] == [fingerprint(body)] else None
+def judged(link: Link, body: bytes) -> str | None:
+    """Return why just this claim was not taken over, an empty text where it was, None where root has not judged it yet."""
+    return link.judged_claim[1] if link.judged_claim[:1] == [fingerprint(body)] else None

@@ -49,7 +49,7 @@ def refusals(ground: Ground) -> list[str]:
 def _judge(ground: Ground, expected: Expectation) -> str:
     """Return why an expectation does not hold; an empty text where it does, and where a run waits for what a linked cell has yet to say."""
     try:
-        if not ground.heard and any(link.pending for link in _links(ground.state, expected)):
+        if any(link.pending or link.invited for link in _links(ground.state, expected)):
             return ""
         traces = [ground.follow(packet) for packet in _packets(ground, expected)]
     except _Unfit as error:

@@ -72,12 +72,14 @@ def plan_identity(context: Context) -> Planned:
 def _note_moves(context: Context) -> None:
     """Note where linked cells have to dial this one from now on. They are told before their tunnels change, by those."""
     before, after = context.stored.cell, context.wanted.cell
-    forwarded = {item["name"]: item.get("endpoint_port") for item in context.inputs.links}
+    forwarded = (context.inputs.cell or {}).get("endpoint_ports")
     for name, link in context.wanted.links.items():
+        if forwarded is not None:
+            link.forwarded = forwarded.get(name)
         old = context.stored.links.get(name)
         if old is None or not after.endpoint or link.pending or link.provided or link.invited:
             continue
-        was, now = ((cell.endpoint, forwarded.get(name) or known.listen_port) for cell, known in ((before, old), (after, link)))
+        was, now = ((cell.endpoint, known.forwarded or known.listen_port) for cell, known in ((before, old), (after, link)))
         if was != now and now[1]:
             link.moved = host_port(after.endpoint, now[1])
 
@@ -249,7 +251,7 @@ IDENTITY = Part(
     plan_identity,
     owns=Fields(
         cell=True,
-        links=("interface", "listen_port", "moved"),
+        links=("interface", "listen_port", "moved", "forwarded"),
         makes_links=True,
         peers=("public_key", "addresses", "route_via", "route_except", "networks", "exit_dns"),
         makes_peers=True,

@@ -50,10 +50,13 @@ def plan_invitation(context: Context, name: str, endpoint_port: int | None = Non
     if not secret and not (complete and context.preshared_keys().get(name)):
         secret, ends = keys.new_preshared_key(host, context.predict), int(context.now) + invitations.AGE
         plan.extend(invitations.plan_new(folder, name, secret, context.now))
-    facts = {"invitation": said, "key_file": path if plan or host.exists(path) else "", "token": "", "token_file": "", "code": ""}
+    facts = {"invitation": said, "key_file": path if plan or host.exists(path) else "", "token": "", "token_file": "", "code": tokens.code(said)}
     if complete or not secret or not said["endpoint"]:
         return plan, facts, None
-    source = claims.temporary_address(int(link.listen_port or 0), 4 if context.wanted.cell.has_family(4) else 6)
+    source = next(iter(link.address if link.invited else ()), None)
+    if source is None:
+        taken = {address for other in context.wanted.links.values() if other.invited for address in other.address}
+        source = claims.temporary_address(name, 6 if "[" in str(said["api_url"]) else 4, taken)
     key, until, whole = wgkeys.GENERATED, render_moment(ends), invitations.token_path(folder, name)
     text = wgkeys.PRESHARED_LATER
     if secret != wgkeys.PRESHARED_LATER:

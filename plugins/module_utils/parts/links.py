@@ -113,7 +113,9 @@ def _by_interface(context: Context, present: Sequence[Args]) -> dict[str, list[L
 
 
 def _plan_interfaces(context: Context, present: Sequence[Args], by_interface: dict[str, list[Link]]) -> Plan:
-    plan, given = Plan(), {str(item["name"]): item.get("preshared_key") or None for item in present}
+    # The key of an invitation is the one that was sent along; what is stated counts from when the link is complete.
+    stated = (item for item in present if item.get("invited_until") or not context.wanted.links[item["name"]].invited)
+    plan, given = Plan(), {str(item["name"]): item.get("preshared_key") or None for item in stated}
     known = tunnels.known(context, given)
     renewed = [f"link {name}: " for name, key in given.items() if key and known.kept.get(name) not in (None, key)]
     plan.describe([f"{link}a preshared key" for link in renewed], [f"{link}another preshared key" for link in renewed])
@@ -163,7 +165,7 @@ LINKS = Part(
     owns=Fields(
         links=(
             *("public_key", "networks", "address", "endpoint", "interface", "listen_port", "keepalive", "mtu"),
-            *("remote_api_url", "sync_auth", "allow_public_networks", "given_addresses", "given_resolvers", "invited_until", "refused_claim"),
+            *("remote_api_url", "sync_auth", "allow_public_networks", "given_addresses", "given_resolvers", "invited_until", "judged_claim"),
         ),
         makes_links=True,
         removes_links=True,

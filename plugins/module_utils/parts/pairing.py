@@ -15,7 +15,7 @@ from .part import Context, Part, Planned
 def _plan_refusal(context: Context) -> Planned:
     for name, said in context.inputs.answers.items():
         if said:
-            context.wanted.links[name].refused_claim = [str(said["claim"]), printable(str(said["reason"]))[:LONGEST]]
+            context.wanted.links[name].judged_claim = [str(said["claim"]), printable(str(said["reason"]))[:LONGEST]]
     return context.write_records(), {}
 
 
@@ -24,7 +24,7 @@ def _plan_expiry(context: Context) -> Planned:
     for link in context.wanted.links.values():
         if link.invited_until is not None and link.invited_until <= context.timestamp():
             link.public_key = link.remote_api_url = link.invited_until = None
-            link.networks, link.address, link.refused_claim = [], [], []
+            link.networks, link.address, link.judged_claim = [], [], []
     return context.write_records(), {}
 
 
@@ -35,10 +35,10 @@ def _words(state: State) -> list[str]:
     return [f"link {link.name}: {_WAITS} until {link.invited_until}" for link in state.links.values() if link.invited]
 
 
-REFUSE = Part("refuse a claim", _plan_refusal, owns=Fields(links=("refused_claim",)))
+REFUSE = Part("refuse a claim", _plan_refusal, owns=Fields(links=("judged_claim",)))
 EXPIRY = Part(
     "invitations that are over",
     _plan_expiry,
-    owns=Fields(links=("public_key", "networks", "address", "remote_api_url", "invited_until", "refused_claim")),
+    owns=Fields(links=("public_key", "networks", "address", "remote_api_url", "invited_until", "judged_claim")),
     words=_words,
 )

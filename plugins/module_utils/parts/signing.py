@@ -13,12 +13,17 @@ import base64
 import hashlib
 import hmac
 
-_PUSH, _ANSWER = b"pic.cells peer-sync v2 push", b"pic.cells peer-sync v2 answer"
+_PUSH, _ANSWER, _CLAIM = b"pic.cells peer-sync v2 push", b"pic.cells peer-sync v2 answer", b"pic.cells peer-sync v2 claim"
 
 
 def push_key(preshared_key: str | None, sender: str, receiver: str) -> str | None:
     """Derive the key that signs the pushes of one direction, in hexadecimal; it does not tell the preshared key. sender, receiver: public keys."""
     return _derived(preshared_key, _PUSH, sender, receiver)
+
+
+def claim_key(preshared_key: str | None, sender: str, receiver: str) -> str | None:
+    """Derive the key that signs what a cell claims of itself. The receiver does not have it: that is for root. sender, receiver: public keys."""
+    return _derived(preshared_key, _CLAIM, sender, receiver)
 
 
 def answer_key(preshared_key: str | None, sender: str, receiver: str) -> str | None:

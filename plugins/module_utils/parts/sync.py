@@ -100,7 +100,7 @@ def announcements(context: Context) -> dict[str, Push]:
     secrets, found = context.preshared_keys(), {}
     for name, link in context.stored.links.items():
         observed = context.observed.wireguard.get(str(link.interface))
-        key = signing.push_key(secrets.get(name), context.identity.public, str(link.public_key))
+        key = signing.claim_key(secrets.get(name), context.identity.public, str(link.public_key))
         if link.moved and link.remote_api_url and observed and key:
             body = claims.render_announcement(context.stored.cell.name, link.moved)
             # The addresses that the tunnel has, whatever the records say that it will have.
@@ -111,9 +111,9 @@ def announcements(context: Context) -> dict[str, Push]:
 
 
 def _plan_announced(context: Context) -> Planned:
-    """Plan to note who knows by now where this cell is dialled."""
+    """Plan to note who knows by now where this cell is dialled: an answer that it was heard says nothing of what becomes of it there."""
     for name, answer in context.inputs.answers.items():
-        if answer and answer["status"] == peer_sync.OK and name in context.wanted.links:
+        if answer and answer["status"] == peer_sync.OK and answer.get("ignored") and name in context.wanted.links:
             context.wanted.links[name].moved = None
     return context.write_records(), {}
 

@@ -54,9 +54,13 @@ def plan_tunnels(context: Context, interface: str, links: Collection[Link], ever
     addresses = device_addresses(context) if interface == cell.interface else []
     wanted = Interface(interface, context.identity.private, None, cell.listen_port, {}, addresses)
     removed = set(every.left.get(interface, ()))
+    # A file that was there before the cell says itself how often.
+    stays = {peer.public_key: peer.keepalive for peer in wgquick.config_peers(text)} if interface == cell.interface else {}
     for link in links:
         key = peer_key(link)
-        keepalive = (_OF_A_PROVIDER if link.provided else _OF_A_CELL) if link.keepalive is None else link.keepalive
+        keepalive = link.keepalive
+        if keepalive is None:
+            keepalive = stays.get(key) or (_OF_A_PROVIDER if link.provided else _OF_A_CELL)
         secret = _preshared_key(context, link, every.given.get(link.name), in_file.get(key), every.kept.get(link.name))
         wanted.peers[key] = WgPeer(str(link.public_key), allowed_ips(link), link.endpoint or "", keepalive, secret)
         wanted.routes += [route for route in exits.link_routes(cell, link) if route.family in context.observed.families]

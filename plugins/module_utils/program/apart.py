@@ -8,6 +8,8 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -36,6 +38,9 @@ class Tunnel:
     def __enter__(self) -> Tunnel:
         """Make the interface where WireGuard's own packets leave as all do, and move it. Raises CellError."""
         self._take_away()  # what a run has left that was killed
+        for number in (signal.SIGTERM, signal.SIGHUP):  # as when Ansible gives up: the tunnel would go on dialling
+            with contextlib.suppress(ValueError):  # in another thread than the main one
+                signal.signal(number, lambda *_args: sys.exit(1))
         try:
             self.host.run(["ip", "netns", "add", NAME])
         except CommandFailed as error:

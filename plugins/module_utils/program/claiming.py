@@ -5,18 +5,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from ..base.command import Draft, Host
 from ..base.errors import BadInput
+from ..base.networks import address_of, is_of_a_host, network_of
 from ..cell import WAY, plan_step
+from ..kernel import wireguard
 from ..kernel.plan import Plan, apply
 from ..parts import claims, pairing, signing
 from ..parts.inputs import Inputs
-from ..parts.part import Context
+from ..parts.part import Context, Part
 from ..parts.visible import Delivery
 from ..records.model import Link
 from ..records.store import Store
+
+_UNFIT = "its networks, its key or its endpoint cannot be those of a link there; the owner of that cell finds the reason in its journal"
 
 
 def take_claims(host: Host, path: str, deliveries: Iterable[Delivery], log: Callable[[str], None]) -> Plan:
@@ -37,18 +41,45 @@ def _sender(context: Context, delivery: Delivery) -> Link | None:
     """Return the link of the cell that a delivery is from, None where it proves none."""
     secrets = context.preshared_keys()
     for link in context.stored.links.values():
-        key = signing.push_key(secrets.get(link.name), str(link.public_key), context.identity.public)
-        if claims.proven(link, delivery, key, context.timestamp()):
+        key = signing.claim_key(secrets.get(link.name), str(link.public_key), context.identity.public)
+        if claims.comes_by(link, delivery, context.timestamp()) and signing.check_push(key, delivery.body, delivery.signature):
             return link
     return None
 
 
 def _take(context: Context, link: Link, delivery: Delivery, log: Callable[[str], None]) -> Plan:
+    mark = claims.fingerprint(delivery.body)
+
+    def planned(parts: Sequence[Part], inputs: Inputs) -> Plan:
+        return plan_step(context.on(Draft(context.host)), parts, inputs)[0]
+
+    def refused(reason: str) -> Plan:
+        return planned((pairing.REFUSE,), Inputs(answers={link.name: {"claim": mark, "reason": reason}}))
+
     try:
-        plan, _facts = plan_step(context.on(Draft(context.host)), WAY, Inputs(links=[claims.said(link, delivery.body)]))
-    except BadInput as error:
-        log(f"What {link.name} claims of itself was not taken over: {error}")
-        refused = {link.name: {"claim": claims.fingerprint(delivery.body), "reason": str(error)}}
-        plan, _facts = plan_step(context.on(Draft(context.host)), (pairing.REFUSE,), Inputs(answers=refused))
+        said = claims.said(link, delivery.body)
+    except BadInput as error:  # by nothing but what it says
+        plan = refused(str(error))
+    else:
+        try:
+            _check_endpoint(context, said.get("endpoint"))
+            plan = planned(WAY, Inputs(links=[{**said, "claim": mark}]))
+        except BadInput as error:
+            # Whoever may claim something of itself may not find out by that what else this cell has.
+            log(f"What {link.name} claims of itself was not taken over: {error}")
+            plan = refused(_UNFIT)
     apply(context.host, plan)
     return plan
+
+
+def _check_endpoint(context: Context, endpoint: str | None) -> None:
+    """Refuse an endpoint that leads nowhere, to this host, or into a network of cells. Raises BadInput."""
+    if endpoint is None:
+        return
+    found = wireguard.resolve(context.host, endpoint)
+    address = address_of(found.rpartition(":")[0].strip("[]")) if found else None
+    state = context.stored
+    near = [*state.cell.own_networks(), *(network for link in state.links.values() for network in link.networks)]
+    near += [network for peer in state.peers.values() for network in peer.networks]
+    if address is None or not is_of_a_host(address) or any(address in network_of(network) for network in near):
+        raise BadInput(f"Its endpoint {endpoint!r} is {address or 'nowhere'}, where no other cell can be dialled.")

@@ -42,11 +42,13 @@ def take_in(host: Host, path: str, spool: str = SPOOL, log: Log = lambda _line: 
         taken = take(host, spool, context.stored.links, log)
         if taken.too_many:
             _stop_receiver(host, spool, log)
-        plan, _facts = context.plan(sync.DELIVER, Inputs(deliveries=taken.pushes))
-        apply(host, plan)
-        plan.extend(take_claims(host, path, taken.claims, log))
-        for name in taken.names:
-            host.remove_foreign(f"{spool}/{name}")
+        try:
+            plan, _facts = context.plan(sync.DELIVER, Inputs(deliveries=taken.pushes))
+            apply(host, plan)
+            plan.extend(take_claims(host, path, taken.claims, log))
+        finally:  # whatever is in it, it would be found again and again
+            for name in taken.names:
+                host.remove_foreign(f"{spool}/{name}")
     for line in plan.summed_up():
         log(line)
     return restore(host, path, log=log) if plan else Restored()
@@ -78,9 +80,15 @@ def push(host: Host, context: Context, send: Send | None = None) -> dict[str, An
 
 def announce(host: Host, context: Context, send: Send | None = None) -> list[str]:
     """Tell the linked cells where this one is dialled, where they do not know yet, under the caller's lock. Returns a sentence for each that was not told."""
-    pushes = sync.announcements(context)
-    answers = dict((send or send_all)(pushes)) if pushes else {}
-    return _note_announced(host, context.on(host), answers) if pushes else []
+    late: list[str] = []
+    for attempt in range(_ROUNDS):  # root there takes over what was heard, and what it has said is known when it is said again
+        pushes = sync.announcements(context)
+        if not pushes or late:
+            break
+        time.sleep(_PAUSE if attempt else 0)
+        late = _note_announced(host, context.on(host), dict((send or send_all)(pushes)))
+        context = context.on(host)
+    return late
 
 
 def _note_announced(host: Host, context: Context, answers: Mapping[str, Any]) -> list[str]:

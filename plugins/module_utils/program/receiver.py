@@ -59,17 +59,18 @@ def receive(view: View, delivery: Delivery) -> tuple[str, int, dict[str, Any]]:
 
 
 def receive_claim(view: View, delivery: Delivery, now: str) -> tuple[str, int, dict[str, Any]]:
-    """Judge what a cell claims of itself. Returns as receive does; whether it counts is for root, who says why it does not. Raises Refused."""
-    found = (link for link in view.links.values() if claims.proven(link, delivery, view.push_keys[link.name], now))
-    link = next(found, None)
+    """Judge what a cell claims of itself. Returns as receive does; whether it counts, and whose it is, is for root, who says so. Raises Refused."""
+    link = next((one for one in view.links.values() if claims.comes_by(one, delivery, now)), None)
     if link is None:
         raise Refused(FORBIDDEN)
     try:
         claims.said(link, delivery.body)
-        why = claims.refusal(link, delivery.body)
     except BadInput as error:
-        why = printable(str(error))[: claims.LONGEST]
-    return link.name, CONFLICT if why else OK, {"applied": not why, "generation": 0, "reason": why or claims.HANDED_OVER}
+        return link.name, CONFLICT, {"applied": False, "generation": 0, "reason": printable(str(error))[: claims.LONGEST]}
+    why = claims.judged(link, delivery.body)
+    reason = claims.HANDED_OVER if why is None else why or claims.TAKEN_OVER
+    # What was refused is judged again: what it collided with may be gone.
+    return link.name, CONFLICT if why else OK, {"applied": why != "", "generation": 0, "reason": reason}
 
 
 def asker(view: View, interface: str, source: str) -> Link | None:

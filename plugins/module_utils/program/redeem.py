@@ -21,7 +21,7 @@ from ..kernel.plan import Plan
 from ..parts import claims, invitations, keys, signing
 from ..parts.invitation import own_side
 from ..parts.part import Context
-from ..parts.peer_sync import OK, Push
+from ..parts.peer_sync import CONFLICT, OK, Push
 from ..records.model import Link
 from .apart import NAME, Tunnel
 
@@ -72,19 +72,20 @@ def redeem(context: Context, name: str, given: Mapping[str, Any]) -> None:
     once, own = claims.one_time_key(secret), str(context.identity.private)
     body = claims.render_claim(own_side(context, name, given["endpoint_port"]), brought)
     ends = secret, public_key_of(host, once), other
-    signature, answer_key = signing.sign_push(str(signing.push_key(*ends)), body), signing.answer_key(*ends)
+    signature, answer_key = signing.sign_push(str(signing.claim_key(*ends)), body), signing.answer_key(*ends)
     push = Push(url, (source,), NAME, body, signature, answer_key, path=claims.PATH)
     peer = WgPeer(other, host_networks([str(urlsplit(url).hostname)]), endpoint, _KEEPALIVE, secret)
     with Tunnel(host) as tunnel:
-        for _attempt in range(_ATTEMPTS):
+        for attempt in range(_ATTEMPTS):
             tunnel.be(once, source, peer)
             answer = tunnel.send(push)
-            if answer and answer["status"] not in _LATER:
+            # At first it is the answer to an earlier run, if there was one.
+            if answer and answer["status"] not in _LATER and (attempt or answer["status"] != CONFLICT):
                 raise NotRedeemed(f"Cell {name!r} refuses this invitation: {str(answer['reason']).rstrip('.')}. Correct that, or ask its owner for a new one.")
             tunnel.be(own, source, replace(peer, preshared_key=brought))
             if _answers(tunnel):
                 return
     raise NotRedeemed(
         f"Cell {name!r} does not answer at {given['endpoint']} to this invitation: it was redeemed by somebody else, is over or was withdrawn, or that cell "
-        "cannot be reached. Run this again when it can be, or ask its owner for a new invitation."
+        "cannot be reached. Run this again when it can be, or ask its owner to unlink this cell and to send a new invitation."
     )

@@ -96,7 +96,7 @@ def _expectations(info: Mapping[str, Any]) -> list[str]:
 def of_link(name: str, link: Mapping[str, Any], now: float) -> Iterator[tuple[str, str]]:
     """Yield each condition that holds for a link, and what it is."""
     if link.get("invited_until"):
-        why = f" (refused: {link['refused_claim'][1]})" if link["refused_claim"] else ""
+        why = f" (refused: {link['judged_claim'][1]})" if link["judged_claim"] and link["judged_claim"][1] else ""
         yield PENDING, f"the owner of {name} can redeem the invitation until {link['invited_until']}, and has not yet{why}"
     elif not (link["public_key"] and (link["networks"] or link.get("given_addresses"))):
         yield PENDING, f"the link with {name} waits for its public key and its networks"

@@ -13,7 +13,9 @@ from ..base.names import DIRECT
 from .model import Cell, Link, Peer, Service
 from .tombstones import Flows, Leaving, Tunnel
 
-_LATER = ("given_addresses", "given_resolvers", "invited_until", "refused_claim", "moved")
+_LATER = ("given_addresses", "given_resolvers", "invited_until", "judged_claim", "moved", "forwarded")
+# Of a link that is invited: for a version that knows no invitations, as after a downgrade, such a link has no key and no networks, and so no tunnel.
+_OF_AN_INVITATION = ("invited_until", "public_key", "networks", "address", "remote_api_url")
 Record = TypeVar("Record", "Cell", "Service", "Link", "Peer")
 
 
@@ -52,6 +54,7 @@ def load_links(data: Any) -> dict[str, Link]:
             values["networks"] = values["vpn_subnet"]
         for name in ("networks", "address"):
             values[name] = as_list(values.get(name))
+        values.update({key: value for key, value in dict(values.pop("invitation", None) or {}).items() if key in _OF_AN_INVITATION})
         values["permissions"] = {
             side: {str(k): v is True for k, v in dict((values.get("permissions") or {}).get(side) or {}).items()} for side in ("inbound", "outbound")
         }
@@ -110,7 +113,12 @@ def dump_links(links: Mapping[str, Link]) -> dict[str, Any]:
 
 def _dump_link(link: Link) -> dict[str, Any]:
     """Return a link's record; where it has none of the later fields it is as every version before them wrote it."""
-    return {key: value for key, value in asdict(link).items() if value or key not in _LATER}
+    values = {key: value for key, value in asdict(link).items() if value or key not in _LATER}
+    if link.invited:
+        nothing = asdict(Link(link.name))
+        values["invitation"] = {key: values.pop(key) for key in _OF_AN_INVITATION}
+        values.update({key: nothing[key] for key in _OF_AN_INVITATION[1:]})
+    return values
 
 
 def dump_peers(peers: Mapping[str, Peer]) -> dict[str, Any]:

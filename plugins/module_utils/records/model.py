@@ -144,8 +144,9 @@ class Link:
     given_addresses: list[str] = field(default_factory=list)  # of this cell in a provider's tunnel: where there are any, the other end is no cell
     given_resolvers: list[str] = field(default_factory=list)  # a provider's
     invited_until: str | None = None  # a moment; where there is one, key and networks are those with which the other owner redeems an invitation until then
-    refused_claim: list[str] = field(default_factory=list)  # fingerprint of the last claim that was not taken over, and why
+    judged_claim: list[str] = field(default_factory=list)  # fingerprint of the last claim, and why it was not taken over: an empty text where it was
     moved: str | None = None  # where the other cell has to dial this one and does not know yet
+    forwarded: int | None = None  # the port at the cell's endpoint that it dials, where a router forwards another one to the link's own
 
     @property
     def provided(self) -> bool:

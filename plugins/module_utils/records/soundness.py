@@ -88,11 +88,15 @@ def links(data: Any) -> dict[str, Link]:
             wgkeys.check_endpoint("endpoint", link.endpoint)
         if link.interface is not None:
             names.check_interface(link.interface)
-        _within(_PORTS, *(port for port in (link.listen_port,) if port is not None))
+        _within(_PORTS, *(port for port in (link.listen_port, link.forwarded) if port is not None))
         _within(range(65536), *(value for value in (link.keepalive, link.mtu) if value is not None))
         _within(_TABLES, *(table for table in (link.exit_table,) if table is not None))
-        if link.exit_offered_until is not None:
-            check_moment(link.exit_offered_until)
+        for moment in filter(None, (link.exit_offered_until, link.invited_until)):
+            check_moment(moment)
+        if link.moved is not None:
+            wgkeys.check_endpoint("moved", link.moved)
+        if len(link.judged_claim) not in (0, 2):
+            raise ValueError(f"judged_claim of {link.name} has {len(link.judged_claim)} entries")
         if link.exit_offered_rate is not None:
             check_rate(link.exit_offered_rate)
         if link.generation < 0 or link.remote_generation < 0:
