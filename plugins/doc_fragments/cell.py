@@ -10,6 +10,7 @@ from ansible_collections.pic.cells.plugins.plugin_utils.documented import (
     DEVICE,
     DEVICE_NAME,
     DEVICE_STATE,
+    ENDPOINT_PORT,
     LINK,
     NAME,
     OF_A_TUNNEL,
@@ -92,9 +93,7 @@ options:
         type: list
         elements: str
       endpoint_ports:
-        description:
-          - By the other cell's name the UDP port at O(cell.endpoint) that it dials, where a router forwards another one to the link's own.
-          - Linked cells are told where that changes. Left out, it stays as it was.
+        description: By the other cell's name the UDP port that it dials, where a router forwards another one to the link's own. Left out, as it was.
         type: dict
       sync_port:
         description: The TCP port of the peer-sync API inside the tunnel. V(8088) where neither the option nor the record says otherwise.
@@ -196,12 +195,7 @@ options:
 
     RUN: str = fragment({"run": WHOLE_RUN})
 
-    ENDPOINT_PORT = r"""
-options:
-  endpoint_port:
-    description: The UDP port at this cell's endpoint that the other cell dials, where a router forwards another one to the link's own.
-    type: int
-"""
+    ENDPOINT_PORT: str = fragment(ENDPOINT_PORT)
 
     ATTRIBUTES = r"""
 attributes:

@@ -137,6 +137,7 @@ links:
         invited_until:
           description: Until when the other owner can redeem the invitation; null where they have, or where there is none.
           type: str
+        forwarded: {description: "The port that it dials where a router forwards another one to the link's own, else null.", type: int}
         moved: {description: "Where the other cell has to dial this one, and does not know yet; else null.", type: str}
         judged_claim:
           description: What was last refused of what the other cell claims of itself, and why; else empty.

@@ -97,6 +97,7 @@ _LINK = read.record(
     given_resolvers=read.list_of(read.line),
     invited_until=read.maybe(read.moment),
     moved=read.maybe(_DIALLED),
+    forwarded=read.maybe(read.port),
     judged_claim=read.list_of(read.line),
     exit_offered_until=read.maybe(read.moment),
     exit_offered_rate=read.maybe(read.rate),

@@ -279,6 +279,12 @@ exit_relay:
   type: bool
 """)
 
+ENDPOINT_PORT = _table(r"""
+endpoint_port:
+  description: The UDP port at this cell's endpoint that the other cell dials, where a router forwards another one to the link's own.
+  type: int
+""")
+
 DEVICE_STATE = "V(absent) removes the device from the interface and the record."
 TUNNEL_STATE = "V(absent) removes the link's interface, file, routes and record. Left out, V(present)."
 PERMISSIONS_STATE = "V(absent) removes all rules of this link, its shares and its offer; every other rule stays as it is, to the byte. Left out, V(present)."
