@@ -92,9 +92,8 @@ options:
         description: Networks that may reach the cell itself over a link; an empty list lets none in any more.
         type: list
         elements: str
-      endpoint_ports:
-        description: By the other cell's name the UDP port that it dials, where a router forwards another one to the link's own. Left out, as it was.
-        type: dict
+      endpoint_ports: {description: "By the other cell's name the UDP port that a router forwards to the link's own. Left out, as it was.", type: dict}
+      in_run: {description: "The linked cells that the same run tells by Ansible where this one is dialled.", type: list, elements: str}
       sync_port:
         description: The TCP port of the peer-sync API inside the tunnel. V(8088) where neither the option nor the record says otherwise.
         type: int

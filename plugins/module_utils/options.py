@@ -62,6 +62,7 @@ CELL: dict[str, Any] = {
             "admin_networks": TEXTS,
             "sync_port": NUMBER,
             "endpoint_ports": {"type": "dict"},
+            "in_run": TEXTS,
             "exit_failures": NUMBER,
             "exit_hold": NUMBER,
             "exit_switches": NUMBER,

@@ -77,7 +77,8 @@ def cell(mesh: Mesh, host: str) -> Arguments:
     """Return what is stated of a host's cell itself."""
     services = [{**service, "address": as_list(service.get("address"))} for service in mesh.var(host, "cell_services") or ()]
     ports = {name: port for name in mesh.link_items(host) if (port := port_of(mesh, host, name))}
-    return {"name": mesh.name(host), "endpoint_ports": ports, **{key: mesh.var(host, f"cell_{key}") for key in _CELL}, "services": services}
+    told = [name for name in mesh.link_items(host) if mesh.host_of.get(name) in mesh.worked_on]
+    return {"name": mesh.name(host), "endpoint_ports": ports, "in_run": told, **{key: mesh.var(host, f"cell_{key}") for key in _CELL}, "services": services}
 
 
 def devices(mesh: Mesh, host: str) -> list[Arguments]:

@@ -55,8 +55,10 @@ def test_a_backup_holds_all_of_a_cell_that_is_not_in_the_inventory(linked: World
     found = backup(linked)
     assert (found["cell"], found["format"], found["version"]) == ("cella", "pic.cells backup", 1)
     records = {"cell.json", "cell_links.json", "peer_registry.json", "identity.key"}
-    assert set(found["files"]) == {*records, *(f"wireguard/{name}.conf" for name in ("wg0", "pic-cellb", "pic-cellc"))}
-    assert key not in json.dumps(found), "of a link that is not recorded"
+    wireguard = (f"wireguard/{name}.conf" for name in ("wg0", "pic-cellb", "pic-cellc", "pic-far"))
+    assert set(found["files"]) == {*records, *wireguard, "invitations/far.psk"}
+    linked["cella"].files[f"{FOLDER}/invitations/nobody.psk"] = (0o600, f"{made_key('nobody')}\n")
+    assert made_key("nobody") not in json.dumps(backup(linked)), "of a link that is not recorded"
     linked["cella"].files[f"{FOLDER}/invitations/cellb.psk"] = (0o600, f"{key}\n")
     assert backup(linked)["files"]["invitations/cellb.psk"] == f"{key}\n"
     linked.reset()

@@ -244,19 +244,19 @@ ELSEWHERE = kernel.Route(4, "10.0.1.0/24", "wg0")
 )
 def test_changes_make_this_of_rules_and_routes(changes: list[kernel.RoutingChange], rules: list[kernel.PolicyRule], routes: list[kernel.Route]) -> None:
     before = kernel.Routing(rules=(RULE,), routes=(ROUTE, BEHIND_IT), uplink="eth0")
-    after = kernel.changed(before, changes)
+    after = kernel.changed({4: before}, changes)[4]
     assert (after.rules, after.routes, after.uplink) == (tuple(rules), tuple(routes), "eth0")
     assert before == kernel.Routing(rules=(RULE,), routes=(ROUTE, BEHIND_IT), uplink="eth0")
 
 
 def test_two_routes_that_differ_by_their_device_alone_both_stay() -> None:
     before = kernel.Routing(routes=(ROUTE, ELSEWHERE))
-    assert kernel.changed(before, []) == before
+    assert kernel.changed({4: before}, []) == {4: before}
 
 
 def test_a_rule_that_is_not_there_cannot_be_deleted() -> None:
     with pytest.raises(ValueError):
-        kernel.changed(kernel.Routing(), [("del", RULE)])
+        kernel.changed({4: kernel.Routing()}, [("del", RULE)])
 
 
 def test_all_changes_are_one_call_of_ip() -> None:
@@ -271,10 +271,11 @@ def test_all_changes_are_one_call_of_ip() -> None:
 
 
 def test_a_plan_of_changes_says_what_they_make_of_this_family() -> None:
-    (effect,) = routing.batch(6, [("add", RULE)]).effects
+    rule = replace(RULE, family=6)
+    (effect,) = routing.batch(6, [("add", rule)]).effects
     before = {4: kernel.Routing(), 6: kernel.Routing()}
     assert effect.slice == "routing"
-    assert effect.change(before) == {4: kernel.Routing(), 6: kernel.Routing(rules=(RULE,))}
+    assert effect.change(before, effect.items) == {4: kernel.Routing(), 6: kernel.Routing(rules=(rule,))}
 
 
 def test_without_a_change_ip_is_not_called() -> None:

@@ -152,7 +152,7 @@ def test_two_owners_link_share_and_use_an_exit_with_one_command_each(tmp_path):
 def assert_a_move_is_told(ours: Path) -> None:
     """Gives cellb's link another port while its owner sees nothing of the other inventory, and that cell a stream from it."""
     inventory = yaml.safe_load(ours.read_text())
-    inventory["cells"]["hosts"]["cellb"]["cell_links"] = [{"name": "cellc", "listen_port": 51999}]
+    inventory["cells"]["hosts"]["cellb"]["cell_links"] = [{"name": "cellc", "listen_port": 51777}]
     ours.write_text(yaml.safe_dump(inventory))
     # Behind a filter that lets nothing new in, as a NAT does, cellc has to know before it happens.
     port = inside("cellc", "wg", "show", "pic-cellb", "listen-port").stdout.strip()
@@ -165,6 +165,6 @@ def assert_a_move_is_told(ours: Path) -> None:
             assert within(5, lambda: flow.last_packet_age() < 0.5)
             assert flow.connections <= 1
             assert flow.longest < 5
-        assert inside("cellc", "wg", "show", "pic-cellb", "endpoints").stdout.split()[1] == "198.51.100.12:51999"
+        assert inside("cellc", "wg", "show", "pic-cellb", "endpoints").stdout.split()[1] == "198.51.100.12:51777"
     finally:
         sh("cellc", f"iptables -t mangle -D {filtered}")

@@ -72,12 +72,13 @@ def plan_identity(context: Context) -> Planned:
 def _note_moves(context: Context) -> None:
     """Note where linked cells have to dial this one from now on. They are told before their tunnels change, by those."""
     before, after = context.stored.cell, context.wanted.cell
-    forwarded = (context.inputs.cell or {}).get("endpoint_ports")
+    stated = context.inputs.cell or {}
+    forwarded, told = stated.get("endpoint_ports"), stated.get("in_run") or ()
     for name, link in context.wanted.links.items():
         if forwarded is not None:
             link.forwarded = forwarded.get(name)
         old = context.stored.links.get(name)
-        if old is None or not after.endpoint or link.pending or link.provided or link.invited:
+        if old is None or not after.endpoint or name in told or link.pending or link.provided or link.invited:
             continue
         was, now = ((cell.endpoint, known.forwarded or known.listen_port) for cell, known in ((before, old), (after, link)))
         if was != now and now[1]:
