@@ -119,7 +119,7 @@ options:
         elements: str
       expect:
         description:
-          - What the cell is expected to let through and to refuse, as C(cell_expect) of the role. M(pic.cells.pic_cell_info) judges it by the option C(run), or by the
+          - What the cell is expected to let through and to refuse, as C(cell_expect) of the role. M(pic.cells.pic_cell_info) judges it by C(run), or by the
             kernel; the other modules keep it in the record. An empty list expects nothing.
         type: list
         elements: dict
