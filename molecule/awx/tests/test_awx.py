@@ -104,7 +104,7 @@ def test_what_works_on_all_cells_or_on_one_has_nothing_to_do(launch, tmp_path, p
     # a multiple choice arrives as a list
     for answers, cells in (({}, {"cella", "cellb", "cellc"}), ({"cell": "cellb", **more}, {"cellb"})):
         job = launch(f"{playbook}.yml", **answers)
-        assert changed(job) == ({"cellb": 1} if "report" in answers else {})  # the page is made anew
+        assert changed(job) == ({"cella": 1} if "report" in answers else {})  # the page is made anew, once for all hosts
         assert worked_on(job, module) == cells
 
 
@@ -192,6 +192,26 @@ def test_site_in_slices_completes_what_the_inventory_states_and_then_changes_not
         assert attempt < 3, "it never ends"
     assert may_use("cellb", "cella") == {"files", "voice"}, "site puts back what the inventory states"
     assert seen_address("phone-a1", 4) == "198.51.100.12"
+
+
+def test_a_backup_outlives_its_job_and_is_put_back(launch, tmp_path):
+    assert "Give backup_dest" in output(launch("backup.yml", cell="cella"))
+    made = launch("backup.yml", cell="cella", backup_dest=f"{tmp_path}/cella.backup")
+    assert changed(made) == {"cella": 1}
+    assert inside("cella", "cat", "/var/lib/pic/identity.key").stdout.strip() not in output(made)
+    assert "has all of it already" in output(launch("restore_backup.yml", cell="cella", backup=f"{tmp_path}/cella.backup"))
+
+
+def test_a_device_and_a_cell_get_another_key(launch):
+    key = inside("cella", "sh", "-c", "wg genkey | wg pubkey").stdout.strip()
+    what = {"device": "phone-a3", "public_key": key, "dns": "none", "split": "false"}
+    both = launch("rotate_key.yml", cell="cella", remote_cell="cellb", preshared_key=key, **what)
+    assert both.rc != 0 and changed(both) == {}
+    assert "cella" in changed(launch("rotate_key.yml", cell="cella", **what))
+    assert key in inside("cella", "wg", "show", "wg0", "peers").stdout
+    before = link_record("cella", "cellc")["public_key"]
+    assert {"cella", "cellc"} <= set(changed(launch("rotate_key.yml", cell="cellc")))
+    assert link_record("cella", "cellc")["public_key"] != before
 
 
 def test_a_cell_gets_another_key_and_is_removed(launch):

@@ -9,7 +9,6 @@ import contextlib
 import ctypes
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -40,7 +39,7 @@ class Tunnel:
         self._take_away()  # what a run has left that was killed
         for number in (signal.SIGTERM, signal.SIGHUP):  # as when Ansible gives up: the tunnel would go on dialling
             with contextlib.suppress(ValueError):  # in another thread than the main one
-                signal.signal(number, lambda *_args: sys.exit(1))
+                signal.signal(number, _end)
         try:
             self.host.run(["ip", "netns", "add", NAME])
         except CommandFailed as error:
@@ -91,6 +90,10 @@ class Tunnel:
     def _take_away(self) -> None:
         self.host.run(["ip", "netns", "delete", NAME], ok=_AGAIN)
         self.host.run(["ip", "link", "delete", "dev", NAME], ok=_AGAIN)
+
+
+def _end(*_signal: object) -> None:
+    raise SystemExit(1)
 
 
 def _within(namespace: str, work: Callable[[], Found]) -> Found | None:
