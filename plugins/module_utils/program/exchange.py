@@ -80,15 +80,9 @@ def push(host: Host, context: Context, send: Send | None = None) -> dict[str, An
 
 def announce(host: Host, context: Context, send: Send | None = None) -> list[str]:
     """Tell the linked cells where this one is dialled, where they do not know yet, under the caller's lock. Returns a sentence for each that was not told."""
-    late: list[str] = []
-    for attempt in range(_ROUNDS):  # root there takes over what was heard, and what it has said is known when it is said again
-        pushes = sync.announcements(context)
-        if not pushes or late:
-            break
-        time.sleep(_PAUSE if attempt else 0)
-        late = _note_announced(host, context.on(host), dict((send or send_all)(pushes)))
-        context = context.on(host)
-    return late
+    # Once: whatever is sent from the old port afterwards leads the other cell back to it. That it is known there is found out by the next replay.
+    pushes = sync.announcements(context)
+    return _note_announced(host, context.on(host), dict((send or send_all)(pushes))) if pushes else []
 
 
 def _note_announced(host: Host, context: Context, answers: Mapping[str, Any]) -> list[str]:

@@ -1,7 +1,8 @@
 # Copyright (c) the pic.cells contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A link that is dialled by a name whose address has changed: WireGuard itself looks a name up only once.
+"""A link that gets no answer is dialled anew where its record says: the name may lead elsewhere now, which WireGuard itself looks up only once, or the other
+cell has announced another port and sent something from the old one since, which WireGuard follows.
 
 A handshake may be two minutes old on a link that works, so its age shows too late that one does not. What a link is given and receives shows it at once:
 WireGuard answers whatever it receives within 10 s, if only by a keepalive.
@@ -52,7 +53,7 @@ def redial(host: Host, path: str, interface: str) -> list[str]:
     check_interface(interface)
     lines, plan, store = [], Plan(), Store(host, path)
     # Before the lock, since a resolver can take seconds, in which nobody could repair anything.
-    found = {name: (link.endpoint, wireguard.resolve(host, str(link.endpoint))) for name, link in dialled_by_name(store) if link.interface == interface}
+    found = {name: (link.endpoint, wireguard.resolve(host, str(link.endpoint))) for name, link in dialled(store) if link.interface == interface}
     if not any(address for _endpoint, address in found.values()):
         return []
     with store.lock(create=False):
@@ -68,6 +69,7 @@ def redial(host: Host, path: str, interface: str) -> list[str]:
     return lines
 
 
-def dialled_by_name(store: Store) -> list[tuple[str, Link]]:
-    """Return the links that are dialled by a name, each with its own."""
-    return [(name, link) for name, link in store.load().links.items() if link.endpoint and wireguard.is_named(link.endpoint)]
+def dialled(store: Store) -> list[tuple[str, Link]]:
+    """Return the links that may be dialled elsewhere than their records say: by a name, or at an address that the other cell has announced."""
+    links = store.load().links.items()
+    return [(name, link) for name, link in links if link.endpoint and (wireguard.is_named(link.endpoint) or link.judged_claim[1:] == [""])]

@@ -22,7 +22,7 @@ from ..records.store import FILES, Store
 from .events import Heard, Interest, interest_of, judge, own_part
 from .listen import Listener
 from .pace import Pace
-from .redial import SAMPLE, Silence, dialled_by_name, redial
+from .redial import SAMPLE, Silence, dialled, redial
 from .restore import Restored, restore
 
 GATHER = 0.05  # seconds in which what belongs together comes
@@ -169,7 +169,7 @@ class Watcher:
         self._counted_at = now
         try:
             silent = self._silence.heard(wireguard.read_transfers(self._host))
-            named = {link.interface for _name, link in dialled_by_name(Store(self._host, self._path))} if silent else set()
+            named = {link.interface for _name, link in dialled(Store(self._host, self._path))} if silent else set()
             for interface in filter(named.__contains__, silent):
                 if self._host.exists("/run/systemd/system"):
                     self._host.run(["systemctl", "start", "--no-block", units.REDIAL.replace("@", f"@{interface}")])
