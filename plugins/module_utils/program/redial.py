@@ -1,8 +1,10 @@
 # Copyright (c) the pic.cells contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A link that gets no answer is dialled anew where its record says: the name may lead elsewhere now, which WireGuard itself looks up only once, or the other
-cell has announced another port and sent something from the old one since, which WireGuard follows.
+"""A link that gets no answer is dialled anew where its record says.
+
+Its name may lead elsewhere now, which WireGuard looks up only once. Or the other cell has announced another port, and sent something from the old one since,
+which WireGuard follows.
 
 A handshake may be two minutes old on a link that works, so its age shows too late that one does not. What a link is given and receives shows it at once:
 WireGuard answers whatever it receives within 10 s, if only by a keepalive.
