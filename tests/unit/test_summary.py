@@ -160,7 +160,8 @@ def test_who_links_with_another_owner_is_told_to_exchange_invitations(world: Wor
     assert said[-1] == "next: give the invitation above to the owner of far: their run of pic.cells.link completes the link"
     his = json.dumps({"name": "far", "public_key": made_key("far"), "networks": ["10.9.0.0/24"]})
     said = world.job("link", cell="cella", remote_cell="far", invitation=his).said["cella"]
-    assert said[-1] == "next: give the invitation above to the owner of far, unless they have linked this cell already"
+    assert "next: give the invitation above to the owner of far, unless they have linked this cell already" in said
+    assert said[-1].startswith("next: compare this code with the owner of far")
 
 
 @pytest.mark.parametrize("check", [False, True])
