@@ -76,8 +76,8 @@ def whole_run(mesh: Mesh, host: str, heard: bool = True) -> Arguments:
 def cell(mesh: Mesh, host: str) -> Arguments:
     """Return what is stated of a host's cell itself."""
     services = [{**service, "address": as_list(service.get("address"))} for service in mesh.var(host, "cell_services") or ()]
-    ports = {name: port for name in mesh.link_items(host) if (port := port_of(mesh, host, name))}
-    told = [name for name in mesh.link_items(host) if mesh.host_of.get(name) in mesh.worked_on]
+    ports = {name: port for name in mesh.stated_links(host) if (port := port_of(mesh, host, name))}
+    told = sorted(mesh.name(side) for side in mesh.worked_on - {host})
     return {"name": mesh.name(host), "endpoint_ports": ports, "in_run": told, **{key: mesh.var(host, f"cell_{key}") for key in _CELL}, "services": services}
 
 

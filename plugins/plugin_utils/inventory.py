@@ -119,7 +119,7 @@ class Inventory(Registers):
     def link_items(self, host: str) -> dict[str, dict[str, Any]]:
         """Return what is stated of a host's links, by the other cell's name; a link stated on the other side counts."""
         own = self.name(host)
-        names = [*self._stated_links(host), *(self.name(other) for other in self.hosts if other != host and own in self._stated_links(other))]
+        names = [*self.stated_links(host), *(self.name(other) for other in self.hosts if other != host and own in self.stated_links(other))]
         items = {name: self.link_item(host, name) for name in dict.fromkeys(names)}
         return {name: item for name, item in items.items() if item is not None}
 
@@ -135,11 +135,11 @@ class Inventory(Registers):
     @kept
     def stated_link(self, host: str, name: str) -> dict[str, Any] | None:
         """Return what a host itself states of its link with a cell."""
-        item = self._stated_links(host).get(name)
+        item = self.stated_links(host).get(name)
         return None if item is None else offers.split_offer(schema.normal_item("cell_links", item))
 
     @kept
-    def _stated_links(self, host: str) -> dict[str, Mapping[str, Any]]:
+    def stated_links(self, host: str) -> dict[str, Mapping[str, Any]]:
         """Return the items of a host's links as they are written, by name: of most hosts, a run about one cell needs no more."""
         return {str(item["name"]): item for item in schema.items(self.stated(host, "cell_links"))}
 

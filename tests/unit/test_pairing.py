@@ -19,7 +19,7 @@ from ansible_collections.pic.cells.plugins.module_utils.base import tokens
 from ansible_collections.pic.cells.plugins.module_utils.base.errors import BadInput
 from ansible_collections.pic.cells.plugins.module_utils.base.times import render_moment
 from ansible_collections.pic.cells.plugins.module_utils.kernel.model import WgPeer
-from ansible_collections.pic.cells.plugins.module_utils.parts import claims
+from ansible_collections.pic.cells.plugins.module_utils.parts import claims, signing
 from ansible_collections.pic.cells.plugins.module_utils.parts.peer_sync import Push
 from ansible_collections.pic.cells.plugins.module_utils.parts.visible import FILE, FOLDER, Delivery, parse_view, render_delivery
 from ansible_collections.pic.cells.plugins.module_utils.program import exchange, redeem, spool
@@ -308,9 +308,9 @@ def test_what_an_invitation_does_not_allow_is_refused_with_the_reason(mine: Worl
     change = claim(**changes)
 
     def send(tunnel: Tunnel, push: Push) -> dict[str, Any] | None:
-        key = redeem.signing.claim_key(secret, public_key(claims.one_time_key(secret)), mine.public_key("cella")) or ""
+        key = signing.claim_key(secret, public_key(claims.one_time_key(secret)), mine.public_key("cella")) or ""
         body = change(push.body)
-        return original(tunnel, replace(push, body=body, signature=redeem.signing.sign_push(key, body)))
+        return original(tunnel, replace(push, body=body, signature=signing.sign_push(key, body)))
 
     original = Tunnel.send
     with mock.patch.object(Tunnel, "send", send), pytest.raises(AssertionError, match="refuses this invitation: ") as told:
@@ -343,7 +343,7 @@ def test_root_judges_what_a_taken_over_receiver_hands_over(mine: World, theirs: 
     before = mine["cella"].text()
     # All that the receiver has been given.
     keys = [key for key in (view.push_keys["far"], view.answer_keys["far"]) if key]
-    for signature in ("", "00" * 32, *(redeem.signing.sign_push(key, body) for key in keys)):
+    for signature in ("", "00" * 32, *(signing.sign_push(key, body) for key in keys)):
         mine["cella"].files[spool.claim_path(exchange.SPOOL, "far")] = (0o600, render_delivery(Delivery("pic-far", source, signature, body)))
         exchange.take_in(mine["cella"], STATE)
         assert mine["cella"].text() == before
@@ -406,9 +406,9 @@ def test_an_endpoint_that_leads_to_no_other_host_is_refused_and_ends_nothing(min
     theirs.inventory["far"]["cell_endpoint"] = ""
     change = claim(endpoint=endpoint)
     body = change(claims.render_claim({"name": "far", "public_key": made_key("f"), "networks": ["10.9.0.0/24"], "address": ["10.9.0.1"]}, made_key("p")))
-    key = redeem.signing.claim_key(secret, public_key(claims.one_time_key(secret)), mine.public_key("cella")) or ""
+    key = signing.claim_key(secret, public_key(claims.one_time_key(secret)), mine.public_key("cella")) or ""
     (source,) = mine.link("cella", "far")["invitation"]["address"]
-    delivery = Delivery("pic-far", source, redeem.signing.sign_push(key, body), body)
+    delivery = Delivery("pic-far", source, signing.sign_push(key, body), body)
     mine["cella"].files[spool.claim_path(exchange.SPOOL, "far")] = (0o600, render_delivery(delivery))
     exchange.take_in(mine["cella"], STATE)
     assert mine["cella"].list(exchange.SPOOL) == []

@@ -9,9 +9,9 @@ rules and routes follow from these records. Comes before them in a run.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Optional
 
 from ..base.errors import BadInput
 from ..base.networks import interface_of
@@ -22,6 +22,8 @@ from . import claims, merge, peer_sync, signing
 from .inputs import Args
 from .part import Context, Part, Planned
 from .peer_sync import Push
+
+Ends = tuple[Optional[str], str, str]  # the preshared key of a link, and the public keys of who sends and who answers
 
 
 def plan_messages(context: Context) -> Planned:
@@ -88,26 +90,31 @@ def pushes(context: Context, payloads: Mapping[str, Args]) -> dict[str, Push]:
         link = context.wanted.links[name]
         if link.pending_push and link.remote_api_url and link.interface:
             ends = secrets.get(name), context.identity.public, str(link.public_key)
-            found[name] = _push(context, link, message, *ends)
+            found[name] = _push(context, link, message, ends)
             older = peer_sync.without_resolvers(message)
             if older:
-                found[name] = replace(found[name], older=_push(context, link, older, *ends))
+                found[name] = replace(found[name], older=_push(context, link, older, ends))
     return found
 
 
 def announcements(context: Context) -> dict[str, Push]:
     """Return what is to be sent to the cells that do not know yet where this one is dialled."""
-    secrets, found = context.preshared_keys(), {}
-    for name, link in context.stored.links.items():
+    moved = {name: link for name, link in context.stored.links.items() if link.moved and link.remote_api_url}
+    secrets, found = context.preshared_keys() if moved else {}, {}
+    for name, link in moved.items():
         observed = context.observed.wireguard.get(str(link.interface))
-        key = signing.claim_key(secrets.get(name), context.identity.public, str(link.public_key))
-        if link.moved and link.remote_api_url and observed and key:
-            body = claims.render_announcement(context.stored.cell.name, link.moved)
+        if observed and secrets.get(name):
+            body = claims.render_announcement(context.stored.cell.name, str(link.moved))
             # The addresses that the tunnel has, whatever the records say that it will have.
             sources = tuple(str(interface_of(address).ip) for address in observed.addresses)
-            answer_key = signing.answer_key(secrets.get(name), context.identity.public, str(link.public_key))
-            found[name] = Push(link.remote_api_url, sources, str(link.interface), body, signing.sign_push(key, body), answer_key, path=claims.PATH)
+            ends = secrets[name], context.identity.public, str(link.public_key)
+            found[name] = claim_push(str(link.remote_api_url), sources, str(link.interface), body, ends)
     return found
+
+
+def claim_push(url: str, sources: tuple[str, ...], device: str, body: bytes, ends: Ends) -> Push:
+    """Return what brings a claim to another cell."""
+    return _signed(url, sources, device, body, ends, signing.claim_key, claims.PATH)
 
 
 def _plan_announced(context: Context) -> Planned:
@@ -118,12 +125,15 @@ def _plan_announced(context: Context) -> Planned:
     return context.write_records(), {}
 
 
-def _push(context: Context, link: Link, message: Mapping[str, Any], secret: str | None, own: str, other: str) -> Push:
-    """Return one push to a cell. secret: the preshared key. own, other: public keys."""
-    body, key = peer_sync.render_push(message), signing.push_key(secret, own, other)
-    signature = signing.sign_push(key, body) if key else None
+def _push(context: Context, link: Link, message: Mapping[str, Any], ends: Ends) -> Push:
+    """Return one push to a cell."""
     sources = tuple(context.wanted.cell.own_addresses())
-    return Push(str(link.remote_api_url), sources, str(link.interface), body, signature, signing.answer_key(secret, own, other))
+    return _signed(str(link.remote_api_url), sources, str(link.interface), peer_sync.render_push(message), ends, signing.push_key, peer_sync.PATH)
+
+
+def _signed(url: str, sources: tuple[str, ...], device: str, body: bytes, ends: Ends, key_of: Callable[..., str | None], path: str) -> Push:
+    key = key_of(*ends)
+    return Push(url, sources, device, body, signing.sign_push(key, body) if key else None, signing.answer_key(*ends), path=path)
 
 
 def _plan_heard(context: Context, heard: Iterable[tuple[Mapping[str, Any], peer_sync.Evidence]]) -> Planned:

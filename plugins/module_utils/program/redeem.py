@@ -18,10 +18,10 @@ from ..base.wgkeys import check_preshared_key, check_public_key, public_key_of
 from ..kernel import wireguard
 from ..kernel.model import WgPeer
 from ..kernel.plan import Plan
-from ..parts import claims, invitations, keys, signing
+from ..parts import claims, invitations, keys, sync
 from ..parts.invitation import own_side
 from ..parts.part import Context
-from ..parts.peer_sync import CONFLICT, OK, Push
+from ..parts.peer_sync import CONFLICT, OK
 from ..records.model import Link
 from .apart import NAME, Tunnel
 
@@ -72,8 +72,7 @@ def redeem(context: Context, name: str, given: Mapping[str, Any]) -> None:
     once, own = claims.one_time_key(secret), str(context.identity.private)
     body = claims.render_claim(own_side(context, name, given["endpoint_port"]), brought)
     ends = secret, public_key_of(host, once), other
-    signature, answer_key = signing.sign_push(str(signing.claim_key(*ends)), body), signing.answer_key(*ends)
-    push = Push(url, (source,), NAME, body, signature, answer_key, path=claims.PATH)
+    push = sync.claim_push(url, (source,), NAME, body, ends)
     peer = WgPeer(other, host_networks([str(urlsplit(url).hostname)]), endpoint, _KEEPALIVE, secret)
     with Tunnel(host) as tunnel:
         for attempt in range(_ATTEMPTS):

@@ -169,8 +169,8 @@ class Watcher:
         self._counted_at = now
         try:
             silent = self._silence.heard(wireguard.read_transfers(self._host))
-            named = {link.interface for _name, link in dialled(Store(self._host, self._path))} if silent else set()
-            for interface in filter(named.__contains__, silent):
+            elsewhere = {link.interface for _name, link in dialled(Store(self._host, self._path))} if silent else set()
+            for interface in filter(elsewhere.__contains__, silent):
                 if self._host.exists("/run/systemd/system"):
                     self._host.run(["systemctl", "start", "--no-block", units.REDIAL.replace("@", f"@{interface}")])
                 else:
