@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import signal
 import time
 from collections.abc import Sequence
 from contextlib import redirect_stdout, suppress
@@ -132,4 +133,14 @@ def test_a_failure_shows_no_key_and_leaves_nothing() -> None:
     said = json.loads(out.getvalue())
     assert said["failed"] and "Protocol not supported" in said["msg"]
     assert KEY not in out.getvalue() and PSK not in out.getvalue()
+    assert (kernel.namespaces, kernel.place) == (set(), None)
+
+
+def test_nothing_is_left_where_ansible_gives_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would go on dialling with the cell's own key."""
+    kernel, handlers = Kernel(), {}
+    monkeypatch.setattr(signal, "signal", handlers.__setitem__)
+    with pytest.raises(SystemExit), Tunnel(kernel):
+        handlers[signal.SIGTERM](signal.SIGTERM, None)
+    assert signal.SIGHUP in handlers
     assert (kernel.namespaces, kernel.place) == (set(), None)

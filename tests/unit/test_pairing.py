@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,12 +20,13 @@ from ansible_collections.pic.cells.plugins.module_utils.base import tokens
 from ansible_collections.pic.cells.plugins.module_utils.base.errors import BadInput
 from ansible_collections.pic.cells.plugins.module_utils.base.times import render_moment
 from ansible_collections.pic.cells.plugins.module_utils.kernel.model import WgPeer
-from ansible_collections.pic.cells.plugins.module_utils.parts import claims, signing
+from ansible_collections.pic.cells.plugins.module_utils.parts import claims, peer_sync, signing
 from ansible_collections.pic.cells.plugins.module_utils.parts.peer_sync import Push
 from ansible_collections.pic.cells.plugins.module_utils.parts.visible import FILE, FOLDER, Delivery, parse_view, render_delivery
 from ansible_collections.pic.cells.plugins.module_utils.program import exchange, redeem, spool
-from ansible_collections.pic.cells.plugins.module_utils.program.receiver import receive_claim
+from ansible_collections.pic.cells.plugins.module_utils.program.receiver import receive, receive_claim
 from ansible_collections.pic.cells.plugins.module_utils.program.requests import Refused
+from ansible_collections.pic.cells.plugins.module_utils.records.store import Store
 from ansible_collections.pic.cells.plugins.plugin_utils.invitation import read_pairing
 from ansible_collections.pic.cells.tests.unit.fake.host import FakeHost
 from ansible_collections.pic.cells.tests.unit.fake.wg import made_key, public_key
@@ -491,3 +493,38 @@ def test_what_is_expected_of_a_link_waits_until_its_invitation_is_redeemed(mine:
     assert program(mine["cella"], "check")[0] == 0
     with pytest.raises(Refusal, match="far to files@cella is allowed"):
         mine.job("share", cell="cella", remote_cell="far", services="none")
+
+
+def test_who_is_invited_can_say_nothing_but_its_claim(mine: World) -> None:
+    """The key of the invitation signs pushes too; a wish for the exit, or a share, in one counts for nothing."""
+    _token, secret, _whole = invite(mine, services="files", offered="true")
+    once, (source,) = public_key(claims.one_time_key(secret)), mine.link("cella", "far")["invitation"]["address"]
+    said = {"from_cell": "far", "from_public_key": once, "generation": 1, "permissions": {"outbound": {}}, "exit_offered": True, "use_as_exit_relay": True}
+    body = peer_sync.render_push(said)
+    signature = signing.sign_push(signing.push_key(secret, once, mine.public_key("cella")) or "", body)
+    delivery, before = Delivery("pic-far", source, signature, body), mine["cella"].text()
+    with pytest.raises(Refused):
+        receive(parse_view(mine["cella"].read(f"{STATE}/{FOLDER}/{FILE}") or ""), delivery)
+    mine["cella"].files[spool.path(exchange.SPOOL, "far", 1)] = (0o600, render_delivery(delivery))
+    exchange.take_in(mine["cella"], STATE)
+    assert mine["cella"].text() == before
+
+
+def test_a_cell_is_repaired_while_the_other_one_is_waited_for(mine: World, theirs: World, wire: Wire) -> None:
+    token, secret, _whole = invite(mine)
+    locked = []
+    with mock.patch.object(Tunnel, "__enter__", lambda tunnel: locked.append(is_locked(theirs["far"])) or tunnel):
+        accept(theirs, token, secret)
+    assert locked == [False]
+
+
+def is_locked(host: FakeHost) -> bool:
+    """Tell whether somebody works on the cell of a host."""
+    done = threading.Event()
+
+    def take() -> None:
+        with Store(host, STATE).lock(create=False):
+            done.set()
+
+    threading.Thread(target=take, daemon=True).start()
+    return not done.wait(2)
