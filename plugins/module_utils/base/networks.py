@@ -271,6 +271,11 @@ def is_of_a_host(address: Address) -> bool:
     return not any(address in never for never in _NEVER[address.version])
 
 
+def is_inside(address: str, networks: Iterable[str]) -> bool:
+    """Tell whether an address is in one of these networks."""
+    return any(interface_of(address).ip in interface_of(network).network for network in networks)
+
+
 def is_private(network: Network) -> bool:
     """Tell whether a network lies wholly in a range that no exit forwards to."""
     return any(network.version == private.version and network.subnet_of(private) for private in PRIVATE[network.version])  # type: ignore[arg-type]

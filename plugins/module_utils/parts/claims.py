@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 from ..base import names, wgkeys
 from ..base.errors import BadInput
-from ..base.networks import address_of, check_api_url, check_link_networks, network_of, parse_address, parse_network
+from ..base.networks import address_of, check_api_url, check_link_networks, is_inside, network_of, parse_address, parse_network
 from ..records.model import Link
 from .visible import Delivery
 
@@ -58,11 +58,8 @@ def render_claim(said: dict[str, Any], preshared_key: str) -> bytes:
 
 def parse_claim(body: bytes) -> dict[str, Any]:
     """Read a claim, within what another owner may claim at all. Raises BadInput, with nothing secret in the text."""
-    try:
-        said = json.loads(body)
-    except (ValueError, RecursionError):
-        said = None
-    if not isinstance(said, dict) or set(said) != set(_FIELDS):
+    said = _read(body, _FIELDS)
+    if said is None:
         raise BadInput(f"A claim has to be an object with exactly the fields {', '.join(_FIELDS)}.")
     claim = {key: value for key, value in said.items() if value is not None or key not in _MAY_LACK}
     where = f"the claim of {names.check_name('Cell', claim['name'])!r}"
@@ -80,6 +77,15 @@ def parse_claim(body: bytes) -> dict[str, Any]:
     return claim
 
 
+def _read(body: bytes, fields: Collection[str]) -> dict[str, Any] | None:
+    """Return an object with just these fields; None for whatever is none."""
+    try:
+        content = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    return content if isinstance(content, dict) and set(content) == set(fields) else None
+
+
 def render_announcement(name: str, endpoint: str) -> bytes:
     """Return where a cell says it is dialled from now on (inverse of parse_announcement)."""
     return json.dumps({"name": name, "endpoint": endpoint}, sort_keys=True).encode()
@@ -87,11 +93,8 @@ def render_announcement(name: str, endpoint: str) -> bytes:
 
 def parse_announcement(body: bytes, link: Link) -> dict[str, Any]:
     """Read where a linked cell is dialled from now on; nothing else of a link follows from what it announces. Raises BadInput."""
-    try:
-        content = json.loads(body)
-    except (ValueError, RecursionError):
-        content = None
-    if not isinstance(content, dict) or set(content) != {"name", "endpoint"} or content["name"] != link.name:
+    content = _read(body, ("name", "endpoint"))
+    if content is None or content["name"] != link.name:
         raise BadInput(f"An announcement of {link.name!r} has to be an object with its name and its endpoint.")
     return {"name": link.name, "endpoint": wgkeys.check_endpoint(f"the announcement of {link.name!r}", content["endpoint"])}
 
@@ -116,7 +119,7 @@ def check_claim(link: Link, claim: dict[str, Any]) -> None:
             raise BadInput(f"{what}: {network} is where invitations are redeemed from. Give the cell's own networks.")
         if network.prefixlen < WIDEST[network.version]:
             raise BadInput(f"{what}: {network} is wider than /{WIDEST[network.version]}, which an invitation does not allow.")
-    outside = [one for one in claim["address"] if not any(address_of(one) in network_of(network) for network in claim["networks"])]
+    outside = [one for one in claim["address"] if not is_inside(one, claim["networks"])]
     if outside:
         raise BadInput(f"address {outside[0]} of {link.name!r} is in none of its networks {', '.join(claim['networks'])}.")
 

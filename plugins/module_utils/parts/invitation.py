@@ -45,9 +45,10 @@ def plan_invitation(context: Context, name: str, endpoint_port: int | None = Non
     tunnels.allocate_ports(context)
     said, path = own_side(context, name, endpoint_port), invitations.key_path(folder, name)
     complete = not link.pending and not link.invited
-    secret = None if complete and context.preshared_keys().get(name) else invitations.waiting(host, folder, name, context.now)
+    has_key = complete and bool(context.preshared_keys().get(name))
+    secret = None if has_key else invitations.waiting(host, folder, name, context.now)
     ends = invitations.until(host, folder, name, context.now)
-    if not secret and not (complete and context.preshared_keys().get(name)):
+    if not secret and not has_key:
         secret, ends = keys.new_preshared_key(host, context.predict), int(context.now) + invitations.AGE
         plan.extend(invitations.plan_new(folder, name, secret, context.now))
     facts = {"invitation": said, "key_file": path if plan or host.exists(path) else "", "token": "", "token_file": "", "code": tokens.code(said)}

@@ -8,7 +8,7 @@ Each part of a cell names the merges that its plan starts from; all of them rais
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from ..base import destinations, expectations, names, targets, wgkeys
@@ -22,6 +22,7 @@ from ..base.networks import (
     check_link_networks,
     host_port,
     interface_of,
+    is_inside,
     is_private,
     network_of,
     parse_address,
@@ -78,7 +79,7 @@ def merge_cell(state: State, inputs: Inputs) -> None:
     if (args or {}).get("resolver") is not None:  # an empty list states that there is none any more
         cell.resolver = _one_of_each_family(given.get("resolver", []), f"resolver of cell {cell.name!r}")
     for address in cell.resolver if {"networks", "resolver"} & given.keys() else ():
-        if not _inside(address, cell.own_networks()):
+        if not is_inside(address, cell.own_networks()):
             raise BadInput(
                 f"resolver of cell {cell.name!r}: {address} is in none of the cell's networks {', '.join(cell.own_networks())}. "
                 "Linked cells reach no other: give an address in these."
@@ -95,7 +96,7 @@ def check_answerers(texts: list[str], state: State, what: str) -> list[str]:
     near = [*state.cell.own_networks(), *(network for link in state.links.values() for network in link.networks)]
     resolvers = _one_of_each_family(texts, what)
     for resolver in resolvers:
-        if is_private(network_of(resolver)) or _inside(resolver, near):
+        if is_private(network_of(resolver)) or is_inside(resolver, near):
             remedy = f"Give the address of a public resolver, {EXIT!r} for that of the exit, or {OWN!r}"
             raise BadInput(f"{what}: {resolver} is not an address of the internet, so no exit leads to it. {remedy}.")
     return resolvers
@@ -176,7 +177,7 @@ def _merge_link(state: State, item: Args) -> None:
     if "networks" in given:
         link.networks = [str(parse_network(n, f"networks of {where}")) for n in given["networks"]]
         # A renumbered cell: an address of before is not held against the new networks.
-        link.address = [a for a in link.address if _inside(a, link.networks)]
+        link.address = [a for a in link.address if is_inside(a, link.networks)]
     if "networks" in given or "allow_public_networks" in given:
         check_link_networks(f"networks of {where}", link.networks, link.allow_public_networks or link.invited)
     if "address" in given:
@@ -205,7 +206,7 @@ def _merge_link(state: State, item: Args) -> None:
             "so the rules do not match it. Leave it out or rename it."
         )
     for address in link.address:
-        if link.networks and not _inside(address, link.networks):
+        if link.networks and not is_inside(address, link.networks):
             raise BadInput(f"address {address} of {where} is in none of its networks {', '.join(link.networks)}. Correct one of them.")
     _check_endpoint_outside(link)
     if link.remote_api_url in (None, derived):
@@ -303,7 +304,7 @@ def _check_peers(state: State) -> None:
             if address in seen:
                 raise BadInput(f"Address {address} of peer {peer.name!r} already belongs to {seen[address]}. Every device needs an address of its own.")
             seen[address] = f"peer {peer.name!r}"
-            if state.cell.networks and not _inside(address, state.cell.own_networks()):
+            if state.cell.networks and not is_inside(address, state.cell.own_networks()):
                 raise BadInput(
                     f"Address {address} of peer {peer.name!r} is in none of the cell's networks {', '.join(state.cell.own_networks())}. Give it one "
                     "from these networks."
@@ -349,10 +350,6 @@ def _check_endpoint_outside(link: Link) -> None:
                 f"endpoint {link.endpoint!r} of link {link.name!r} lies in the link's own network {network}, which would create a loop. "
                 "Give the address outside the tunnel."
             )
-
-
-def _inside(address: str, networks: Iterable[str]) -> bool:
-    return any(interface_of(address).ip in interface_of(n).network for n in networks)
 
 
 def api_url(addresses: Sequence[str], port: int) -> str | None:

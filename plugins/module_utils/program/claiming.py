@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from ..base.command import Draft, Host
 from ..base.errors import BadInput
-from ..base.networks import address_of, is_of_a_host, network_of
+from ..base.networks import address_of, is_inside, is_of_a_host
 from ..cell import WAY, plan_step
 from ..kernel import wireguard
 from ..kernel.plan import Plan, apply
@@ -82,5 +82,5 @@ def _check_endpoint(context: Context, endpoint: str | None) -> None:
     state = context.stored
     near = [*state.cell.own_networks(), *(network for link in state.links.values() for network in link.networks)]
     near += [network for peer in state.peers.values() for network in peer.networks]
-    if address is None or not is_of_a_host(address) or any(address in network_of(network) for network in near):
+    if address is None or not is_of_a_host(address) or is_inside(str(address), near):
         raise BadInput(f"Its endpoint {endpoint!r} is {address or 'nowhere'}, where no other cell can be dialled.")
