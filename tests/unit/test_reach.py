@@ -21,8 +21,9 @@ from ansible_collections.pic.cells.tests.unit.test_bad_input import refused
 from ansible_collections.pic.cells.tests.unit.world import Refusal, World, call, program
 
 FAR = {"name": "far", "public_key": made_key("far")}
-PUBLIC = ["8.8.8.0/24", "192.0.2.0/24", "172.32.0.0/16", "100.128.0.0/16", "169.254.0.0/16", "127.0.0.0/8", "198.18.0.0/15", "239.0.0.0/16"]
-PUBLIC_6 = ["2001:db8::/32", "2606:4700::/32", "fe80::/64", "ff00::/32", "::/32", "64:ff9b::/96", "2002:808::/32"]
+PUBLIC = ["8.8.8.0/24", "192.0.2.0/24", "172.32.0.0/16", "100.128.0.0/16", "198.18.0.0/15"]
+PUBLIC_6 = ["2001:db8::/32", "2606:4700::/32", "2002:808::/32"]
+NEVER = ["169.254.0.0/16", "127.0.0.0/8", "239.0.0.0/16", "fe80::/64", "ff00::/32", "::/32", "64:ff9b::/96"]
 WIDE = ["64.0.0.0/2", "8.0.0.0/7", "10.0.0.0/7", "2600::/8", "fc00::/7", "fd00::/31"]
 
 
@@ -31,6 +32,12 @@ def test_networks_of_the_internet_are_refused_unless_the_link_allows_them(linked
     for module in ("wg_cell_peer", "pic_cell_rules"):
         refused(linked, module, {**FAR, "networks": [network]}, network, "link 'far'", "allow_public_networks: true")
     refused(linked, "wg_cell_peer", {**FAR, "networks": ["10.9.0.0/24", network], "allow_public_networks": False}, network)
+
+
+@pytest.mark.parametrize("network", NEVER)
+@pytest.mark.parametrize("allowed", [True, False])
+def test_networks_that_are_no_other_hosts_are_refused_in_any_case(linked: World, network: str, allowed: bool) -> None:
+    refused(linked, "wg_cell_peer", {**FAR, "networks": [network], "allow_public_networks": allowed}, network, "link 'far'", "no other host's")
 
 
 @pytest.mark.parametrize("network", WIDE)
