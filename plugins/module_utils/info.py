@@ -52,7 +52,7 @@ def info(context: Context, run: Inputs | None = None, steps: cell.Steps = cell.R
         },
         "exits": {name: _exit(state, name) for name in state.named_exits},
         "rules": {f"ipv{family}": {table: iptables.own_rules(saved) for table, saved in sorted(seen.iptables[family].items())} for family in FAMILIES},
-        "policy_rules": {f"ipv{family}": sorted(rule.render() for rule in seen.routing[family].rules) for family in FAMILIES},
+        "policy_rules": {f"ipv{family}": sorted(rule.render() for rule in seen.routing[family].every_rule) for family in FAMILIES},
         "routes": {f"ipv{family}": sorted(route.render() for route in seen.routing[family].routes) for family in FAMILIES},
         **lacking(context.host, shaping=_shapes(state, run)),
         "taken_keys": sorted(checks.taken_keys(state, seen.wireguard)),

@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
+import collections
 from typing import Any
 
 import pytest
 
 from ansible_collections.pic.cells.plugins.module_utils.base import errors
 from ansible_collections.pic.cells.plugins.module_utils.kernel import model as kernel
-from ansible_collections.pic.cells.plugins.module_utils.parts import exits
+from ansible_collections.pic.cells.plugins.module_utils.parts import exits, placement
 from ansible_collections.pic.cells.plugins.module_utils.records import model as records
 
 NOTHING = {4: kernel.Routing(), 6: kernel.Routing()}
@@ -31,7 +32,7 @@ def state(via: str | None = "cellb", *, cellb: dict[str, Any] | None = None, **m
 
 def present(of: records.State, family: int) -> kernel.Routing:
     """Return the routing of a host that has what a state calls for."""
-    rules = [rule for found in exits.wanted_rules(of, family, 4000).values() for rule in found]
+    rules = [rule for found in exits.wanted_rules(of, family, collections.defaultdict(lambda: 4000)).values() for rule in found]
     return kernel.Routing((*rules, *exits.shared_rules(of, family, [])), tuple(exits.exit_routes(of, family)))
 
 
@@ -103,7 +104,7 @@ def foreign(*priorities: int) -> kernel.Routing:
     ],
 )
 def test_devices_rules_have_this_priority(seen: list[kernel.Routing], expected: int) -> None:
-    assert exits.base_priority(iter(seen)) == expected
+    assert placement.base_priority(iter(seen)) == expected
 
 
 def shared(*priorities: int) -> kernel.Routing:
@@ -129,7 +130,7 @@ def test_shared_rules_have_this_priority(seen: list[kernel.Routing], expected: i
 
 def test_where_others_have_all_priorities_nothing_is_routed() -> None:
     with pytest.raises(errors.BadInput, match="No three priorities from 4000 to 4998"):
-        exits.base_priority([foreign(*range(4000, 5000))])
+        placement.base_priority([foreign(*range(4000, 5000))])
     with pytest.raises(errors.BadInput, match="No priority from 3990 to 3999"):
         exits.shared_priority([foreign(*range(3990, 4000))])
 
@@ -149,7 +150,7 @@ def test_where_others_have_all_priorities_nothing_is_routed() -> None:
     ],
 )
 def test_each_address_of_a_routed_device_has_these_rules(of: dict[str, Any], family: int, expected: dict[str, list[str]]) -> None:
-    found = exits.wanted_rules(state(**of), family, 4010)
+    found = exits.wanted_rules(state(**of), family, collections.defaultdict(lambda: 4010))
     assert {address: [rule.render() for rule in rules] for (address, _network), rules in found.items()} == {
         address: [f"from {address} {text} protocol 201" for text in texts] for address, texts in expected.items()
     }

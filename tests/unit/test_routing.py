@@ -103,6 +103,46 @@ def test_a_rule_of_ours_is_read(family: int, item: dict[str, Any], rule: kernel.
     assert found == kernel.Routing(rules=(rule,))
 
 
+SKIPPING = {"priority": 4010, "not": None, "src": "10.0.0.0", "srclen": 28, "goto": 4040, "protocol": "201"}
+PASSING = {"priority": 4989, "not": None, "src": "10.0.0.7", "nop": None, "protocol": "201"}
+
+
+@pytest.mark.parametrize(
+    ("item", "skip", "text"),
+    [
+        pytest.param(SKIPPING, kernel.Skip(4, 4010, "10.0.0.0/28", 4040), "not from 10.0.0.0/28 goto 4040 pref 4010 protocol 201", id="a block"),
+        pytest.param(
+            {**SKIPPING, "unresolved": None},
+            kernel.Skip(4, 4010, "10.0.0.0/28", 4040),
+            "not from 10.0.0.0/28 goto 4040 pref 4010 protocol 201",
+            id="to nowhere",
+        ),
+        pytest.param(PASSING, kernel.Skip(4, 4989, "10.0.0.7"), "not from 10.0.0.7 nop pref 4989 protocol 201", id="the end"),
+    ],
+)
+def test_a_rule_that_skips_others_is_read_and_rendered(item: dict[str, Any], skip: kernel.Skip, text: str) -> None:
+    assert routing.parse_routing(4, [item], []) == kernel.Routing(skips=(skip,))
+    assert skip.render() == text
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        pytest.param({**SKIPPING, "protocol": "3"}, id="of another protocol"),
+        pytest.param({**SKIPPING, "priority": 3999}, id="below the tree"),
+        pytest.param({**SKIPPING, "priority": 4990}, id="above the tree"),
+        pytest.param(without(SKIPPING, "not"), id="the other way round"),
+        pytest.param({**SKIPPING, "src": "all"}, id="of all"),
+        pytest.param({**SKIPPING, "dst": "192.0.2.0", "dstlen": 24}, id="to a network"),
+        pytest.param({**SKIPPING, "fwmark": "0x1"}, id="with a mark"),
+        pytest.param({**PASSING, "iif": "eth0"}, id="that does nothing, by an interface"),
+    ],
+)
+def test_a_rule_that_skips_in_another_form_is_somebody_elses(item: dict[str, Any]) -> None:
+    found = routing.parse_routing(4, [item], [])
+    assert (found.skips, found.rules, found.foreign_priorities) == ((), (), {item["priority"]})
+
+
 @pytest.mark.parametrize(
     ("item", "priority", "tables"),
     [

@@ -40,6 +40,21 @@ class PolicyRule:
 
 
 @dataclass(frozen=True)
+class Skip:
+    """A policy rule that sends all but what comes from a network on to a later priority; to: None for one that does nothing, since others lead there."""
+
+    family: int
+    priority: int
+    network: str
+    to: int | None = None
+
+    def render(self) -> str:
+        """Return the rule as ip takes it after 'rule add' or 'rule del'."""
+        action = "nop" if self.to is None else f"goto {self.to}"
+        return f"not from {self.network} {action} pref {self.priority} protocol {PROTOCOL}"
+
+
+@dataclass(frozen=True)
 class Route:
     """One route of ours; without a device it answers "unreachable"."""
 
@@ -66,7 +81,7 @@ class Route:
 class Routing:
     """What one family's routing holds: our rules and routes, and what others have."""
 
-    rules: tuple[PolicyRule, ...] = ()
+    rules: tuple[PolicyRule, ...] = ()  # those that decide
     routes: tuple[Route, ...] = ()
     foreign_priorities: frozenset[int] = frozenset()
     foreign_tables: frozenset[int] = frozenset()
@@ -76,9 +91,15 @@ class Routing:
     lookups: tuple[Lookup, ...] = ()  # policy rules of others
     wide: tuple[Wide, ...] = ()  # routes of others that are as wide as a default one
     advertised: tuple[str, ...] = ()  # devices by which routers have made themselves known as a way out (IPv6)
+    skips: tuple[Skip, ...] = ()  # our rules that skip others of ours
+
+    @property
+    def every_rule(self) -> list[PolicyRule | Skip]:
+        """Return our rules, those that decide and those that skip others."""
+        return [*self.rules, *self.skips]
 
 
-RoutingChange = tuple[str, Union[PolicyRule, Route]]  # "add", "replace" or "del", and what
+RoutingChange = tuple[str, Union[PolicyRule, Skip, Route]]  # "add", "replace" or "del", and what
 
 
 def changed(routing: Mapping[int, Routing], changes: Iterable[RoutingChange]) -> dict[int, Routing]:
@@ -90,18 +111,23 @@ def changed(routing: Mapping[int, Routing], changes: Iterable[RoutingChange]) ->
 
 
 def _changed(routing: Routing, changes: Iterable[RoutingChange]) -> Routing:
-    rules = list(routing.rules)
+    rules = routing.every_rule
     routes: dict[tuple[str, int, int | None], list[Route]] = {}
     for route in routing.routes:
         routes.setdefault((route.destination, route.table, route.metric), []).append(route)
     for verb, item in changes:
-        if isinstance(item, PolicyRule):
+        if not isinstance(item, Route):
             (rules.remove if verb == "del" else rules.append)(item)
         else:
             routes.pop((item.destination, item.table, item.metric), None)
             if verb != "del":
                 routes[item.destination, item.table, item.metric] = [item]
-    return replace(routing, rules=tuple(rules), routes=tuple(route for same in routes.values() for route in same))
+    return replace(
+        routing,
+        rules=tuple(rule for rule in rules if isinstance(rule, PolicyRule)),
+        routes=tuple(route for same in routes.values() for route in same),
+        skips=tuple(rule for rule in rules if isinstance(rule, Skip)),
+    )
 
 
 def without_routes_of(routing: Routing, device: str) -> Routing:

@@ -11,7 +11,7 @@ from typing import Any
 from ..base.command import Host
 from ..base.networks import WIDEST_DEFAULT_LIKE, interface_of
 from .lookups import parse_lookup, parse_wide
-from .model import LOCAL, MAIN, PROTOCOL, PolicyRule, Route, Routing, RoutingChange, changed
+from .model import LOCAL, MAIN, PROTOCOL, PolicyRule, Route, Routing, RoutingChange, Skip, changed
 from .plan import Effect, Plan, Run
 
 RESERVED_TABLES = frozenset({0, 253, 254, 255})
@@ -19,6 +19,7 @@ TABLES = range(4200, 5200)
 
 # Priorities 3990-4999 are ours: wg-quick uses 32764-32765, tailscale 5210-5270, netbird 100-110, netmaker 2500-2600.
 PRIORITIES = range(4000, 4998, 10)
+TREE_PRIORITIES = range(4000, 4990)  # an engine from before trees finds three free ones after them
 # Shared rules come before those of devices, where an engine from before them does not look: it would take one for a device's.
 SHARED_PRIORITIES = range(3990, 4000)
 # Two for each length of a prefix, so that the longest decides; where an engine from before them does not look either.
@@ -74,7 +75,7 @@ def read_routing(host: Host, family: int) -> Routing:
 
 def parse_routing(family: int, rules: list[dict[str, Any]], routes: list[dict[str, Any]]) -> Routing:
     """Read what ip -json -N printed; an own rule is one of our protocol and of a form that we make, within our priorities."""
-    own_rules, foreign_priorities, foreign_tables, lookups = [], set(), set(), []
+    own_rules, skips, foreign_priorities, foreign_tables, lookups = [], [], set(), set(), []
     for item in rules:
         priority, table = int(item.get("priority", 0)), _number(item.get("table"))
         selected = _selector(family, item, "dst")
@@ -83,6 +84,8 @@ def parse_routing(family: int, rules: list[dict[str, Any]], routes: list[dict[st
             own_rules.append(PolicyRule(family, priority, _selector(family, item, "src") or "all", table, device=str(item["oif"])))
         elif str(item.get("protocol")) == str(PROTOCOL) and priority in _OWN_PRIORITIES[destination is not None] and not _OTHER_SELECTORS.intersection(item):
             own_rules.append(PolicyRule(family, priority, _selector(family, item, "src") or "all", table, _number(item.get("suppress_prefixlen")), destination))
+        elif str(item.get("protocol")) == str(PROTOCOL) and priority in TREE_PRIORITIES and _skips(item):
+            skips.append(Skip(family, priority, str(_selector(family, item, "src")), _number(item.get("goto"))))
         else:
             foreign_priorities.add(priority)
             lookups.append(parse_lookup(item))
@@ -120,16 +123,23 @@ def parse_routing(family: int, rules: list[dict[str, Any]], routes: list[dict[st
         tuple(lookups),
         tuple(wide),
         tuple(advertised),
+        tuple(skips),
     )
 
 
 def batch(family: int, changes: Iterable[RoutingChange]) -> Plan:
     """Plan one call of ip for all changes, none where there is no change."""
     changes = tuple(changes)
-    text = "".join(f"{'rule' if isinstance(item, PolicyRule) else 'route'} {verb} {item.render()}\n" for verb, item in changes)
+    text = "".join(f"{'route' if isinstance(item, Route) else 'rule'} {verb} {item.render()}\n" for verb, item in changes)
     if not changes:
         return Plan()
     return Plan([Run(("ip", f"-{family}", "-batch", "-"), text)], effects=[Effect("routing", changed, changes)])
+
+
+def _skips(item: Mapping[str, Any]) -> bool:
+    """Tell whether a rule has a form of Skip."""
+    others = _OTHER_SELECTORS.intersection(item) - {"not"}
+    return "not" in item and item.get("src", "all") != "all" and "dst" not in item and (others == {"goto"} or (not others and "nop" in item))
 
 
 def _selector(family: int, item: Mapping[str, Any], key: str) -> str | None:

@@ -9,6 +9,8 @@ S    from <own network> to <near network> lookup main suppress_prefixlength 7   
 P+1  from <peer> lookup <table of the exit cell>                                 default by the link, then unreachable
 P+2  from <peer> unreachable                                                     holds even if the table is flushed
 
+P is the same for all peers where they are few (placement.py).
+
 S names its destinations, or a public route of the host would come before the exit. It selects by source: the lookup of a strict
 rp_filter has no interface. Until it came, each peer had a rule P instead, without a destination.
 """
@@ -23,11 +25,10 @@ from ..base import destinations
 from ..base.errors import BadInput
 from ..base.names import DIRECT
 from ..base.networks import FAMILIES, HOME, WIDEST_DEFAULT_LIKE, host_networks, network_of, of_family, outside
-from ..kernel.model import MAIN, PolicyRule, Route, Routing, RoutingChange
+from ..kernel.model import MAIN, PolicyRule, Route, Routing, RoutingChange, Skip
 from ..kernel.plan import Plan
 from ..kernel.routing import (
     EXCEPTED_PRIORITIES,
-    PRIORITIES,
     RESERVED_TABLES,
     SHARED_PRIORITIES,
     TABLES,
@@ -37,10 +38,11 @@ from ..kernel.routing import (
 )
 from ..records.model import Cell, Link, Peer, State
 from . import probes
+from .placement import Placement, place
 
 _LONGEST = 128  # bits of a prefix
 
-Item = TypeVar("Item", PolicyRule, Route)
+Item = TypeVar("Item", PolicyRule, Skip, Route)
 
 
 @dataclass
@@ -74,29 +76,23 @@ def allocate_tables(state: State, seen: Iterable[Routing]) -> None:
             raise BadInput(f"No routing table from {TABLES.start} to {TABLES.stop - 1} is free for the exit cell {name!r}. Free one.")
 
 
-def base_priority(routings: Iterable[Routing]) -> int:
-    """Return P: the one our rules have, unless somebody else has come to stand there, or else the lowest free one."""
-    routings = tuple(routings)
-    foreign = frozenset[int]().union(*(routing.foreign_priorities for routing in routings))
-    current = {rule.priority - rule.priority % 10 for routing in routings for rule in routing.rules if rule.destination is None and not rule.device}
-    candidates: list[int] = [*sorted(current), *PRIORITIES]
-    for priority in candidates:
-        if not foreign.intersection(range(priority, priority + 3)):
-            return priority
-    raise BadInput(f"No three priorities from {PRIORITIES.start} to {PRIORITIES.stop} are free of other software's policy rules. Free some (ip rule show).")
-
-
 Selected = tuple[str, Optional[str]]  # what a peer's rules select: its address, and the network of an exception
 
 
-def wanted_rules(state: State, family: int, priority: int) -> dict[Selected, list[PolicyRule]]:
+def placed(state: State, family: int, seen: Iterable[Routing]) -> Placement:
+    """Return P of each routed peer's address. Raises BadInput."""
+    # A rule of a peer that only the kernel knows may stand anywhere, so none is skipped then.
+    return place(family, state.routed_addresses(family), seen, tree=not state.peers_lost)
+
+
+def wanted_rules(state: State, family: int, priorities: Mapping[str, int]) -> dict[Selected, list[PolicyRule]]:
     """Return P+1 and P+2 of each address of each routed peer, and E and E+1 of each exception; P+1 and E are missing where the cell is not linked."""
     rules: dict[Selected, list[PolicyRule]] = {}
     for peer in state.peers.values():
         via = state.exit_of(peer)
         for address in of_family(family, peer.addresses):
             if via is not None:
-                rules[address, None] = [closing_rule(family, priority, address), *_way(state, via, family, priority + 1, address)]
+                rules[address, None] = [closing_rule(family, priorities[address], address), *_way(state, via, family, priorities[address] + 1, address)]
             for closing in excepted_rules(peer, address):
                 network = str(closing.destination)
                 way = _way(state, peer.route_except[network], family, closing.priority - 1, address, network)
@@ -172,19 +168,20 @@ def plan_shared(state: State, seen: Mapping[int, Routing]) -> Plan:
 def plan_closing(state: State, let_in: set[str], seen: Mapping[int, Routing]) -> Plan:
     """Plan P+2 and E+1 for the addresses of peers that are not let in yet, for when they are. let_in: networks."""
     plan = Plan()
-    priority = base_priority(seen.values())
     for family, routing in seen.items():
-        existing = _by_selected(routing.rules)
-        closing = [closing_rule(family, priority, address) for address in state.routed_addresses(family)]
+        existing, placement = _by_selected(routing.rules), placed(state, family, seen.values())
+        closing = [closing_rule(family, priority, address) for address, priority in placement.priorities.items()]
         closing += [rule for peer in state.peers.values() for address in of_family(family, peer.addresses) for rule in excepted_rules(peer, address)]
         changes: list[RoutingChange] = []
         for rule in closing:
             if let_in.intersection(host_networks([rule.source])):
                 continue
             present = existing.get(_selected(rule), [])
-            if rule not in present:
+            if not any(other.table is None for other in present):
                 changes.append(("add", rule))
                 plan.describe([_line(_selected(rule), present)] if present else [], [_line(_selected(rule), [*present, rule])])
+        if changes:  # a rule of before would perhaps skip what closes now
+            changes[:0] = [("del", skip) for skip in _without(routing.skips, placement.skips)]
         plan.extend(batch(family, changes))
     return plan
 
@@ -250,7 +247,8 @@ def plan_move(state: State, seen: Mapping[int, Routing], family: int, devices: C
     move.prepare += [("add", rule) for rule in missing_shared]
     move.before += _shared_words(surplus_shared)
     move.after += _shared_words(missing_shared)
-    wanted = wanted_rules(state, family, base_priority(seen.values()))
+    placement = placed(state, family, seen.values())
+    wanted = wanted_rules(state, family, placement.priorities)
     probing, probed = probes.wanted_rules(state, family), [rule for rule in routing.rules if rule.device]
     missing_probing, surplus_probing = _without(probing, probed), _without(probed, probing)
     move.prepare += [("add", rule) for rule in missing_probing]
@@ -258,6 +256,12 @@ def plan_move(state: State, seen: Mapping[int, Routing], family: int, devices: C
     move.after += [f"what this cell sends by {rule.device}: {table_in_words(rule)}" for rule in missing_probing]
     move.before += [f"what this cell sends by {rule.device}: {table_in_words(rule)}" for rule in surplus_probing]
     existing = _by_selected(rule for rule in routing.rules if not is_shared(rule) and not rule.device)
+    surplus_skips = _without(routing.skips, placement.skips)
+    missing_skips = _without(placement.skips, routing.skips)
+    placed_before: list[PolicyRule | Skip] = [*surplus_skips]
+    placed_after: list[PolicyRule | Skip] = [*missing_skips]
+    # Each rule can be reached while it stands: what skips others goes before they change, and comes when they are as it takes them to be.
+    move.prepare[:0] = [("del", skip) for skip in surplus_skips]
     for selected in sorted(set(wanted) | set(existing), key=str):
         new, old = wanted.get(selected, []), existing.get(selected, [])
         if state.peers_lost and not new:
@@ -266,6 +270,12 @@ def plan_move(state: State, seen: Mapping[int, Routing], family: int, devices: C
             continue
         missing = [rule for rule in new if rule not in old]
         surplus = _surplus(old, new)
+        if set(map(_deciding, new)) == set(map(_deciding, old)):
+            # It goes on leaving as it does, so its way comes before what closes it, and goes after that.
+            move.enter += [("add", rule) for rule in sorted(missing, key=lambda r: r.priority)]
+            move.leave += [("del", rule) for rule in sorted(surplus, key=lambda r: -r.priority)]
+            placed_before, placed_after = [*placed_before, *surplus], [*placed_after, *missing]
+            continue
         move.prepare += [("del", rule) for rule in surplus if _enters_exit(rule)]
         move.prepare += [("add", rule) for rule in missing if not _enters_exit(rule)]
         move.enter += [("add", rule) for rule in missing if _enters_exit(rule)]
@@ -282,6 +292,9 @@ def plan_move(state: State, seen: Mapping[int, Routing], family: int, devices: C
             move.moved[selected[0]] = any(rule.table is None for rule in old)
         move.before.append(_line(selected, old))
         move.after.append(_line(selected, new))
+    move.leave += [("add", skip) for skip in reversed(missing_skips)]
+    move.before += _placement_words(placed_before)
+    move.after += _placement_words(placed_after)
     move.leave += [("del", rule) for rule in surplus_shared]
     routes = [route for route in exit_routes(state, family) if devices is None or route.device is None or route.device in devices]
     present = [route for route in routing.routes if route.table != MAIN]
@@ -333,6 +346,19 @@ def _surplus(old: list[PolicyRule], new: list[PolicyRule]) -> list[PolicyRule]:
             surplus.append(rule)
         kept.add(rule)
     return surplus
+
+
+def _deciding(rule: PolicyRule) -> tuple[int, str, int]:
+    """Return what a rule of a peer says, wherever it stands."""
+    return rule.table or 0, rule.destination or "", -1 if rule.suppress is None else rule.suppress
+
+
+def _placement_words(rules: list[PolicyRule | Skip]) -> list[str]:
+    """Return how the rules of peers that leave as before are placed, as a person reads it; nothing where there are none."""
+    sources = {rule.source for rule in rules if isinstance(rule, PolicyRule)}
+    skips = sum(isinstance(rule, Skip) for rule in rules)
+    what = [*([f"rules of {len(sources)} routed addresses"] if sources else []), *([f"{skips} rules that skip those of others"] if skips else [])]
+    return [f"[{min(rule.priority for rule in rules)}] to [{max(rule.priority for rule in rules)}]: {', '.join(what)}"] if what else []
 
 
 def _selected(rule: PolicyRule) -> Selected:

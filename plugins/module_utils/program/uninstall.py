@@ -154,7 +154,8 @@ def _plan_kernel(context: Context, found: adoption.Found) -> Plan:
         # wg-quick has made some of them, for peers that are ours; only what is ours is deleted.
         taken = [route for route in behind if (route.device, route.destination) in routing.host_networks and route.family == family and route not in routes]
         routes += taken
-        changes: list[RoutingChange] = [*(("del", rule) for rule in rules), *(("replace", route) for route in taken), *(("del", route) for route in routes)]
+        changes: list[RoutingChange] = [("del", skip) for skip in routing.skips]
+        changes += [*(("del", rule) for rule in rules), *(("replace", route) for route in taken), *(("del", route) for route in routes)]
         plan.extend(batch(family, changes))
         plan.describe([*(rule.render() for rule in rules), *(route.words() for route in routes)], [])
     for family in seen.families:

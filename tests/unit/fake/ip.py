@@ -60,6 +60,9 @@ class Rule:
     unmarked: bool = False  # "not fwmark 0xca6c", as wg-quick has it
     dst: str | None = None
     oif: str | None = None
+    inverted: bool = False
+    goto: int | None = None
+    nop: bool = False
 
     def show(self) -> dict[str, Any]:
         """Return what ip -json -N rule show prints."""
@@ -68,9 +71,13 @@ class Rule:
             address, _slash, length = (network or "").partition("/")
             shown.update({key: address or None, f"{key}len": int(length) if length else None})
         shown.update({"oif": self.oif})
-        shown.update({"action": "7"} if self.table is None else {"table": str(self.table)})
+        if self.goto is not None:
+            shown.update({"goto": self.goto})
+        elif not self.nop:
+            shown.update({"action": "7"} if self.table is None else {"table": str(self.table)})
         shown.update({"suppress_prefixlen": self.suppress, "protocol": str(self.proto) if self.proto else None})
-        marks = {"not": None, "fwmark": "0xca6c"} if self.unmarked else {}
+        marks: dict[str, Any] = {"not": None, "fwmark": "0xca6c"} if self.unmarked else {"not": None} if self.inverted else {}
+        marks.update({"nop": None} if self.nop else {})
         return {**{key: value for key, value in shown.items() if value is not None}, **marks}
 
 
@@ -150,8 +157,13 @@ class Ip(Machine):
 
     def _route_to(self, family: int, to: str, source: str) -> dict[str, Any]:
         """Look a destination up as the kernel does for a packet that comes in from a source."""
+        after = 0
         for rule in self.rules[family]:
-            if rule.oif or not (rule.src == "all" or covers(rule.src, source)) or not (rule.dst is None or covers(rule.dst, to)):
+            about = (rule.src == "all" or covers(rule.src, source)) and (rule.dst is None or covers(rule.dst, to))
+            if rule.oif or rule.nop or about == rule.inverted or rule.priority < after:
+                continue
+            if rule.goto is not None:  # it leads on only where there is such a rule
+                after = rule.goto if any(other.priority == rule.goto for other in self.rules[family]) else after
                 continue
             if rule.table is None:
                 break
@@ -245,13 +257,18 @@ class Ip(Machine):
         self.routes = [r for r in self.routes if r.dev != name or not ((r.dst == network and r.proto == 2) or (last and r.family == 4))]
 
     def _change_rule(self, family: int, verb: str, words: list[str]) -> None:
-        given = pairs(words, "from", "to", "lookup", "suppress_prefixlength", "pref", "protocol", "oif", flags=("unreachable",))
+        given = pairs(words, "from", "to", "lookup", "suppress_prefixlength", "pref", "protocol", "oif", "goto", flags=("unreachable", "not", "nop"))
         src, dst = (
             None if given.get(key, "all") == "all" else _network(family, given[key]).removesuffix({4: "/32", 6: "/128"}[family]) for key in ("from", "to")
         )
-        table = None if "unreachable" in given else int(given["lookup"])
+        table = int(given["lookup"]) if "lookup" in given else None
         suppress = int(given["suppress_prefixlength"]) if "suppress_prefixlength" in given else None
+        goto = int(given["goto"]) if "goto" in given else None
+        assert [table is not None, "unreachable" in given, goto is not None, "nop" in given].count(True) == 1, f"the fake host does not know: {words}"
+        if goto is not None and goto <= int(given["pref"]):
+            raise Refused(2, "Error: Backward goto not supported.")
         rule = Rule(int(given["pref"]), src or "all", table, suppress, int(given.get("protocol", 0)), dst=dst, oif=given.get("oif"))
+        rule = replace(rule, inverted="not" in given, goto=goto, nop="nop" in given)
         same = [r for r in self.rules[family] if replace(r, proto=rule.proto, unmarked=rule.unmarked) == rule]
         if verb == "add" and same:  # whatever its protocol
             raise Refused(2, "RTNETLINK answers: File exists")
