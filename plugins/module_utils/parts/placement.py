@@ -39,17 +39,16 @@ class Placement:
 
 @dataclass
 class _Block:
-    """Addresses with a common prefix, as numbers; its parts are further blocks, and one without parts holds the devices' rules."""
+    """Addresses with a common prefix, as numbers; its parts are further blocks, and one without parts holds the devices' rules.
+
+    size: how many priorities it takes.
+    """
 
     first: int
     length: int
     values: list[int]
     parts: list[_Block]
-
-    @property
-    def size(self) -> int:
-        """Return how many priorities the block takes."""
-        return 1 + sum(part.size for part in self.parts) if self.parts else 3
+    size: int
 
 
 def base_priority(routings: Iterable[Routing]) -> int:
@@ -83,13 +82,13 @@ def place(family: int, addresses: Collection[str], seen: Iterable[Routing], tree
 def _block(values: list[int], bits: int, leaf: int) -> _Block:
     """Return the smallest block of numbers in order, in parts until each has no more than leaf of them."""
     differing = (values[0] ^ values[-1]).bit_length()
-    block = _Block(values[0] >> differing << differing, bits - differing, values, [])
+    parts = []
     if len(values) > leaf:
         groups: dict[int, list[int]] = {}
         for value in values:
             groups.setdefault(value >> max(differing - _BITS, 0), []).append(value)
-        block.parts = [_block(group, bits, leaf) for group in groups.values()]
-    return block
+        parts = [_block(group, bits, leaf) for group in groups.values()]
+    return _Block(values[0] >> differing << differing, bits - differing, values, parts, 1 + sum(part.size for part in parts) if parts else 3)
 
 
 def _gap(size: int, foreign: Collection[int]) -> int | None:
