@@ -54,7 +54,7 @@ SCENARIO = os.environ.get("MOLECULE_SCENARIO_NAME", "")
 SELF_REPAIR = ("", "docs", "restore", "peer_sync")
 PACKAGES = (
     "python3,systemd,systemd-sysv,dbus,iproute2,iptables,nftables,conntrack,wireguard-tools,wireguard-go,"
-    "curl,iputils-ping,procps,ca-certificates,tcpdump,kmod,sudo,openssh-server,docker.io,ufw"
+    "curl,iputils-ping,procps,ca-certificates,tcpdump,kmod,sudo,openssh-server,docker.io,ufw,openresolv,dnsmasq-base"
 )
 # neighbours of ours that a test starts where it wants them (neighbours.py)
 ASLEEP = ("docker.service", "docker.socket", "containerd.service", "ufw.service")

@@ -122,6 +122,15 @@ def named() -> Iterator[None]:
         lab.inside(host, "sh", "-c", "test ! -e /etc/hosts.before || cat /etc/hosts.before >/etc/hosts", check=False)
 
 
+@pytest.fixture
+def asked() -> Iterator[None]:
+    """A server in the lab's internet answers by DNS for the name that a page uses."""
+    answers = (f"--address=/whoami.example.org/{address}" for address in addresses("internet"))
+    lab.inside("internet", "systemd-run", "--quiet", "--unit=pic-lab-names", "dnsmasq", "--keep-in-foreground", "--no-resolv", "--no-hosts", *answers)
+    yield
+    lab.inside("internet", "systemctl", "stop", "pic-lab-names")
+
+
 def follow(pages: tuple[str, ...], machines: Mapping[str, tuple[Path, Mapping[str, str]]], instead: Mapping[str, str] | None = None, **hosts: str) -> None:
     """Follows pages one after the other. machines: folder and environment of each person. hosts: the lab's, by what the page calls them."""
     for folder, _environment in machines.values():
@@ -178,7 +187,7 @@ def in_use(request: pytest.FixtureRequest) -> None:
         lab.phones()
 
 
-@pytest.mark.usefixtures("in_use")
+@pytest.mark.usefixtures("in_use", "asked")
 @pytest.mark.parametrize("page", LAB)
 def test_a_page_in_the_lab(page: str, tmp_path: Path, at_home: dict[str, str]) -> None:
     folder = tmp_path / "reader"
