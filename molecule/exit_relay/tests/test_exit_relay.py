@@ -68,7 +68,7 @@ def await_all(flows: list[Stream], seconds: float) -> bool:
 
 
 def table_of(cell: str) -> str:
-    return inside("cella", "sh", "-c", "ip rule show pref 4001 from 10.0.0.2").stdout.split("lookup ")[1].split()[0]
+    return inside("cella", "sh", "-c", "ip rule show from 10.0.0.2").stdout.split("lookup ")[1].split()[0]
 
 
 def route(peer: str, via: str, cell: str = "cella") -> None:

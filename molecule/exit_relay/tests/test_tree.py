@@ -35,7 +35,9 @@ LOSSES = {
     "each rule that skips others": ("ip{0} rule | sed -n 's/^\\(4[0-9]*\\):.*goto.*/\\1/p' | while read at; do ip{0} rule del pref $at; done", True),
     "the rule at the end": ("ip{0} rule | sed -n 's/^\\(4[0-9]*\\):.* nop .*/\\1/p' | while read at; do ip{0} rule del pref $at; done", True),
     "the rule into the exit": ("ip{0} rule del from {1} lookup {2}", False),
-    "all": ("ip{0} rule flush protocol 201", False),
+    "all rules": ("ip{0} rule flush protocol 201", False),
+    "the exit's table": ("ip{0} route flush table {2}", False),
+    "the link's interface": ("ip link del pic-cellb 2>/dev/null || true", False),
 }
 
 
