@@ -41,9 +41,11 @@ LOSSES = {
 }
 
 
-def site(*more: object) -> None:
+def site(*more: dict[str, object]) -> None:
+    """The cell has the lab's devices and these."""
     devices = yaml.safe_load(INVENTORY.read_text())["cells"]["hosts"]["cella"]["cell_peers"]
-    outcome = play("site", overlay={"cella": {"cell_peers": [*devices, *more]}} if more else None)
+    gone = [{"name": device["name"], "state": "absent"} for device in MANY if device not in more]
+    outcome = play("site", overlay={"cella": {"cell_peers": [*devices, *more, *gone]}})
     assert outcome.rc == 0, outcome.message
 
 
