@@ -8,7 +8,11 @@ from __future__ import annotations
 import ipaddress
 import json
 from collections.abc import Callable
+from typing import Any
 
+from ansible_collections.pic.cells.plugins.module_utils.base.errors import CommandFailed
+from ansible_collections.pic.cells.plugins.module_utils.kernel.answers import question
+from ansible_collections.pic.cells.plugins.module_utils.kernel.lookups import SOMEWHERE
 from ansible_collections.pic.cells.tests.unit.fake.host import FakeHost
 from ansible_collections.pic.cells.tests.unit.fake.ip import MAIN
 from ansible_collections.pic.cells.tests.unit.runs import PSK
@@ -46,11 +50,19 @@ def routed(host: FakeHost) -> dict[str, set[str]]:
 
 
 def is_steered(host: FakeHost, address: str) -> bool:
-    """Tell whether policy routing keeps an address from main's default: "unreachable" at the end, or before it a table that ends."""
+    """Tell whether policy routing keeps an address from main's default: "unreachable" at the end, or before it a table that ends, which a packet finds."""
     family = 6 if ":" in address else 4
     tables = {rule.table for rule in host.rules[family] if rule.src == address} - {MAIN}
     ending = {None, *(route.table for route in host.routes if route.family == family and ipaddress.ip_network(route.dst).prefixlen == 0)}
-    return bool(tables & ending)
+    return bool(tables & ending) and not any("table" not in way for way in ways_out(host, family, address))
+
+
+def ways_out(host: FakeHost, family: int, address: str) -> list[dict[str, Any]]:
+    """Return the way of an address to the internet as the kernel finds it; none where it finds none."""
+    try:
+        return [json.loads(host.run(["ip", f"-{family}", "-N", "-json", *question(SOMEWHERE[family], address, "wg0")]).out)[0]]
+    except CommandFailed:
+        return []
 
 
 def is_walled(host: FakeHost, address: str) -> bool:
