@@ -7,17 +7,21 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
 from ansible_collections.pic.cells.plugins.module_utils.parts import claims, signing
 from ansible_collections.pic.cells.plugins.module_utils.parts.peer_sync import Push
+from ansible_collections.pic.cells.plugins.module_utils.parts.verdicts import Watched
 from ansible_collections.pic.cells.plugins.module_utils.parts.visible import Delivery, render_delivery
-from ansible_collections.pic.cells.plugins.module_utils.program import exchange, spool
-from ansible_collections.pic.cells.tests.unit.fake.wg import made_key
+from ansible_collections.pic.cells.plugins.module_utils.program import exchange, redial, spool
+from ansible_collections.pic.cells.tests.unit.fake.host import FakeHost
+from ansible_collections.pic.cells.tests.unit.fake.wg import Device, Peer, made_key
 from ansible_collections.pic.cells.tests.unit.world import World, program
 
 STATE = "/var/lib/pic"
@@ -196,5 +200,106 @@ def test_a_link_that_was_led_back_to_the_old_port_is_dialled_where_it_was_announ
     key = near.public_key("near")
     assert far["far"].wg["pic-near"].peers[key].endpoint == "192.0.2.77:51821"
     far["far"].wg["pic-near"].peers[key].endpoint = "192.0.2.1:51821"
+    far["far"].exits["near"] = None  # it does not answer
     assert program(far["far"], "redial", "pic-near")[0] == 0
     assert far["far"].wg["pic-near"].peers[key].endpoint == "192.0.2.77:51821"
+
+
+SWITCHED = "systemctl start --no-block pic-cell-redial@pic-near.service"
+
+
+def tell_a_port(near: World, far: World, port: int = 51999) -> FakeHost:
+    """Let the near cell tell that its link has another port, while the session is used; return the far cell's host."""
+    host = far["far"]
+    host.wg["pic-near"].peers[near.public_key("near")].handshake = int(host.now)
+    near.inventory["near"]["cell_links"] = [{"name": "far", "listen_port": port}]
+    near.site()
+    return host
+
+
+def follow(host: FakeHost, answers: list[bool | None], lead: Mapping[int, str] | None = None, meanwhile: Callable[[], object] = lambda: None) -> list[str]:
+    """Have the far cell look where the near one answers; return where it was dialled at each question.
+
+    answers: None where nothing could be asked. lead: where the near cell sends from, by question. meanwhile: is called at each.
+    """
+    peer, dialled = next(iter(host.wg["pic-near"].peers.values())), list[str]()
+
+    def ask(items: Iterable[Watched]) -> Mapping[str, Any]:
+        dialled.append(str(peer.endpoint))
+        meanwhile()
+        answer = answers[len(dialled) - 1] if len(dialled) <= len(answers) else True
+        peer.endpoint = (lead or {}).get(len(dialled), peer.endpoint)
+        return {} if answer is None else {item.name: {} if answer else None for item in items}
+
+    with mock.patch.object(host, "ask_exits", ask):
+        assert program(host, "redial", "pic-near")[0] == 0
+    return dialled
+
+
+def test_a_new_port_is_dialled_as_soon_as_the_old_one_does_not_answer(owners: tuple[World, World]) -> None:
+    """Behind NAT the far cell alone can find the new port, and it hears of it before it is there."""
+    near, far = owners
+    host = tell_a_port(near, far)
+    peer = host.wg["pic-near"].peers[near.public_key("near")]
+    assert peer.endpoint == "192.0.2.1:51821", "the old port answers still"
+    assert SWITCHED in host.steps
+    host.reset()
+    old, new = "192.0.2.1:51821", "192.0.2.1:51999"
+    assert follow(host, [True, True, None, False]) == [*[old] * 4, new]
+    assert host.steps == [f"wg set pic-near peer {near.public_key('near')} endpoint {new}"]
+    assert follow(host, []) == [new], "it is there: nothing is left to look at"
+    assert program(host, "check")[0] == 0
+
+
+def test_a_link_is_dialled_by_turns_until_it_answers_at_the_new_port(owners: tuple[World, World]) -> None:
+    near, far = owners
+    host, old, new = tell_a_port(near, far), "192.0.2.1:51821", "192.0.2.1:51999"
+    assert follow(host, [True, False, False, True, False, True, False], {6: old}) == [old, old, new, old, old, new, old, new]
+
+
+def test_what_else_the_far_cell_hears_meanwhile_ends_no_look(owners: tuple[World, World]) -> None:
+    near, far = owners
+    host = tell_a_port(near, far)
+    path = f"{STATE}/cell_links.json"
+
+    def hear() -> None:
+        host.write(path, re.sub(r'"remote_generation": (\d+)', lambda found: f'"remote_generation": {int(found[1]) + 1}', host.read(path) or ""))
+
+    assert len(follow(host, [True, True, False], meanwhile=hear)) == 4
+
+
+def test_another_announcement_is_followed_instead(owners: tuple[World, World]) -> None:
+    near, far = owners
+    host = tell_a_port(near, far)
+    asked: list[int] = []
+
+    def announce() -> None:
+        asked.append(1)
+        if len(asked) == 2:
+            near.inventory["near"]["cell_links"][0]["listen_port"] = 52000
+            near.site()
+
+    assert follow(host, [True, False, False, True, False], meanwhile=announce)[-1] == "192.0.2.1:52000"
+
+
+def test_a_port_that_never_comes_is_not_looked_for_for_ever(owners: tuple[World, World]) -> None:
+    near, far = owners
+    host = tell_a_port(near, far)
+    assert len(follow(host, [False] * 500)) == redial.GIVEN_UP
+    host.wg["pic-near"].peers[near.public_key("near")].endpoint = "192.0.2.1:51821"
+    assert len(follow(host, [True] * 500)) == redial.FOLLOWED
+
+
+def test_a_link_that_goes_meanwhile_ends_the_look(owners: tuple[World, World]) -> None:
+    near, far = owners
+    host = tell_a_port(near, far)
+    far.job("unlink", cell="far", remote_cell="near")
+    host.wg["pic-near"] = Device(peers={"gone": Peer()})
+    assert follow(host, []) == []
+
+
+def test_a_session_that_is_not_used_is_dialled_at_the_new_port_at_once(owners: tuple[World, World]) -> None:
+    near, far = owners
+    near.inventory["near"]["cell_links"] = [{"name": "far", "listen_port": 51999}]
+    near.site()
+    assert far["far"].wg["pic-near"].peers[near.public_key("near")].endpoint == "192.0.2.1:51999"

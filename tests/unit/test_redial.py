@@ -101,7 +101,7 @@ def test_it_is_dialled_where_its_name_leads_now_though_the_handshake_is_recent(d
     rc, out, err = program(host, "redial", "pic-cellb")
     assert (rc, err) == (0, "")
     assert endpoint(host).rpartition(":")[0] == AFTER
-    assert out == f"pic-cellb: cell cellb is dialled at {endpoint(host)}, which is where b.example.net leads now\n"
+    assert out == f"pic-cellb: cell cellb is dialled at {endpoint(host)}; its endpoint is b.example.net:51821\n"
     assert [step.split()[:3] for step in host.steps] == [["wg", "set", "pic-cellb"]]
     host.reset()
     assert program(host, "redial", "pic-cellb") == (0, "", "")

@@ -30,7 +30,7 @@ from ansible_collections.pic.cells.plugins.module_utils.base.times import render
 from ansible_collections.pic.cells.plugins.module_utils.parts import claims
 from ansible_collections.pic.cells.plugins.module_utils.parts.peer_sync import Push
 from ansible_collections.pic.cells.plugins.module_utils.parts.visible import FILE, FOLDER, Delivery, parse_view, render_delivery
-from ansible_collections.pic.cells.plugins.module_utils.program import cli, exchange, prove, spool
+from ansible_collections.pic.cells.plugins.module_utils.program import cli, exchange, prove, redial, spool
 from ansible_collections.pic.cells.plugins.module_utils.program.receiver import Refused, receive, receive_claim
 from ansible_collections.pic.cells.plugins.plugin_utils import arguments, endpoints
 from ansible_collections.pic.cells.plugins.plugin_utils.answers import judged
@@ -110,6 +110,7 @@ def program(host: FakeHost, *words: str, uid: int = 0, send: Callable[[Mapping[s
         stack.enter_context(mock.patch.object(exchange, "send_all", send))
         stack.enter_context(mock.patch.object(prove, "ask", host.ask_exits))
         stack.enter_context(mock.patch.object(prove, "ask_whoami", host.ask_whoami))
+        stack.enter_context(mock.patch.object(redial, "ask", host.ask_exits))
         stack.enter_context(mock.patch.object(os, "geteuid", lambda: uid))
         stack.enter_context(mock.patch.object(time, "time", lambda: host.now))
         stack.enter_context(mock.patch.object(time, "sleep", lambda _seconds: None))

@@ -164,6 +164,7 @@ def assert_a_move_is_told(ours: Path) -> None:
             moved = play("site", inventory=ours)
             assert moved.rc == 0, moved.message
             assert within(35, lambda: flow.last_packet_age() < 0.5)
+            assert flow.longest < 5
             print(f"longest gap {flow.longest:.1f} s, {flow.connections} connections")
         assert inside("cellc", "wg", "show", "pic-cellb", "endpoints").stdout.split()[1] == "198.51.100.12:51777"
     finally:

@@ -99,12 +99,14 @@ def plan_interface(
     removed: Iterable[str],
     now: float,
     present_routes: Collection[Route] = (),
+    moving: Collection[str] = (),
 ) -> Plan:
     """Plan one interface: file, unit, and the kernel without a restart; peers that are not ours stay.
 
     observed: the kernel's, None where there is none. labels: names of the wanted peers by key.
     removed: keys and addresses of ours that go. now: seconds since the epoch, to tell a live session.
     present_routes: our routes that the kernel has; a set where there are many.
+    moving: keys of peers that go on where they are dialled now until they are at another endpoint, which is written already.
     """
     plan = Plan()
     link = wanted.name.startswith("pic-")
@@ -136,9 +138,10 @@ def plan_interface(
         plan.steps.append(Run((*_ENABLE, unit)))
         plan.effects.append(Write(wants_path(f"{unit}.service"), ""))
         plan.describe([f"{wanted.name}: not started at boot"], [f"{wanted.name}: started at boot"])
-    start = observed or Interface(wanted.name, peers={peer.public_key: _settled(host, peer, None, None, now) for peer in config_peers(new_text)})
+    start = observed or Interface(wanted.name, peers={peer.public_key: _settled(host, peer, None, False, now) for peer in config_peers(new_text)})
     peers = {key: peer for key, peer in start.peers.items() if key not in gone}
-    peers.update({key: _settled(host, peer, start.peers.get(key), written.get(key), now) for key, peer in wanted.peers.items()})
+    dialled = {key for key, peer in wanted.peers.items() if key in moving or (written.get(key) or None) == (peer.endpoint or None)}
+    peers.update({key: _settled(host, peer, start.peers.get(key), key in dialled, now) for key, peer in wanted.peers.items()})
     kept = [address for address in start.addresses if not (link or address in wanted.addresses or address in gone)]
     private_key = wanted.private_key and clamped(wanted.private_key)
     final = replace(wanted, private_key=private_key, peers=peers, addresses=[*wanted.addresses, *kept], mtu=wanted.mtu or start.mtu)
@@ -307,10 +310,10 @@ def plan_live(observed: Interface, final: Interface, present_routes: Collection[
     return plan
 
 
-def _settled(host: Host, wanted: WgPeer, current: WgPeer | None, written: str | None, now: float) -> WgPeer:
-    """Return a wanted peer as the kernel shall have it; a live session may have roamed from the endpoint that is written."""
+def _settled(host: Host, wanted: WgPeer, current: WgPeer | None, stays: bool, now: float) -> WgPeer:
+    """Return a wanted peer as the kernel shall have it. stays: whether a live session goes on where it is: it may have roamed."""
     current = current or WgPeer(wanted.public_key)
-    live = current.endpoint and (written or None) == (wanted.endpoint or None) and is_recent(current.handshake, now, FRESH_HANDSHAKE)
+    live = current.endpoint and stays and is_recent(current.handshake, now, FRESH_HANDSHAKE)
     endpoint = None if live or not wanted.endpoint else resolve(host, wanted.endpoint)
     return replace(
         current,

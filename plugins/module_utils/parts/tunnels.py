@@ -72,7 +72,8 @@ def plan_tunnels(context: Context, interface: str, links: Collection[Link], ever
             wanted.routes += exits.default_routes(cell, link) if link.exit_relay_active else []
             removed |= set(observed.peers if observed else ())
     labels = {peer_key(link): f"{link.kind} {link.name}" for link in links}
-    return wireguard.plan_interface(context.host, wanted, observed, labels, removed, context.now, every.routes)
+    moving = {peer_key(link) for link in links if link.announced}  # heard of before it moves: redial.follow sees when
+    return wireguard.plan_interface(context.host, wanted, observed, labels, removed, context.now, every.routes, moving)
 
 
 def _addresses(cell: Cell, link: Link) -> list[str]:

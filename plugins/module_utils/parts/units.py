@@ -204,7 +204,7 @@ StartLimitIntervalSec=0
 [Service]
 Type=oneshot
 ExecStart={program} redial -- %i
-TimeoutStartSec=60
+TimeoutStartSec=300
 {root}""",
         REPLAY: f"""\
 [Unit]

@@ -19,6 +19,7 @@ from ..parts.part import Context, Part
 from ..parts.visible import Delivery
 from ..records.model import Link
 from ..records.store import Store
+from .redial import begin
 
 _UNFIT = "its networks, its key or its endpoint cannot be those of a link there; the owner of that cell finds the reason in its journal"
 
@@ -49,7 +50,7 @@ def _sender(context: Context, delivery: Delivery) -> Link | None:
 
 
 def _take(context: Context, link: Link, delivery: Delivery, log: Callable[[str], None]) -> Plan:
-    mark = claims.fingerprint(delivery.body)
+    mark, taken = claims.fingerprint(delivery.body), False
 
     def planned(parts: Sequence[Part], inputs: Inputs) -> Plan:
         return plan_step(context.on(Draft(context.host)), parts, inputs)[0]
@@ -64,12 +65,14 @@ def _take(context: Context, link: Link, delivery: Delivery, log: Callable[[str],
     else:
         try:
             _check_endpoint(context, said.get("endpoint"))
-            plan = planned(WAY, Inputs(links=[{**said, "claim": mark}]))
+            plan, taken = planned(WAY, Inputs(links=[{**said, "claim": mark}])), True
         except BadInput as error:
             # Whoever may claim something of itself may not find out by that what else this cell has.
             log(f"What {link.name} claims of itself was not taken over: {error}")
             plan = refused(_UNFIT)
     apply(context.host, plan)
+    if taken and not link.invited and context.host.exists("/run/systemd/system"):
+        begin(context.host, str(link.interface))
     return plan
 
 

@@ -149,7 +149,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("probe", "ask the exits of devices whether they work; needs no privileges", _probe_arguments, forms=(), root=False),
     Command("apply", "apply what serve has received", _spool_argument, forms=()),
     Command("replay", "tell linked cells what they do not know yet", _replay_arguments),
-    Command("redial", "dial linked cells anew where the names that they are dialled by have other addresses now", _redial_arguments, forms=()),
+    Command("redial", "dial linked cells anew where the names that they are dialled by lead, or where they have said to be", _redial_arguments, forms=()),
     Command("status", "show the state of links and devices", forms=(_JSON, _PROMETHEUS)),
     Command("explain", "show which way a device's packets take and why, or where they are dropped", _explain_arguments),
     Command("prove", "ask the exits of devices whether they carry traffic, and the kernel whether the own uplink is closed", _prove_arguments),

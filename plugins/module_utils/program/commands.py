@@ -22,7 +22,7 @@ from . import explain, metrics, prove, status
 from .exchange import replay, take_in
 from .listen import Listener
 from .output import DIFFERS, FAILED, OK, complain, report, say, say_only_to_a_person
-from .redial import redial
+from .redial import follow
 from .restore import drafted, restore
 from .uninstall import plan_uninstall
 from .watch import Watcher
@@ -114,7 +114,7 @@ def _watch(host: Host, store: Store, given: argparse.Namespace) -> int:
 
 
 def _redial(host: Host, store: Store, given: argparse.Namespace) -> int:
-    for line in redial(host, store.path, given.interface):
+    for line in follow(host, store.path, given.interface):
         say(line)
     return OK
 

@@ -7,25 +7,33 @@ Its name may lead elsewhere now, which WireGuard looks up only once. Or the othe
 which WireGuard follows.
 
 A handshake may be two minutes old on a link that works, so its age shows too late that one does not. What a link is given and receives shows it at once:
-WireGuard answers whatever it receives within 10 s, if only by a keepalive.
+WireGuard answers whatever it receives within 10 s, if only by a keepalive. A link that has been announced elsewhere is asked each second instead: behind NAT
+this cell alone can find the other one there, and only when it has gone there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Optional
 
 from ..base.command import Host
 from ..base.names import check_interface
 from ..kernel import wireguard
 from ..kernel.model import Interface
 from ..kernel.plan import Plan, apply
+from ..parts import units
 from ..parts.tunnels import peer_key
+from ..parts.verdicts import watched_link
 from ..records.model import Link
 from ..records.store import Store
+from .probe import PERIOD, ask
 from .restore import drafted
 
 SAMPLE = 5.0  # seconds from one count of bytes to the next: WireGuard's REKEY_TIMEOUT
 STRIKES, AGAIN = 3, 6  # counts in a row that make a link silent; counts until its name is looked up again
+FOLLOWED, GIVEN_UP = 120, 15  # questions, one a second, until a link is left alone; those in a row without an answer: nobody is there
 
 Tunnel = tuple[str, str]  # interface and peer's key
 
@@ -47,31 +55,75 @@ class Silence:
         return sorted({tunnel[0] for tunnel, count in strikes.items() if count >= STRIKES and (count - STRIKES) % AGAIN == 0})
 
 
-def redial(host: Host, path: str, interface: str) -> list[str]:
-    """Dial the links on an interface where their names lead now, and return a line for each that has moved.
+def begin(host: Host, interface: str) -> None:
+    """Have the links on an interface dialled anew by a unit of its own: names, and a link that is about to move, may take their time."""
+    host.run(["systemctl", "start", "--no-block", units.REDIAL.replace("@", f"@{interface}")])
 
-    path: the folder with the records. Raises BadInput, StoreError and CommandFailed.
+
+def follow(host: Host, path: str, interface: str) -> Iterator[str]:
+    """Do as redial does, but dial a link that has been announced elsewhere only when it does not answer: by turns there and where it was, until it is there.
+
+    Yields a line for each change. path: the folder with the records. Raises BadInput, StoreError and CommandFailed.
+    """
+    store, before, there, silent = Store(host, path), dict[str, str](), set[tuple[str, str]](), 0
+    yield from redial(host, path, interface, asked_first=True)
+    for _question in range(FOLLOWED):
+        began, cell = time.monotonic(), store.load().cell
+        links = {name: link for name, link in dialled(store) if link.interface == interface and _is_asked(link) and (name, link.endpoint) not in there}
+        if not links or silent == GIVEN_UP:
+            return
+        answers = ask([replace(watched_link(cell, link), targets=[]) for link in links.values()])
+        peers, places = wireguard.read_interfaces(host).get(interface, Interface(interface)).peers, dict[str, Optional[str]]()
+        for name, answer in answers.items():
+            link = links[name]
+            new, now = wireguard.resolve(host, str(link.endpoint)), peers[peer_key(link)].endpoint if peer_key(link) in peers else None
+            if answer is None:
+                places[name] = before.get(name, new) if now == new else new
+            elif now == new:
+                there.add((name, str(link.endpoint)))
+            elif now:
+                before[name] = now
+        if answers:  # or this host could not ask
+            silent = silent + 1 if places else 0
+        yield from _dial(host, path, interface, {name: (links[name].endpoint, place) for name, place in places.items()})
+        time.sleep(max(0.0, began + PERIOD - time.monotonic()))
+
+
+def redial(host: Host, path: str, interface: str, asked_first: bool = False) -> list[str]:
+    """Dial the links on an interface where their names lead now, and return a line for each change.
+
+    path: the folder with the records. asked_first: leave out links that follow asks first. Raises BadInput, StoreError and CommandFailed.
     """
     check_interface(interface)
-    lines, plan, store = [], Plan(), Store(host, path)
+    links = {name: link for name, link in dialled(Store(host, path)) if link.interface == interface and not (asked_first and _is_asked(link))}
     # Before the lock, since a resolver can take seconds, in which nobody could repair anything.
-    found = {name: (link.endpoint, wireguard.resolve(host, str(link.endpoint))) for name, link in dialled(store) if link.interface == interface}
-    if not any(address for _endpoint, address in found.values()):
+    return _dial(host, path, interface, {name: (link.endpoint, wireguard.resolve(host, str(link.endpoint))) for name, link in links.items()})
+
+
+def _dial(host: Host, path: str, interface: str, places: Mapping[str, tuple[str | None, str | None]]) -> list[str]:
+    """Dial links at some places. places: the endpoint that the record of each had, and where that is dialled now, None where it leads nowhere."""
+    if not any(place for _endpoint, place in places.values()):
         return []
-    with store.lock(create=False):
+    lines, plan = [], Plan()
+    with Store(host, path).lock(create=False):
         context = drafted(host, path)
         observed = context.observed.wireguard.get(interface, Interface(interface))
-        for name, (endpoint, address) in sorted(found.items()):
+        for name, (endpoint, place) in sorted(places.items()):
             link = context.stored.links.get(name)
             peer = observed.peers.get(peer_key(link)) if link and link.interface == interface and link.endpoint == endpoint else None
-            if link and peer and address and address != peer.endpoint:
-                plan.extend(wireguard.plan_endpoint(interface, peer.public_key, address))
-                lines.append(f"{interface}: {link.kind} {name} is dialled at {address}, which is where {str(endpoint).rpartition(':')[0]} leads now")
+            if link and peer and place and place != peer.endpoint:
+                plan.extend(wireguard.plan_endpoint(interface, peer.public_key, place))
+                lines.append(f"{interface}: {link.kind} {name} is dialled at {place}; its endpoint is {endpoint}")
         apply(host, plan)
     return lines
+
+
+def _is_asked(link: Link) -> bool:
+    """Tell whether a link's cell has announced where it is dialled, and can be asked whether it is there."""
+    return link.announced and bool(link.address)
 
 
 def dialled(store: Store) -> list[tuple[str, Link]]:
     """Return the links that may be dialled elsewhere than their records say: by a name, or at an address that the other cell has announced."""
     links = store.load().links.items()
-    return [(name, link) for name, link in links if link.endpoint and (wireguard.is_named(link.endpoint) or link.judged_claim[1:] == [""])]
+    return [(name, link) for name, link in links if link.endpoint and (wireguard.is_named(link.endpoint) or link.announced)]

@@ -22,7 +22,7 @@ from ..records.store import FILES, Store
 from .events import Heard, Interest, interest_of, judge, own_part
 from .listen import Listener
 from .pace import Pace
-from .redial import SAMPLE, Silence, dialled, redial
+from .redial import SAMPLE, Silence, begin, dialled, redial
 from .restore import Restored, restore
 
 GATHER = 0.05  # seconds in which what belongs together comes
@@ -172,7 +172,7 @@ class Watcher:
             elsewhere = {link.interface for _name, link in dialled(Store(self._host, self._path))} if silent else set()
             for interface in filter(elsewhere.__contains__, silent):
                 if self._host.exists("/run/systemd/system"):
-                    self._host.run(["systemctl", "start", "--no-block", units.REDIAL.replace("@", f"@{interface}")])
+                    begin(self._host, interface)
                 else:
                     self._host.lookups_left = UNANSWERED
                     for line in redial(self._host, self._path, interface):

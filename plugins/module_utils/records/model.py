@@ -174,6 +174,11 @@ class Link:
         return self.invited_until is not None
 
     @property
+    def announced(self) -> bool:
+        """Tell whether the other cell has said itself where it is dialled."""
+        return self.judged_claim[1:] == [""]
+
+    @property
     def pending(self) -> bool:
         """Tell whether too little is known of the other cell to make a tunnel."""
         return not (self.public_key and (self.networks or self.provided))
