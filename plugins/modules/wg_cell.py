@@ -117,7 +117,7 @@ def main() -> None:
         if not module.check_mode and any(link.moved for link in after.stored.links.values()):
             from ..module_utils.program.exchange import announce  # noqa: PLC0415  # compiled anew in each execution that reads it
 
-            plan.warnings += announce(context.host, after)
+            plan.warnings += announce(context.host, after.store.path)
         report(module, plan, facts)
 
 

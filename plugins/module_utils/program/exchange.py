@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from ..base.command import Host
@@ -78,11 +79,19 @@ def push(host: Host, context: Context, send: Send | None = None) -> dict[str, An
     return answers
 
 
-def announce(host: Host, context: Context, send: Send | None = None) -> list[str]:
-    """Tell the linked cells where this one is dialled, where they do not know yet, under the caller's lock. Returns a sentence for each that was not told."""
+def announce(host: Host, path: str, send: Send | None = None, lock: Callable[[], AbstractContextManager[None]] = nullcontext) -> list[str]:
+    """Tell the linked cells where this one is dialled, where they do not know yet. Returns a sentence for each that was not told.
+
+    path: the folder with the records. lock: what keeps others from these, which it does not while the other cells are waited for; none where the caller does.
+    """
     # Once: whatever is sent from the old port afterwards leads the other cell back to it. That it is known there is found out by the next replay.
-    pushes = sync.announcements(context)
-    return _note_announced(host, context.on(host), dict((send or send_all)(pushes))) if pushes else []
+    with lock():
+        pushes = sync.announcements(Context(host, Store(host, path)))
+    answers = dict((send or send_all)(pushes)) if pushes else {}
+    if not answers:
+        return []
+    with lock():
+        return _note_announced(host, Context(host, Store(host, path)), answers)
 
 
 def _note_announced(host: Host, context: Context, answers: Mapping[str, Any]) -> list[str]:
@@ -103,7 +112,8 @@ def replay(host: Host, path: str, send: Send | None = None, attempts: int = 1, l
     attempts: how often the cells that are not reached are tried, with growing pauses of no fixed length.
     """
     answers: dict[str, Any] = {}
-    _announce_unlocked(host, path, send or send_all, log)
+    for line in announce(host, path, send, lambda: Store(host, path).lock(create=False)):
+        log(line)
     tried = rounds = 0
     while tried < attempts:
         with Store(host, path).lock(create=False):
@@ -129,17 +139,6 @@ def replay(host: Host, path: str, send: Send | None = None, attempts: int = 1, l
         if tried < attempts:
             time.sleep(_PAUSE * 2 ** (tried - 1) * random.uniform(0.5, 1.5))
     return answers
-
-
-def _announce_unlocked(host: Host, path: str, send: Send, log: Log) -> None:
-    """Do as announce does; the lock is not held while the other cells are waited for."""
-    with Store(host, path).lock(create=False):
-        pushes = sync.announcements(Context(host, Store(host, path)))
-    heard = dict(send(pushes)) if pushes else {}
-    if heard:
-        with Store(host, path).lock(create=False):
-            for line in _note_announced(host, Context(host, Store(host, path)), heard):
-                log(line)
 
 
 def _due(host: Host, context: Context) -> dict[str, Push]:
