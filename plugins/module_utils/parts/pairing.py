@@ -15,7 +15,8 @@ from .part import Context, Part, Planned
 def _plan_refusal(context: Context) -> Planned:
     for name, said in context.inputs.answers.items():
         if said:
-            context.wanted.links[name].judged_claim = [str(said["claim"]), printable(str(said["reason"]))[:LONGEST]]
+            link = context.wanted.links[name]
+            link.judged_claim, link.asked_networks = [str(said["claim"]), printable(str(said["reason"]))[:LONGEST]], list(said["networks"])
     return context.write_records(), {}
 
 
@@ -35,7 +36,11 @@ def _words(state: State) -> list[str]:
     return [f"link {link.name}: {_WAITS} until {link.invited_until}" for link in state.links.values() if link.invited]
 
 
-REFUSE = Part("refuse a claim", _plan_refusal, owns=Fields(links=("judged_claim",)))
+def _asked_words(state: State) -> list[str]:
+    return [f"link {link.name}: asks to have the networks {', '.join(link.asked_networks)}" for link in state.links.values() if link.asked_networks]
+
+
+REFUSE = Part("refuse a claim", _plan_refusal, owns=Fields(links=("judged_claim", "asked_networks")), words=_asked_words)
 EXPIRY = Part(
     "invitations that are over",
     _plan_expiry,
