@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Installs what is missing on this machine from Debian's packages; where that is not possible, says what is missing. With the argument --list it only
-# prints the packages.
+# prints the packages. With the argument benchmark it also looks for what make benchmark needs.
 set -euo pipefail
 
 PATH=$PATH:/usr/sbin:/sbin:/usr/lib/podman:/usr/libexec/podman
@@ -20,6 +20,12 @@ need netavark
 need iptables # netavark's firewall
 need debootstrap
 need zbarimg zbar-tools # reads the QR codes of devices
+if [ "${1:-}" = benchmark ]; then
+    need iperf3
+    need conntrack
+    need wg wireguard-tools
+    [ -e /sys/module/wireguard ] || modprobe --quiet wireguard || need wireguard-go
+fi
 [ -e /usr/share/keyrings/debian-archive-keyring.gpg ] || missing+=(debian-archive-keyring) # not on other systems with apt
 python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
 

@@ -1,0 +1,78 @@
+# Copyright (c) the pic.cells contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the benchmarks make of their figures: who is measured when, ratios, tables, one file of JSON. No figure is judged."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.pic.cells.tests.benchmarks.measure import Comparison, alternately, load, save, spread, tables
+
+PACKETS = Comparison(
+    "packets",
+    "direct",
+    "thousand/s",
+    "devices",
+    "one",
+    {"1": {"one": [100, 120, 110], "flat": [90, 120, 99]}, "250": {"one": [100, 120, 110], "flat": [30, 40, 36.5]}},
+)
+OWN = Comparison("restore", "all is right", "s", "links", None, {"10": {"own": [0.25, 0.2, 0.3]}, "100": {"own": [2.5, 3, 2]}})
+
+
+def test_ways_take_turns_and_each_is_first_as_often() -> None:
+    turns: list[str] = []
+    ways = {name: lambda name=name: turns.append(name) or float(len(turns)) for name in "ab"}
+    assert alternately(ways, 3) == {"a": [1, 4, 5], "b": [2, 3, 6]}
+    assert "".join(turns) == "abbaab"
+
+
+@pytest.mark.parametrize(
+    ("figures", "said"),
+    [
+        ([3, 1, 2], "1.0 / 2.0 / 3.0"),
+        ([0.031, 0.02, 0.5], "0.020 / 0.031 / 0.50"),
+        ([12345, 99, 100], "99 / 100 / 12,345"),
+        ([5], "5.0"),
+        ([], "-"),
+        ([0, 0], "0 / 0 / 0"),
+    ],
+)
+def test_figures_are_said_as_minimum_median_and_maximum(figures: list[float], said: str) -> None:
+    assert spread(figures) == said
+
+
+def test_a_ratio_is_that_of_one_round_and_comes_before_the_figures() -> None:
+    assert PACKETS.ratios("250", "flat") == [0.3, 40 / 120, 36.5 / 110]
+    (table,) = tables([PACKETS]).values()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table]
+    assert rows[0] == ["ratio to one", "devices", "flat", "one, itself"]
+    assert rows[2:] == [
+        ["direct", "1", "0.90 / 0.90 / 1.0", "100 / 110 / 120 thousand/s"],
+        ["direct", "250", "0.30 / 0.33 / 0.33", "100 / 110 / 120 thousand/s"],
+    ]
+
+
+def test_without_another_way_the_ratio_is_to_the_median_of_the_first_point() -> None:
+    assert OWN.ratios("100", "own") == [10, 12, 8]
+    (table,) = tables([OWN]).values()
+    assert [cell.strip() for cell in table[-1].strip("|").split("|")] == ["all is right", "100", "8.0 / 10 / 12", "2.0 / 2.5 / 3.0 s"]
+
+
+def test_a_way_that_a_point_does_not_know_leaves_its_place_empty() -> None:
+    half = Comparison("packets", "routed", "thousand/s", "devices", "one", {"1": {"one": [1.0]}})
+    assert tables([PACKETS, half])["packets"][-1].split("|")[3].strip() == "-"
+
+
+def test_a_second_run_adds_its_points_to_the_file_and_replaces_those_that_were_there(tmp_path: Path) -> None:
+    file = tmp_path / "new" / "benchmark.json"
+    save(file, [PACKETS])
+    save(file, [OWN, Comparison("packets", "direct", "thousand/s", "devices", "one", {"250": {"one": [1.0]}, "50": {"one": [2.0]}})])
+    packets, own = load(file)
+    assert list(packets.points) == ["1", "50", "250"]
+    assert packets.points["250"] == {"one": [1.0]}
+    assert own == OWN
+    assert json.loads(file.read_text())["machine"]["kernel"]
