@@ -12,8 +12,10 @@ import argparse
 import json
 import os
 import platform
+import signal
 import statistics
 import subprocess
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -139,6 +141,7 @@ def save(file: Path, comparisons: Iterable[Comparison]) -> None:
 
 def parser(doc: str | None) -> argparse.ArgumentParser:
     """Return what every benchmark understands."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was made is removed
     made = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--json", type=Path, metavar="FILE", help="a file that the figures are added to")
     made.add_argument("--short", action="store_true", help="one round, and small sizes")
