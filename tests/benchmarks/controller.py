@@ -6,11 +6,12 @@
 Plain dictionaries stand in for Ansible's variables, as they are after the preflight: of a first run, where every step is due, and of a run without change.
 Run it with the collection on PYTHONPATH: python tests/benchmarks/controller.py [another tree of this repository, to compare with]
 
-With --site=CELLS it runs pic.cells.site with ansible-core instead, for cells that answer every module at once and have every step to do.
+It also runs pic.cells.site with ansible-core, for cells that answer every module at once and have every step to do; with --site=CELLS that alone.
 """
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
 import os
@@ -25,6 +26,7 @@ from typing import Any
 import yaml
 
 from ansible_collections.pic.cells.plugins.plugin_utils.mesh import Mesh
+from ansible_collections.pic.cells.tests.benchmarks.measure import ROUNDS, Comparison, parser, report
 from ansible_collections.pic.cells.tests.unit.fake.wg import made_key
 
 try:
@@ -34,7 +36,9 @@ except ImportError:  # a tree from before there were such files
     arguments = None
     from ansible_collections.pic.cells.plugins.plugin_utils.statement import check_inventory
 
-SIZES = (40, 80, 200)
+SIZES = (10, 40, 80, 200)
+SITES = (3, 10, 40)
+OTHER = "the other tree"
 DUE = ["identity", "tell", "hear", "note", "rules", "links", "routes", "agent"]  # all that a cell can say to be due
 FORKS = 2
 # What stands in for Python on a cell: it finds the module's name in what it is to execute, and prints the answer that lies there for it.
@@ -164,8 +168,8 @@ def write_cell(folder: Path, name: str, stated: dict[str, dict[str, Any]]) -> No
     python.chmod(0o755)
 
 
-def site(cells: int, tree: Path) -> str:
-    """Run pic.cells.site of a tree; return how long it took, of the clock and of the processor, and how it ended."""
+def site(cells: int, tree: Path) -> tuple[float, float]:
+    """Run pic.cells.site of a tree; return how long it took, of the clock and of the processor."""
     stated = inventory(cells)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -182,29 +186,50 @@ def site(cells: int, tree: Path) -> str:
         done = subprocess.run(argv, env={**os.environ, **around}, capture_output=True, text=True, check=False)
         wall, total = time.perf_counter() - begin, resource.getrusage(resource.RUSAGE_CHILDREN)
     processor = total.ru_utime + total.ru_stime - spent.ru_utime - spent.ru_stime
-    ended = "all is well" if done.returncode == 0 else f"exit code {done.returncode}: {(done.stdout + done.stderr)[-2000:]}"
-    return f"{wall:7.1f} s of the clock {processor:7.1f} s of the processor   {ended}"
+    if done.returncode:
+        raise RuntimeError(f"{cells} cells: exit code {done.returncode}: {(done.stdout + done.stderr)[-2000:]}")
+    return wall, processor
+
+
+def assembled(given: argparse.Namespace) -> list[Comparison]:
+    """Measure what is put together in full meshes of several sizes, in this tree and beside it in another one."""
+    base = OTHER if given.trees else None
+    found: dict[str, Comparison] = {}
+    for cells in SIZES[: 1 if given.short else None]:
+        for _round in range(1 if given.short else ROUNDS):
+            mine = measured(cells)
+            theirs = in_tree(given.trees[0], cells) if given.trees else mine
+            for what, value in mine.items():
+                if isinstance(value, float):
+                    ways = found.setdefault(what, Comparison("The controller", what, "s", "cells", base)).points.setdefault(str(cells), {})
+                    for way, figure in {"this tree": value, **({OTHER: theirs[what]} if base else {})}.items():
+                        ways.setdefault(way, []).append(figure)
+                elif value != theirs[what]:
+                    sys.exit(f"The two trees differ ({what}): {value} and {theirs[what]}.")
+    return list(found.values())
+
+
+def sites(given: argparse.Namespace) -> list[Comparison]:
+    """Measure pic.cells.site with ansible-core, of this tree or of those that are given."""
+    found = [Comparison("The controller, pic.cells.site", what, "s", "cells", None) for what in ("of the clock", "of the processor")]
+    for cells in (given.site,) if given.site else SITES[: 1 if given.short else None]:
+        for tree in given.trees or [Path(__file__).parents[2]]:
+            for comparison, seconds in zip(found, site(cells, tree)):
+                comparison.points.setdefault(str(cells), {})["site" if not given.trees else str(tree)] = [seconds]
+    return found
 
 
 def main() -> None:
     """Print the figures, beside those of the other tree where one is given."""
-    words = sys.argv[1:]
-    if words and words[0].startswith("--cells="):
-        print(json.dumps(measured(int(words[0].partition("=")[2]))))
+    options = parser(__doc__)
+    options.add_argument("trees", nargs="*", type=Path, metavar="TREE", help="another tree of this repository, to compare with")
+    options.add_argument("--cells", type=int, help="print what one size gives, as JSON")
+    options.add_argument("--site", type=int, metavar="CELLS", help="pic.cells.site alone, for so many cells")
+    given = options.parse_args()
+    if given.cells:
+        print(json.dumps(measured(given.cells)))
         return
-    if words and words[0].startswith("--site="):
-        cells, trees = int(words[0].partition("=")[2]), [Path(word) for word in words[1:]] or [Path(__file__).parents[2]]
-        for tree in trees:
-            print(f"{cells:4} cells, site of {tree}: {site(cells, tree)}")
-        return
-    for cells in SIZES:
-        mine, theirs = measured(cells), in_tree(Path(words[0]), cells) if words else {}
-        for what, value in mine.items():
-            if isinstance(value, float):
-                beside = f"   {theirs[what] * 1000:9.1f} ms" if theirs else ""
-                print(f"{cells:4} cells   {what:24} {value * 1000:9.1f} ms{beside}")
-            elif theirs and value != theirs[what]:
-                sys.exit(f"The two trees differ ({what}): {value} and {theirs[what]}.")
+    report(given, [*([] if given.site else assembled(given)), *(sites(given) if given.site or not given.trees else [])])
 
 
 if __name__ == "__main__":

@@ -10,12 +10,11 @@ Run it as root in the lab that `make demo` leaves, with the collection and tests
 
 from __future__ import annotations
 
-import statistics
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
+from ansible_collections.pic.cells.tests.benchmarks.measure import Comparison, parser, report
 from dead_exits import DEATHS, HOLD
 from lab import INTERNET, inside, run
 from packets import Sniffer, Stream, seen_address
@@ -59,7 +58,8 @@ def returned() -> None:
     time.sleep(2)
 
 
-def measure(death: str, rounds: int) -> None:
+def measure(death: str, rounds: int) -> list[Comparison]:
+    """Returns what was measured of one way in which an exit dies."""
     breaking, mending = DEATHS[death]
     times: dict[str, list[float]] = {}
     leaked = 0
@@ -82,23 +82,26 @@ def measure(death: str, rounds: int) -> None:
         run(mending)
         returned()
         leaked += len(uplink.lines)
-    print(f"{death}: {rounds} rounds, {leaked} packets by the uplink of the phone's own cell")
-    for name, found in sorted(times.items()):
-        missing = f", {rounds - len(found)} not within {PATIENCE} s" if len(found) < rounds else ""
-        print(f"    {name}: minimum {min(found):.1f} s, median {statistics.median(found):.1f} s, maximum {max(found):.1f} s{missing}", flush=True)
+    missing = {f"{name}, not within {PATIENCE} s": [rounds - len(found)] for name, found in times.items() if len(found) < rounds}
+    counts = {"packets by the uplink of the phone's own cell": [leaked], **missing}
+    return [
+        *(Comparison("Another exit", f"{death}: {name}", "s", "", None, {"": {"without internet": found}}) for name, found in sorted(times.items())),
+        *(Comparison("Another exit, counted", f"{death}: {name}", "", "", None, {"": {"count": found}}) for name, found in counts.items()),
+    ]
 
 
-def main(arguments: list[str]) -> int:
-    rounds = int(arguments[0]) if arguments else ROUNDS
+def main() -> None:
+    options = parser(__doc__)
+    options.add_argument("rounds", nargs="?", type=int, default=ROUNDS)
+    given = options.parse_args()
     stated = {"cella": {"cell_exit_hold": HOLD, "cell_exit_hold_limit": HOLD}}
     assert play("site", overlay=stated).rc == play("route_peer", cell="cella", peer=PHONE, via_cell=",".join(EXITS)).rc == 0
     try:
         for death in DEATHS:
-            measure(death, rounds)
+            report(given, measure(death, given.rounds))
     finally:
         play("site", overlay={"cella": {"cell_exit_hold": 60, "cell_exit_hold_limit": 600}})
-    return 0
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))
+    main()

@@ -12,20 +12,18 @@ Run it as root with the collection and tests/lab on PYTHONPATH: python tests/ben
 from __future__ import annotations
 
 import json
-import statistics
 import subprocess
-import sys
 import time
 from typing import Any
 
 import lab
 from ansible_collections.pic.cells.plugins.module_utils import agent
 from ansible_collections.pic.cells.plugins.module_utils.parts import units
+from ansible_collections.pic.cells.tests.benchmarks.measure import ROUNDS, Comparison, parser, report
 from ansible_collections.pic.cells.tests.benchmarks.restore_lab import archive, files
 
 NAME = f"{lab.PREFIX}repair"
 SMALL = 2  # links, with five devices
-ROUNDS = 3
 FLUSH = {"nft": "nft flush ruleset", "legacy": 'for t in filter nat mangle; do for i in iptables ip6tables; do echo "*$t\nCOMMIT" | $i-restore; done; done'}
 FIRST = "iptables -S FORWARD | sed -n 2p | grep -q PIC"
 
@@ -170,22 +168,26 @@ def results(backend: str, rounds: int) -> dict[str, Any]:
 
 def main() -> None:
     """Print the tables."""
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else ROUNDS
+    options = parser(__doc__)
+    options.add_argument("rounds", nargs="?", type=int, default=ROUNDS)
+    given = options.parse_args()
     lab.build_image(lab.RELEASES[0])
     found = {}
     for backend in lab.BACKENDS:
         lab.podman("rm", "-f", "-t", "0", "--ignore", NAME)
         try:
-            found[backend] = results(backend, rounds)
+            found[backend] = results(backend, given.rounds)
         finally:
             lab.podman("rm", "-f", "-t", "0", "--ignore", NAME)
-    row = "{:<34}{:>26}{:>26}".format
-    print(row(f"back after, {rounds} times: s min/med/max", *found))
-    for what in DAMAGES:
-        print(row(what, *(f"{min(t):.2f} / {statistics.median(t):.2f} / {max(t):.2f}" for t in (found[b]["times"][what] for b in found))))
-    print(row("a jump, with the timer alone", *(" / ".join(f"{t:.0f}" for t in found[b]["timer"]) for b in found)))
-    for name, words in (("quiet", "the watcher, % of a core: nothing"), ("busy", "a container each second")):
-        print(row(words, *(f"{found[b][name]:.2f} %" for b in found)))
+    rows = {**{what: {b: found[b]["times"][what] for b in found} for what in DAMAGES}, "a jump, with the timer alone": {b: found[b]["timer"] for b in found}}
+    costs = {"nothing happens": "quiet", "a container each second": "busy"}
+    report(
+        given,
+        [
+            *(Comparison("Back after", what, "s", "", None, {"": figures}) for what, figures in rows.items()),
+            *(Comparison("The watcher", what, "% of a core", "", None, {"": {b: [found[b][key]] for b in found}}) for what, key in costs.items()),
+        ],
+    )
 
 
 if __name__ == "__main__":

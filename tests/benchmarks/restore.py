@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import cProfile
 import pstats
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -19,15 +18,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.pic.cells.plugins.module_utils import agent
 from ansible_collections.pic.cells.plugins.module_utils.base.command import Result
 from ansible_collections.pic.cells.plugins.module_utils.program.restore import restore
 from ansible_collections.pic.cells.plugins.module_utils.records.model import Cell, Link, Peer, Service, State
 from ansible_collections.pic.cells.plugins.module_utils.records.store import STATE_DIR, Store
+from ansible_collections.pic.cells.tests.benchmarks.measure import ROUNDS, Comparison, parser, report
 from ansible_collections.pic.cells.tests.unit.fake.host import FakeHost
 from ansible_collections.pic.cells.tests.unit.fake.wg import made_key
 
 LINKS, EACH, PEERS = 100, 10, 250  # links, shares of each, devices
 SIZES = (10, 100, 500)  # links; with more than 100 no more devices
+ALONG = f"links with {EACH} shares each"
 CASES = ("all is right", "rules and policy rules lost", "rebooted, interfaces up", "nothing is there")
 
 
@@ -76,6 +78,14 @@ def large(links: int = LINKS, peers: int | None = None, each: int = EACH) -> Sta
     return state
 
 
+def files(links: int) -> dict[str, str]:
+    """Return the program, and the records of a cell with so many links, by path."""
+    state = large(links)
+    with tempfile.TemporaryDirectory() as folder:
+        records = dict(Store(FakeHost(Path(folder))).writes(State(), state))
+    return {**records, f"{STATE_DIR}/identity.key": made_key("me") + "\n", agent.PROGRAM: agent.build(agent.sources()).decode("latin-1")}
+
+
 def made(folder: Path, links: int = LINKS, peers: int | None = None, each: int = EACH) -> Timed:
     """Return a host with such records, restored."""
     host = Timed(folder)
@@ -114,24 +124,35 @@ def measured(host: Timed, case: str) -> tuple[float, Counter[str]]:
     return own, Counter(argv[0] for argv in twin.log)
 
 
+def profiled(host: Timed) -> None:
+    """Print where the time goes."""
+    for case in CASES:
+        twin = damaged(host, case)
+        with cProfile.Profile() as profile:
+            restore(twin, STATE_DIR)
+        print(case)
+        pstats.Stats(profile).sort_stats("cumulative").print_stats(25)
+
+
 def main() -> None:
-    """Print the table; with --profile, where the time goes. Numbers of links can be given."""
-    sizes = [int(word) for word in sys.argv[1:] if word.isdigit()] or list(SIZES)
+    """Print the tables; with --profile, where the time goes."""
+    options = parser(__doc__)
+    options.add_argument("sizes", nargs="*", type=int, default=SIZES, help="numbers of links")
+    options.add_argument("--profile", action="store_true", help="where the time goes in the largest one")
+    given = options.parse_args()
+    times, counts = (
+        {case: Comparison(table, case, unit, ALONG, None) for case in CASES} for table, unit in (("Restore, its own time", "s"), ("Restore, commands", ""))
+    )
     with tempfile.TemporaryDirectory() as folder:
-        hosts = [made(Path(folder) / str(links), links) for links in sizes]
-        if "--profile" in sys.argv:
+        for links in given.sizes[: 1 if given.short else None]:
+            host = made(Path(folder) / str(links), links)
             for case in CASES:
-                twin = damaged(hosts[-1], case)
-                with cProfile.Profile() as profile:
-                    restore(twin, STATE_DIR)
-                print(case)
-                pstats.Stats(profile).sort_stats("cumulative").print_stats(25)
-        row = ("{:<30}" + "{:>30}" * len(sizes)).format
-        print(row("links / shares / devices", *(f"{links} / {links * EACH} / {min(links, LINKS) * PEERS // LINKS}" for links in sizes)))
-        for case in CASES:
-            results = [measured(host, case) for host in hosts]
-            first = results[0][0]
-            print(row(case, *(f"{own:.3f} s ({own / first:.1f} x) {sum(commands.values()):>4} cmds" for own, commands in results)))
+                figures = [measured(host, case) for _round in range(1 if given.short else ROUNDS)]
+                times[case].points[str(links)] = {"restore": [own for own, _commands in figures]}
+                counts[case].points[str(links)] = {"commands": [sum(figures[0][1].values())]}
+        if given.profile:
+            profiled(host)
+    report(given, [*times.values(), *counts.values()])
 
 
 if __name__ == "__main__":

@@ -15,18 +15,15 @@ import io
 import json
 import subprocess
 import tarfile
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import lab
 from ansible_collections.pic.cells.plugins.module_utils import agent
-from ansible_collections.pic.cells.plugins.module_utils.records.model import State
-from ansible_collections.pic.cells.plugins.module_utils.records.store import STATE_DIR, Store
-from ansible_collections.pic.cells.tests.benchmarks.restore import EACH, LINKS, PEERS, large
-from ansible_collections.pic.cells.tests.unit.fake.host import FakeHost
-from ansible_collections.pic.cells.tests.unit.fake.wg import made_key
+from ansible_collections.pic.cells.plugins.module_utils.records.store import STATE_DIR
+from ansible_collections.pic.cells.tests.benchmarks.measure import ROUNDS, Comparison, parser, report
+from ansible_collections.pic.cells.tests.benchmarks.restore import ALONG, LINKS, files
 
+SIZES = (LINKS // 10, LINKS)
 # What is done to the cell before each run of restore.
 CASES = {
     "nothing is there": "true",
@@ -56,14 +53,6 @@ for damage in json.loads(sys.argv[1]):
 """
 
 
-def files(links: int) -> dict[str, str]:
-    """Return the program, and the records of a cell with so many links, by path."""
-    state = large(links)
-    with tempfile.TemporaryDirectory() as folder:
-        records = dict(Store(FakeHost(Path(folder))).writes(State(), state))
-    return {**records, f"{STATE_DIR}/identity.key": made_key("me") + "\n", agent.PROGRAM: agent.build(agent.sources()).decode("latin-1")}
-
-
 def archive(contents: dict[str, str]) -> bytes:
     """Return files as a tar archive."""
     out = io.BytesIO()
@@ -87,14 +76,18 @@ def measured(links: int) -> list[Any]:
 
 
 def main() -> None:
-    """Print the table."""
+    """Print the tables."""
+    given = parser(__doc__).parse_args()
     lab.build_image(lab.RELEASES[0])
-    sizes = (LINKS // 10, LINKS)
-    row = "{:<30}{:>34}{:>34}".format
-    print(row("links / shares / devices", *(f"{links} / {links * EACH} / {links * PEERS // LINKS}" for links in sizes)))
-    for case, *results in zip(CASES, *map(measured, sizes)):
-        assert not any(errors for *_figures, errors in results), results
-        print(row(case, *(f"{own:.2f} s + {spent:.2f} s in {count} commands" for own, spent, count, _errors in results)))
+    times = {case: Comparison("Restore with a real kernel", case, "s", ALONG, None) for case in CASES}
+    counts = {case: Comparison("Restore with a real kernel, commands", case, "", ALONG, None) for case in CASES}
+    for links in SIZES[: 1 if given.short else None]:
+        rounds = [measured(links) for _round in range(1 if given.short else ROUNDS)]
+        for case, *figures in zip(CASES, *rounds):
+            assert not any(errors for *_figures, errors in figures), figures
+            times[case].points[str(links)] = {"itself": [own for own, *_rest in figures], "its commands": [spent for _own, spent, *_rest in figures]}
+            counts[case].points[str(links)] = {"commands": [count for *_figures, count, _errors in figures]}
+    report(given, [*times.values(), *counts.values()])
 
 
 if __name__ == "__main__":
