@@ -143,7 +143,7 @@ def write_cell(folder: Path, name: str, stated: dict[str, dict[str, Any]]) -> No
     payload = {**message, "permissions": {"outbound": {"files": True}}}
     empty = ("networks", "rules", "policy_rules", "routes", "refusals", "drift", "missing_programs", "unpackaged", "advertised", "unforwarded", "missing")
     read: dict[str, Any] = {"name": "", "public_key": None, "read_at": 0, "due": DUE, "unlisted": False, "system": "Debian"}
-    read.update({"links": {}, "peers": {}, "payloads": {}, **{key: [] for key in empty}})
+    read.update({"links": {}, "peers": {}, "payloads": {}, "exits": {}, **{key: [] for key in empty}})
     said: dict[str, dict[str, Any]] = {
         "pic_cell_info": read,
         "wg_cell": {"public_key": key, "generated": True, "links": links},

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """How long pic-cell restore takes for cells of several sizes, and how many commands it executes; how much longer for how many more links.
 
-The host is a fake one that answers at once, but what it takes to answer is not counted: the time is the program's own.
+The host is a fake one that answers at once, but what it takes to answer is not counted: the time is the program's own, as the processor has it.
 Run it with the collection on PYTHONPATH: python tests/benchmarks/restore.py
 """
 
@@ -40,11 +40,11 @@ class Timed(FakeHost):
 
     def run(self, argv: Sequence[str], stdin: str | None = None, ok: Sequence[int] = (0,), timeout: float = 60) -> Result:
         """Run one command on the fake."""
-        begin = time.perf_counter()
+        begin = time.process_time()
         try:
             return super().run(argv, stdin, ok, timeout)
         finally:
-            self.spent += time.perf_counter() - begin
+            self.spent += time.process_time() - begin
 
 
 def large(links: int = LINKS, peers: int | None = None, each: int = EACH) -> State:
@@ -117,9 +117,9 @@ def damaged(host: Timed, case: str) -> Timed:
 def measured(host: Timed, case: str) -> tuple[float, Counter[str]]:
     """Restore a host; return the seconds of its own, and the executed commands."""
     twin = damaged(host, case)
-    twin.spent, begin = 0.0, time.perf_counter()
+    twin.spent, begin = 0.0, time.process_time()
     done = restore(twin, STATE_DIR)
-    own = time.perf_counter() - begin - twin.spent
+    own = time.process_time() - begin - twin.spent
     assert done.errors == [], done.errors
     return own, Counter(argv[0] for argv in twin.log)
 

@@ -95,6 +95,7 @@ class Picture:
     title: str
     said: str  # for those who do not see it
     parts: list[str] = field(default_factory=list)
+    drawn_by: str = "tests/tools/pictures.py"
 
     def text(self, x: float, y: float, text: str, style: str = "", *, room: float, anchor: str = "start") -> None:
         """Write one line. room: how wide it may be."""
@@ -150,7 +151,7 @@ class Picture:
         return "\n".join(
             (
                 "<!-- SPDX-License-Identifier: GPL-3.0-or-later -->",
-                "<!-- Drawn by tests/tools/pictures.py. -->",
+                f"<!-- Drawn by {self.drawn_by}. -->",
                 f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {self.height}" {size} role="img" aria-labelledby="title desc">',
                 f'<title id="title">{escape(self.title)}</title>',
                 f'<desc id="desc">{escape(self.said)}</desc>',

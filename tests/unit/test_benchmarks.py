@@ -6,11 +6,17 @@
 from __future__ import annotations
 
 import json
+from itertools import combinations
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
+from ansible_collections.pic.cells.plugins.plugin_utils.answers import judged
+from ansible_collections.pic.cells.tests.benchmarks import plot
+from ansible_collections.pic.cells.tests.benchmarks.controller import inventory, write_cell
 from ansible_collections.pic.cells.tests.benchmarks.measure import Comparison, alternately, load, save, spread, tables
+from ansible_collections.pic.cells.tests.unit.test_pictures import SVG, extents, overlap
 
 PACKETS = Comparison(
     "packets",
@@ -76,3 +82,37 @@ def test_a_second_run_adds_its_points_to_the_file_and_replaces_those_that_were_t
     assert packets.points["250"] == {"one": [1.0]}
     assert own == OWN
     assert json.loads(file.read_text())["machine"]["kernel"]
+
+
+def test_what_stands_in_for_cells_gives_answers_that_the_controller_takes(tmp_path: Path) -> None:
+    write_cell(tmp_path, "cell000", inventory(3))
+    answers = {file.name.split(".")[1]: json.loads(file.read_text()) for file in tmp_path.glob("*.json")}
+    assert "pic_cell_info" in answers
+    assert {module: said["msg"] for module, answer in answers.items() if (said := judged(module, answer)).get("failed")} == {}
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """Return a file with figures of two tables; a third has one size alone."""
+    path = tmp_path / "benchmark.json"
+    save(path, [PACKETS, OWN, Comparison("memory", "the watcher", "MiB", "links", None, {"10": {"memory": [24.0]}})])
+    return path
+
+
+def test_a_page_gets_its_figures_where_it_has_a_place_for_them_and_keeps_its_words(file: Path) -> None:
+    page = "Words.\n<!-- figures: packets -->\nold\n<!-- end -->\nMore.\n<!-- figures: other -->\nstays\n<!-- end -->\n"
+    found = plot.figures(file)
+    once = plot.renewed(page, found)
+    assert once == page.replace("old", f"\n{found['packets']}")
+    assert "](pictures/performance-packets.svg)" in found["packets"]
+    assert "](pictures" not in found["memory"]
+    assert plot.renewed(once, found) == once
+
+
+def test_curves_stand_alone_and_no_text_is_on_another(file: Path) -> None:
+    drawn = plot.pictures(file)
+    assert sorted(drawn) == ["performance-packets.svg", "performance-restore.svg"]
+    for svg in drawn.values():
+        assert "prefers-color-scheme: dark" in svg
+        assert {element.tag.removeprefix(SVG) for element in ElementTree.fromstring(svg).iter()} <= {"svg", "title", "desc", "style", "rect", "path", "text"}
+        assert [(one, other) for (one, its), (other, others) in combinations(extents(svg).items(), 2) if overlap(its, others)] == []
