@@ -13,8 +13,8 @@ description:
   - Gives each routed device two policy rules per address and each exit cell a routing table of its own, in priorities 4000 to 4999 and tables 4200 to 5199,
     clear of what other software uses. A few rules in priorities 3990 to 3999 are shared by all routed devices; they let them reach private networks
     and linked cells without the exit. Each exception is two rules in priorities 3732 to 3989.
-  - The rules of more than 8 routed addresses are a tree in priorities 4000 to 4989, with further rules by which packets skip those of other devices. A cell moves
-    between list and tree without a gap.
+  - The rules of more than 8 routed addresses are a tree in priorities 4000 to 4989, with further rules by which packets skip those of other devices.
+    A cell moves between list and tree without a gap.
   - It fails closed. While the exit is gone (link down, interface deleted, table flushed, offer withdrawn, cell removed) no packet of the device leaves
     by the cell's own uplink, IPv4 and IPv6.
   - A device's live flows are ended while it has no way out, so that none of them goes on un-NATed or hangs.
