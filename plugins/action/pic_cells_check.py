@@ -13,7 +13,7 @@ from ansible_collections.pic.cells.plugins.module_utils.base.wgkeys import check
 from ansible_collections.pic.cells.plugins.plugin_utils import known, outside
 from ansible_collections.pic.cells.plugins.plugin_utils.checks import check_inventory
 from ansible_collections.pic.cells.plugins.plugin_utils.inventory import HAS_NETADDR, LINK, ROTATE_KEY
-from ansible_collections.pic.cells.plugins.plugin_utils.job import BEGIN, INPUTS, JOBS, ON_THE_CELLS, read_job
+from ansible_collections.pic.cells.plugins.plugin_utils.job import BEGIN, INPUTS, JOBS, JUDGE, ON_THE_CELLS, read_job
 from ansible_collections.pic.cells.plugins.plugin_utils.mesh import Mesh
 
 
@@ -39,13 +39,19 @@ class ActionModule(ActionBase):
         try:
             if given["job"] == BEGIN:
                 # It holds preshared keys.
-                return {**result, "changed": False, "stated": known.stated(variables, template), "_ansible_no_log": True}
+                stated = known.stated(variables, self._task, variables["ansible_play_batch"])
+                return {**result, "changed": False, "stated": stated, "_ansible_no_log": True}
+            if given["job"] == JUDGE:
+                mesh = Mesh(variables, template)
+                mesh.job = mesh.checked
+                return {**result, "changed": False, **mesh.judge()}
             mesh = Mesh(variables, template, preshared_key=lambda: outside.secret(self._loader))
             found = check_inventory(mesh) if given["job"] not in ON_THE_CELLS else []
             job, warnings = read_job(mesh, {**given, **(self._asked(given["job"]) if given["extra_vars"] else {})})
         except BadInput as error:
             return outside.refused(result, error)
-        return {**result, "changed": False, "job": job, "warnings": [*found, *warnings]}
+        cells = mesh.cells() if self._task._role is not None else {}
+        return {**result, "changed": False, "job": job, "cells": cells, "warnings": [*found, *warnings]}
 
     def _asked(self, job: str) -> dict[str, Any]:
         """Return what the run was asked for. A task's arguments would be filled in as templates, so they are not the way for it."""

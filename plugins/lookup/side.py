@@ -87,7 +87,7 @@ class LookupModule(LookupBase):
             "own": lambda: mesh.concerned(own),
             "sides": lambda: mesh.sides(own),
             "others": lambda: mesh.others(own),
-            "due": lambda: mesh.due(own),
+            "due": mesh.any_due,
             "missing": lambda: mesh.installing(own),
             "advertised": lambda: found("advertised"),
             "unforwarded": lambda: found("unforwarded"),

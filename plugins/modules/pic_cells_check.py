@@ -23,7 +23,8 @@ options:
   job:
     description:
       - The playbook that asks.
-      - With V(begin) nothing is judged; the role C(pic.cells.cell) has it fix what is stated of its host before it connects to any.
+      - V(begin) and V(judge) are what the role C(pic.cells.cell) asks for, once for all hosts of a play. With V(begin) nothing is judged, and what is stated
+        is fixed before any cell is connected to. With V(judge) what the cells have answered to the preflight is judged.
     type: str
     required: true
     choices:
@@ -47,6 +48,7 @@ options:
       - prove
       - adopt
       - begin
+      - judge
   extra_vars:
     description:
       - Read the options below from the extra vars of the run, of the same names; answers of a survey in AWX are extra vars. Where an extra var is absent, a
@@ -251,7 +253,58 @@ job:
       type: str
   sample: {"job": "share", "host": "oslo", "cell": "oslo", "remote_cell": "bergen", "change": {"share": ["files", "voice"]}}
 stated:
-  description: The variables of the host that begin with C(cell_), filled in, with those of play and role; not shown, since preshared keys are among them.
+  description:
+    - For each host of the play its variables that begin with C(cell_), filled in, with those of play and role; not shown, since preshared keys are among them.
   returned: with O(job=begin)
   type: dict
+  sample: {"oslo": {"cell_networks": ["10.0.0.1/24"], "cell_links": [{"name": "bergen"}]}}
+cells:
+  description: What the role needs of all visible cells for each of its hosts; empty in a playbook.
+  returned: success
+  type: dict
+  contains:
+    names:
+      description: The name of the cell on each host.
+      type: dict
+    networks:
+      description: The networks of the cell on each host.
+      type: dict
+    addresses:
+      description: The own addresses of the cell on each host.
+      type: dict
+    linking:
+      description: By the name of a cell the hosts that state a link with it, each with the place of that link in C(cell_links).
+      type: dict
+  sample: {"names": {"oslo": "oslo"}, "networks": {"oslo": ["10.0.0.0/24"]}, "addresses": {"oslo": ["10.0.0.1"]}, "linking": {"bergen": {"oslo": 0}}}
+refusals:
+  description: For each host of the play what ends its run, in sentences.
+  returned: with O(job=judge)
+  type: dict
+  sample: {"oslo": [], "bergen.example.net": []}
+due:
+  description: For each host of the play what it has to do.
+  returned: with O(job=judge)
+  type: dict
+  sample: {"oslo": ["tell", "apply"], "bergen.example.net": []}
+silenced:
+  description: For each host of the play the hosts whose answers count for nothing in its run, and why.
+  returned: with O(job=judge)
+  type: dict
+  sample: {"oslo": {}, "bergen.example.net": {}}
+away:
+  description: The hosts that were not reached.
+  returned: with O(job=judge)
+  type: list
+  elements: str
+  sample: []
+keys:
+  description: By public key which hosts have answered with it.
+  returned: with O(job=judge)
+  type: dict
+  sample: {"5Hd4mOPLbmHPLRTIsiVNLYJ0d1+RkRlvrfrHSXXkrRo=": ["oslo"]}
+told:
+  description: For each cell the hosts whose cells have had something to tell it when they were read.
+  returned: with O(job=judge)
+  type: dict
+  sample: {"bergen": ["oslo"]}
 """

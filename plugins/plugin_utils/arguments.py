@@ -77,7 +77,7 @@ def cell(mesh: Mesh, host: str) -> Arguments:
     """Return what is stated of a host's cell itself."""
     services = [{**service, "address": as_list(service.get("address"))} for service in mesh.var(host, "cell_services") or ()]
     ports = {name: port for name in mesh.stated_links(host) if (port := port_of(mesh, host, name))}
-    told = sorted(mesh.name(side) for side in mesh.worked_on - {host})
+    told = sorted(name for name, side in mesh.host_of.items() if side in mesh.worked_on and side != host)
     return {"name": mesh.name(host), "endpoint_ports": ports, "in_run": told, **{key: mesh.var(host, f"cell_{key}") for key in _CELL}, "services": services}
 
 

@@ -48,13 +48,14 @@ def check_inventory(mesh: Mesh) -> list[str]:
         for variable in ("cell_services", "cell_peers", "cell_links", "cell_exits"):
             _check_items(mesh, host, variable)
     _check_names(mesh)
+    sound: set[tuple[tuple[Any, ...], bool]] = set()  # networks that links can have, and whether public ones are allowed
     for host in mesh.hosts:
         if host in mesh.play_hosts and not mesh.var(host, "cell_networks"):
             raise BadInput(f"Host {host!r} in group {mesh.group!r} has no cell_networks. Give the cell's own address with prefix, like [10.0.0.1/24].")
         _check_services(mesh, host)
         _check_peers(mesh, host)
         for item in mesh.link_items(host).values():
-            _check_link(mesh, host, item)
+            _check_link(mesh, host, item, sound)
         for item in mesh.provided(host).values():
             _check_exit(mesh, host, item)
     _check_unique(_public_keys(mesh), "public_key", "Every cell and device needs a key of its own.")
@@ -172,7 +173,7 @@ def _check_peers(mesh: Mesh, host: str) -> None:
             parse_network(network, f"networks of peer {name!r} on host {host!r}")
 
 
-def _check_link(mesh: Mesh, host: str, item: Mapping[str, Any]) -> None:
+def _check_link(mesh: Mesh, host: str, item: Mapping[str, Any], sound: set[tuple[tuple[Any, ...], bool]]) -> None:
     name = item["name"]
     where = f"link {name!r} of host {host!r}"
     if name == mesh.name(host):
@@ -188,7 +189,11 @@ def _check_link(mesh: Mesh, host: str, item: Mapping[str, Any]) -> None:
     check_networks(f"accept_networks of {where}", item.get("accept_networks") or (), item)
     other = mesh.host_of.get(name)
     if item.get("state") != "absent":
-        check_networks(f"networks of {where}", item.get("networks") or (mesh.networks(other) if other else ()), item)
+        networks = item.get("networks") or (mesh.networks(other) if other else ())
+        judged = (tuple(as_list(networks)), item.get("allow_public_networks") is True)
+        if judged not in sound:  # those of a cell are the networks of each link with it
+            check_networks(f"networks of {where}", networks, item)
+            sound.add(judged)
     for service in item.get("share") or ():
         check_service_known(mesh, host, service, f"share of {where}")
     states = {i.get("state") or "present" for i in _stated_of_pair(mesh, host, other)} if other else set()

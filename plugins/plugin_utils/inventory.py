@@ -9,10 +9,11 @@ Every host may be absent: outside --limit, cut away by a slice of AWX, or somebo
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from typing import Any, cast
+from typing import Any
 
 from ansible_collections.pic.cells.plugins.module_utils.base.names import DIRECT, check_state_dir
 from ansible_collections.pic.cells.plugins.module_utils.base.times import render_moment
@@ -32,7 +33,7 @@ GROUP = "cells"
 LINK, ROTATE_KEY, ROUTE_PEER = "link", "rotate_key", "route_peer"
 ADD_DEVICE, REMOVE_DEVICE, SHOW_DEVICE = "add_device", "remove_device", "show_device"
 AUTO, TUNNEL = "auto", "tunnel"
-FIXED = "__cell_stated"  # a register
+FIXED, KNOWN = "__cell_stated", "__cell_known"  # registers
 _OF_BOTH = ("state", "preshared_key")  # of a link, what one side states for both
 
 
@@ -59,11 +60,15 @@ class Inventory(Registers):
         self.job = job or {}
         self.all_play_hosts: list[str] = list(variables.get("ansible_play_hosts_all", ()))
         # A run is about one group, so its name is none of one host: an extra var, for the playbooks, or any variable where the role is used without them.
-        fixed = self._fixed(self.own) if self.own else None
+        # What was stated of the hosts of this batch when the role began, before any connection, and what follows for all cells.
+        self._fixed: Mapping[str | None, Mapping[str, Any]] = self.register(self.own, FIXED).get("stated", {})
+        self._known: Mapping[str, Mapping[str, Any]] = self.register(self.own, KNOWN).get("cells", {})
         asked = self.extra.get(schema.GROUP_VARIABLE)  # never filled in, as in the playbooks
-        self.group = str((fixed or {}).get(schema.GROUP_VARIABLE) or asked or template(variables.get(schema.GROUP_VARIABLE)) or GROUP)
-        self.hosts: list[str] = [host for host in variables.get("groups", {}).get(self.group, ()) if host in self._hostvars]
-        self.host_of = {self.name(host): host for host in reversed(self.hosts)}
+        self.group = str(self._fixed.get(self.own, {}).get(schema.GROUP_VARIABLE) or asked or template(variables.get(schema.GROUP_VARIABLE)) or GROUP)
+        names = self._known.get("names")
+        visible = self._hostvars if names is None else names
+        self.hosts: list[str] = [host for host in variables.get("groups", {}).get(self.group, ()) if host in visible]
+        self.host_of = {names[host] if names else self.name(host): host for host in reversed(self.hosts)}
 
     @kept
     def var(self, host: str, key: str) -> Any:
@@ -72,35 +77,39 @@ class Inventory(Registers):
 
     def stated(self, host: str, key: str) -> Any:
         """Return a variable of a host as it is written; those of a role and its play, which are in no hostvars, as they were when the role began there."""
-        fixed = self._fixed(host)
+        fixed = self._fixed.get(host)
         if fixed is not None:
             return fixed.get(key)
         return self._template(self._variables[key]) if host == self.own and key in self._variables else self._hostvars[host].get(key)
 
     def variables(self, host: str) -> list[str]:
         """Return the names of all variables of a host."""
-        return sorted({*self._hostvars[host], *(self._fixed(host) or ()), *(self._variables if host == self.own else ())})
-
-    @kept
-    def _fixed(self, host: str) -> Mapping[str, Any] | None:
-        """Return what was stated of a host of this batch when the role began there, before any connection; None where it has not."""
-        found = self.register(host, FIXED) if host in self.batch else {}
-        return cast(Mapping[str, Any], found["stated"]) if found.get("stated") is not None else None
+        return sorted({*self._hostvars[host], *self._fixed.get(host, ()), *(self._variables if host == self.own else ())})
 
     @kept
     def name(self, host: str) -> str:
         """Return the name of the cell on a host: cell_name, or the host's name up to its first dot."""
-        return str(self.var(host, "cell_name") or host.split(".", 1)[0])
+        return str(self._of_all("names", host) or self.var(host, "cell_name") or host.split(".", 1)[0])
 
     @kept
     def networks(self, host: str) -> list[str]:
         """Return the networks of a host's cell, without host bits."""
-        return [str(netaddr.IPNetwork(n).cidr) for n in self.var(host, "cell_networks") or ()]
+        known: list[str] | None = self._of_all("networks", host)
+        return [str(netaddr.IPNetwork(n).cidr) for n in self.var(host, "cell_networks") or ()] if known is None else known
 
     @kept
     def addresses(self, host: str) -> list[str]:
         """Return the own addresses of a host's cell."""
-        return [str(netaddr.IPNetwork(n).ip) for n in self.var(host, "cell_networks") or ()]
+        known: list[str] | None = self._of_all("addresses", host)
+        return [str(netaddr.IPNetwork(n).ip) for n in self.var(host, "cell_networks") or ()] if known is None else known
+
+    def cells(self) -> dict[str, dict[str, Any]]:
+        """Return what each host of a run needs of all cells, so that it is worked out once."""
+        of_hosts = {"names": self.name, "networks": self.networks, "addresses": self.addresses}
+        return {**{kind: {host: read(host) for host in self.hosts} for kind, read in of_hosts.items()}, "linking": dict(self.linking)}
+
+    def _of_all(self, kind: str, host: str) -> Any:
+        return self._known.get(kind, {}).get(host)
 
     def state_dir(self, host: str) -> str:
         """Return the folder of the records on a host."""
@@ -119,9 +128,20 @@ class Inventory(Registers):
     def link_items(self, host: str) -> dict[str, dict[str, Any]]:
         """Return what is stated of a host's links, by the other cell's name; a link stated on the other side counts."""
         own = self.name(host)
-        names = [*self.stated_links(host), *(self.name(other) for other in self.hosts if other != host and own in self.stated_links(other))]
+        names = [*self.stated_links(host), *(self.name(other) for other in self.linking.get(own, ()) if other != host)]
         items = {name: self.link_item(host, name) for name in dict.fromkeys(names)}
         return {name: item for name, item in items.items() if item is not None}
+
+    @functools.cached_property
+    def linking(self) -> Mapping[str, Mapping[str, int]]:
+        """Return by the name of a cell the hosts that state a link with it, each with the place of that link among its own."""
+        if "linking" in self._known:
+            return self._known["linking"]
+        found: dict[str, dict[str, int]] = {}
+        for host in self.hosts:
+            for place, item in schema.items(self._written_links(host)):
+                found.setdefault(str(item["name"]), {})[host] = place
+        return found
 
     @kept
     def link_item(self, host: str, name: str) -> dict[str, Any] | None:
@@ -135,13 +155,29 @@ class Inventory(Registers):
     @kept
     def stated_link(self, host: str, name: str) -> dict[str, Any] | None:
         """Return what a host itself states of its link with a cell."""
-        item = self.stated_links(host).get(name)
-        return None if item is None else offers.split_offer(schema.normal_item("cell_links", item))
+        place = self.linking.get(name, {}).get(host)
+        return None if place is None else offers.split_offer(schema.normal_item("cell_links", self._written_links(host)[place]))
+
+    def stated_links(self, host: str) -> list[str]:
+        """Return the cells that a host itself states a link with."""
+        return list(dict.fromkeys(str(item["name"]) for _place, item in schema.items(self._written_links(host))))
 
     @kept
-    def stated_links(self, host: str) -> dict[str, Mapping[str, Any]]:
-        """Return the items of a host's links as they are written, by name: of most hosts, a run about one cell needs no more."""
-        return {str(item["name"]): item for item in schema.items(self.stated(host, "cell_links"))}
+    def _written_links(self, host: str) -> Any:
+        return self.stated(host, "cell_links")
+
+    def only_asker(self, host: str) -> str:
+        """See Registers. A host of the play works on itself alone, but for a day-2 change; one that has left it is asked by others."""
+        return host if host in self.playing and not self.changes_links else ""
+
+    @functools.cached_property
+    def _order(self) -> dict[str, int]:
+        return {host: number for number, host in enumerate(self.hosts)}
+
+    @functools.cached_property
+    def playing(self) -> frozenset[str]:
+        """Return the hosts of the play that it still has."""
+        return frozenset(self.play_hosts)
 
     @property
     def changes_links(self) -> bool:
@@ -204,7 +240,7 @@ class Inventory(Registers):
     @kept
     def provided(self, host: str) -> dict[str, dict[str, Any]]:
         """Return what is stated of a host's exits that are no cells, by name."""
-        return {str(item["name"]): schema.normal_item("cell_exits", item) for item in schema.items(self.stated(host, "cell_exits"))}
+        return {str(item["name"]): schema.normal_item("cell_exits", item) for _place, item in schema.items(self.stated(host, "cell_exits"))}
 
     def stated_routes(self, host: str) -> list[dict[str, Any]]:
         """Return the exits that are stated of a host's devices, as far as this run is about them."""
@@ -234,7 +270,7 @@ class Inventory(Registers):
 
     def has_ended(self, host: str, item: Mapping[str, Any]) -> bool:
         """Tell whether an offer that is stated of a host's cell has ended, by the clock of that cell where it has been read, which is what ends it there."""
-        return offers.has_ended(item, render_moment(self.answered(host).get("read_at") or time.time()))
+        return bool(item.get(offers.UNTIL)) and offers.has_ended(item, render_moment(self.answered(host).get("read_at") or time.time()))
 
 
 class _Once(dict[str, Any]):

@@ -47,10 +47,10 @@ NEEDED = {
 ON_THE_CELLS = ("replay", "restore", "status", "prove", "adopt")
 # Playbooks that do something with one cell as a whole; it has to be named, so that none is meant by mistake.
 OF_ONE_CELL = ("backup", "restore_backup", "uninstall")
-BEGIN = "begin"
+BEGIN, JUDGE = "begin", "judge"  # what the role asks for
 TABLE = "table"
 OUTPUTS = (TABLE, "json")
-JOBS = (SITE, *NEEDED, *ON_THE_CELLS, BEGIN)
+JOBS = (SITE, *NEEDED, *ON_THE_CELLS, BEGIN, JUDGE)
 _CELL_INPUTS = ("cell", "remote_cell")
 _LISTS = ("services", "invitation", "fail_on", "addresses", "dns")  # which need not be texts
 

@@ -8,7 +8,7 @@ Facts are what a host says of itself, and beat the inventory. Ansible has no oth
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, cast
 
 from ansible.errors import AnsibleError
@@ -46,23 +46,31 @@ def without_facts(variables: Mapping[str, Any]) -> dict[str, Any]:
 def of_task(variables: Mapping[str, Any], task: Any) -> tuple[dict[str, Any], Callable[[Any], Any]]:
     """Return what Mesh is given where the task is known: with the variables of play, role and task for its own host; and what fills them in."""
     found = without_facts(variables)
-    hostvars = found["hostvars"]
-    host = hostvars._inventory.get_host(variables["inventory_hostname"])
-    own = hostvars._variable_manager.get_vars(play=task.get_play(), host=host, task=task)
+    own, template = _of_host(found["hostvars"], task, variables["inventory_hostname"])
     if task._role is None:
         found["registers"] = {}  # a play before this one, in the same call, has left what it knew
-    return {**own, **found}, cast(Callable[[Any], Any], Templar(loader=hostvars._loader, variables=own).template)
+    return {**own, **found}, template
 
 
-def stated(variables: Mapping[str, Any], template: Callable[[Any], Any]) -> dict[str, Any]:
-    """Return what is stated of a cell, filled in. Raises BadInput where it depends on what is not known without facts."""
+def _of_host(hostvars: Any, task: Any, name: str) -> tuple[dict[str, Any], Callable[[Any], Any]]:
+    own = hostvars._variable_manager.get_vars(play=task.get_play(), host=hostvars._inventory.get_host(name), task=task)
+    return own, cast(Callable[[Any], Any], Templar(loader=hostvars._loader, variables=own).template)
+
+
+def stated(variables: Mapping[str, Any], task: Any, hosts: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Return what is stated of cells, by host, filled in, with what play, role and task say. Raises BadInput where it depends on facts."""
+    hostvars = without_facts(variables)["hostvars"]
+    return {host: _filled_in(host, *_of_host(hostvars, task, host)) for host in hosts}
+
+
+def _filled_in(host: str, variables: Mapping[str, Any], template: Callable[[Any], Any]) -> dict[str, Any]:
     found = {}
     for key in sorted(key for key in variables if key.startswith(schema.PREFIX)):
         try:
             found[key] = template(variables[key])
         except AnsibleError as error:
             raise BadInput(
-                f"{key} of host {variables['inventory_hostname']!r} cannot be templated ({error}). The variables of a cell cannot use host facts, "
+                f"{key} of host {host!r} cannot be templated ({error}). The variables of a cell cannot use host facts, "
                 "because facts are what a host says about itself. Set a plain value in the inventory."
             ) from None
     return found

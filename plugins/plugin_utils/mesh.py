@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import copy
+import functools
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from ansible_collections.pic.cells.plugins.module_utils.parts import peer_sync
@@ -13,7 +15,7 @@ from ansible_collections.pic.cells.plugins.plugin_utils import standing, trust
 from ansible_collections.pic.cells.plugins.plugin_utils.inventory import TUNNEL, only
 from ansible_collections.pic.cells.plugins.plugin_utils.offers import OFFER
 from ansible_collections.pic.cells.plugins.plugin_utils.pairs import Pairs
-from ansible_collections.pic.cells.plugins.plugin_utils.registers import kept
+from ansible_collections.pic.cells.plugins.plugin_utils.registers import believed, kept
 
 SITE = "site"
 # The steps of the role that are taken by those who have something to do in them, in its order; and what its other tasks do, as the preflight reads it.
@@ -35,9 +37,14 @@ class Mesh(Pairs):
 
     def refusals(self) -> list[str]:
         """Return what the read-only preflight found that forbids the run of this host."""
-        return standing.refusals(self)
+        known = self.judged.get("refusals")
+        return standing.refusals(self, self._objections()) if known is None else list(known.get(self.own, ()))
 
-    @kept
+    @believed
+    def _objections(self) -> list[tuple[str, str]]:
+        return list(standing.objections(self))
+
+    @believed
     def held(self, host: str) -> dict[str, tuple[str, str]]:
         """Return the devices that keep the exit they have, since the one that is stated cannot be, while the run takes something else away.
 
@@ -50,8 +57,42 @@ class Mesh(Pairs):
         """Return the exits that a host's devices get in this run."""
         return [route for route in self.stated_routes(host) if route["peer"] not in self.held(host)]
 
+    def any_due(self) -> list[str]:
+        """Return what the hosts of the play have to do by what the preflight has found. Where none has anything, nothing comes up later either."""
+        due: Mapping[str, list[str]] = self.judged.get("due", {})
+        return list(dict.fromkeys([step for host, steps in due.items() if host in self.playing for step in steps]))
+
+    def judge(self) -> dict[str, Any]:
+        """Work out once, for all hosts of the play, what follows from their answers to the preflight; see Participants.judged."""
+        seen = {host: self._seen_by(host) for host in self.play_hosts}
+        told: dict[str, list[str]] = {}
+        for host in self.hosts:
+            for name in self.answered(host).get("payloads", ()):
+                told.setdefault(name, []).append(host)
+        return {
+            "refusals": {host: mesh.refusals() for host, mesh in seen.items()},
+            "due": {host: mesh.due(host) for host, mesh in seen.items()},
+            "silenced": {host: dict(mesh.silenced) for host, mesh in seen.items()},
+            "away": self.away(),
+            "keys": self.keys(),
+            "told": {name: told[name] for name in self.host_of if name in told},
+        }
+
+    def _seen_by(self, own: str) -> Mesh:
+        """Return the same cells as another host sees them. Hosts for which the same answers count share what follows from these."""
+        twin = copy.copy(self)
+        for name in ("owners", "silenced", "worked_on"):
+            vars(twin).pop(name, None)
+        twin.own = own
+        twin.view = self._views.setdefault(frozenset(twin.silenced.items()), {})
+        return twin
+
+    @functools.cached_property
+    def _views(self) -> dict[frozenset[tuple[str, str]], dict[tuple[str, ...], Any]]:
+        return {}
+
     def due(self, host: str) -> list[str]:
-        """Return what a host of the play has to do by what the preflight has found. Where no host has anything, nothing comes up later either."""
+        """Return what a host of the play has to do by what the preflight has found."""
         base = [key for key in BASE if any(self.lacking(side) if key == "missing" else self.read(side).get(key) for side in self.sides(host))]
         invited = ["invited"] if self.invited() else []
         return [*base, *invited, *(step for step in STEPS if self.taking(host, step))]
@@ -59,8 +100,8 @@ class Mesh(Pairs):
     def taking(self, host: str, step: str) -> list[str]:
         """Return the hosts, of those that a host of the play works on, that have something to do in a step."""
         if step == "hand":
-            return [other for other in self.told(host) if other not in self.lost and self._unheard(other)]
-        sides = [side for side in self.sides(host) if side not in self.lost and self._has_to(side, step)]
+            return [other for other in self.told(host) if not self.lost(other) and self._unheard(other)]
+        sides = [side for side in self.sides(host) if not self.lost(side) and self._has_to(side, step)]
         # A device moves when its exit is ready, and before it ends.
         return sides[::-1] if step == APPLY and self.job.get("change", {}).get(OFFER) else sides
 
@@ -81,7 +122,7 @@ class Mesh(Pairs):
             return True
         return step != "identity" and (not self._foreseen(host) or (step == APPLY and bool(self._unheard(host))))
 
-    @kept
+    @believed
     def _foreseen(self, host: str) -> bool:
         """Tell whether the other cells of a host's links have said in this run what its record had of them when the preflight rehearsed the run."""
         records = self.read(host).get("links", {})
@@ -102,7 +143,7 @@ class Mesh(Pairs):
         messages = {name: self._message(host, name) for name in self._said_payloads(host)}
         return {name: message for name, message in messages.items() if message is not None}
 
-    @kept
+    @believed
     def _said_payloads(self, host: str) -> Mapping[str, Any]:
         """Return what a host's cell has said for others: as it has built it, or as the preflight read it where that is the same."""
         built = self.results("__cell_built", host).get("payloads", {})
@@ -110,21 +151,21 @@ class Mesh(Pairs):
             built = self.read(host).get("payloads", {})
         return built if isinstance(built, dict) else {}
 
-    @kept
+    @believed
     def _message(self, host: str, name: str) -> dict[str, Any] | None:
         """Return what a host's cell tells another one, as far as it is a message of that cell."""
         return trust.message(self, host, self._said_payloads(host).get(name))
 
     def _has_to_tell(self, host: str) -> bool:
         """Tell whether a host's cell has something to build for others; once that is done, by whether it was asked."""
-        if self.register(self.own, "__cell_built") and host not in self.lost:
-            return host in self._asked("__cell_built")
+        if self.register(self.own, "__cell_built") and not self.lost(host):
+            return host in self._asked("__cell_built", self.only_asker(host))
         return self._has_to(host, "tell")
 
     @kept
-    def _asked(self, register: str) -> set[str]:
+    def _asked(self, register: str, asker: str) -> set[str]:
         """Return the hosts that a registered task was for, whatever became of it there."""
-        return {trust.worked_on(result) for result in self.registered(register)}
+        return {trust.worked_on(result) for result in self.registered(register, asker)}
 
     def forgotten(self, host: str) -> list[str]:
         """Return the cells that a host's record has a link with, of which the inventory says nothing, and that have none with it any more."""
@@ -144,7 +185,7 @@ class Mesh(Pairs):
         said = {**self.read(host).get("payloads", {}), **self.results("__cell_built", host).get("payloads", {})}
         return name in said and trust.message(self, host, said[name]) is None
 
-    @kept
+    @believed
     def received(self, host: str) -> list[dict[str, Any]]:
         """Return the messages of other cells that this run brings to a host's."""
         messages = (self._message(other, self.name(host)) for other in self._speakers(host))
@@ -153,7 +194,16 @@ class Mesh(Pairs):
     def _speakers(self, host: str) -> Iterator[str]:
         """Yield the hosts whose cells' messages this run brings to a host."""
         own = self.name(host)
-        return (other for other in self.hosts if other != host and self.transport(other) != TUNNEL and not self._has_forgotten(other, own))
+        return (other for other in self._may_speak(host) if other != host and self.transport(other) != TUNNEL and not self._has_forgotten(other, own))
+
+    def _may_speak(self, host: str) -> Iterable[str]:
+        """Return the hosts whose cells can have a message for a host's: those that it is linked with by what either side states or had when it was read."""
+        if not self.register(self.own, "__cell_read"):
+            return ()
+        if not self.judged:
+            return self.hosts
+        linked = (self.host_of.get(name) for name in (*self.link_items(host), *self.chosen(host)))
+        return sorted({*filter(None, linked), *self.judged["told"].get(self.name(host), ())}, key=self._order.__getitem__)
 
     def _unheard(self, host: str) -> list[dict[str, Any]]:
         """Return the messages of others that are news to a host's cell."""
@@ -182,7 +232,7 @@ class Mesh(Pairs):
         known = self.read(other).get("links", {}).get(self.name(host), {})
         return (known.get("public_key"), known.get("remote_generation")) == (payload["from_public_key"], payload["generation"])
 
-    @kept
+    @believed
     def answers(self, host: str) -> dict[str, Any]:
         """Return the answers of the cells that were to be told in this run, empty for one that was not reached."""
         own = self.name(host)

@@ -9,6 +9,7 @@ What is handed on is data: no template in it is ever filled in, and no control c
 from __future__ import annotations
 
 import datetime
+import functools
 import math
 import os
 import re
@@ -126,6 +127,7 @@ def write_new(path: Path, data: bytes) -> None:
         raise
 
 
+@functools.cache
 def is_misread(name: str) -> bool:
     """Tell whether YAML, of one version or the other, takes a name for a number, a date, a boolean or null where nobody has put it in quotes."""
     resolved = yaml.SafeLoader("").resolve(yaml.ScalarNode, name, (True, False))

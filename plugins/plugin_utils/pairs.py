@@ -13,13 +13,13 @@ from ansible_collections.pic.cells.plugins.module_utils.base.networks import hos
 from ansible_collections.pic.cells.plugins.plugin_utils import endpoints
 from ansible_collections.pic.cells.plugins.plugin_utils.inventory import LINK, ROTATE_KEY, TUNNEL, as_list, exits_of
 from ansible_collections.pic.cells.plugins.plugin_utils.participants import Participants
-from ansible_collections.pic.cells.plugins.plugin_utils.registers import kept
+from ansible_collections.pic.cells.plugins.plugin_utils.registers import believed
 
 
 class Pairs(Participants):
     """The links of this run."""
 
-    @kept
+    @believed
     def links(self, host: str) -> dict[str, dict[str, Any]]:
         """Return the links that this run is about, with all that the other cells' inventory and this run say of them; by the other cell's name."""
         return {name: self._link(host, item) for name, item in self.chosen(host).items()}
@@ -134,7 +134,7 @@ class Pairs(Participants):
                 return [f"Cell {self.name(one)!r} has no link with {two!r} yet, so there is no key to change. Link the cells first (pic.cells.site)."]
         return []
 
-    @kept
+    @believed
     def unfit_routes(self, host: str) -> dict[str, tuple[str, str]]:
         """Return which exits of devices cannot be, why, and what to do: new ones, through a cell that is not linked, or not known to offer.
 

@@ -6,11 +6,14 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, cast
 
 from ansible_collections.pic.cells.plugins.plugin_utils import trust
 from ansible_collections.pic.cells.plugins.plugin_utils.inventory import TUNNEL, Inventory, as_list
-from ansible_collections.pic.cells.plugins.plugin_utils.registers import kept
+from ansible_collections.pic.cells.plugins.plugin_utils.registers import believed, kept
+
+JUDGED = "__cell_judged"  # a register
 
 
 class Participants(Inventory):
@@ -19,38 +22,62 @@ class Participants(Inventory):
     @functools.cached_property
     def owners(self) -> trust.Owners:
         """Return whose public keys the host of this lookup knows."""
-        return trust.owners(self, str(self.own))
-
-    @functools.cached_property
-    def silenced(self) -> dict[str, str]:
-        """Return the hosts whose answers count for nothing in this run, and why."""
-        return trust.silenced(self, lambda: self.owners)
-
-    @functools.cached_property
-    def lost(self) -> dict[str, str]:
-        """Return the hosts on which a step of this run has failed, and why."""
-        return trust.lost(self)
+        return trust.owners(self, str(self.own), self.keys())
 
     @kept
+    def keys(self) -> Mapping[str, list[str]]:
+        """Return by public key which hosts have answered with it."""
+        known: Mapping[str, list[str]] | None = self.judged.get("keys")
+        return trust.keys(self) if known is None else known
+
+    @functools.cached_property
+    def judged(self) -> Mapping[str, Any]:
+        """Return what follows from the answers to the preflight for all hosts of the batch, as it was worked out once; empty before."""
+        return cast(Mapping[str, Any], self.register(self.own, JUDGED))
+
+    @functools.cached_property
+    def silenced(self) -> Mapping[str, str]:
+        """Return the hosts whose answers count for nothing in this run, and why."""
+        known = self.judged.get("silenced")
+        if known is None:
+            return trust.silenced(self, self.owners, self._silent_to_all()) if self.register(self.own, "__cell_read") else {}
+        return cast(Mapping[str, str], known.get(self.own, {}))
+
+    @kept
+    def _silent_to_all(self) -> dict[str, str]:
+        return trust.silent_to_all(self)
+
+    def lost(self, host: str) -> str | None:
+        """Return why a step of this run has failed on a host, None where none has."""
+        return self._lost(self.only_asker(host)).get(host)
+
+    @kept
+    def _lost(self, asker: str) -> dict[str, str]:
+        return trust.lost(self, asker)
+
+    @believed
     def unreachable(self) -> set[str]:
         """Return the hosts that this run has found unreachable, in an earlier batch too, or whose answers count for nothing."""
+        return {*(self.away() if self.judged.get("away") is None else self.judged["away"]), *self.silenced}
+
+    def away(self) -> list[str]:
+        """Return the hosts that this run has not reached, in an earlier batch too."""
         askers = dict.fromkeys((*self.batch, *self.all_play_hosts))
         results = [result for register in trust.READS for result in self.said_to(askers, register)]
-        away = {result["item"] for result in results if result.get("unreachable") and not self.read(result["item"])}
-        return away | set(self.silenced)
+        return sorted({result["item"] for result in results if result.get("unreachable") and not self.answered(result["item"])})
 
-    @kept
+    @believed
     def read(self, host: str) -> dict[str, Any]:
         """Return what the preflight has read on a host, as far as it counts."""
         return {} if host in self.silenced else self.answered(host)
 
-    @kept
+    @believed
     def said(self, host: str) -> dict[str, Any]:
         """Return what a cell has said of itself in this run: its identity phase, or else what was read."""
         found = self.results("__cell_identity", host) or self.read(host)
         return {} if trust.false_owner(self, lambda: self.owners, host, found.get("public_key")) else found
 
-    @kept
+    @believed
     def others(self, host: str) -> list[str]:
         """Return the hosts of linked cells that are visible and no host of this batch of the play: they are asked by delegation."""
         wanted = {self.host_of[name] for name in self.link_items(host) if name in self.host_of}
@@ -61,7 +88,8 @@ class Participants(Inventory):
             wanted |= {self.host_of[name] for name in before if name in self.host_of}
         if self.transport(host) == TUNNEL or not self.concerned(host):
             return []
-        return sorted(wanted - set(self.play_hosts) - self.unreachable() - {host})
+        wanted -= {*self.play_hosts, host}
+        return sorted(wanted - self.unreachable()) if wanted else []
 
     def sides(self, host: str) -> list[str]:
         """Return the hosts that a host of the play works on: in a day-2 job the other cells too, exits first."""
@@ -70,6 +98,8 @@ class Participants(Inventory):
     @functools.cached_property
     def worked_on(self) -> set[str]:
         """Return the hosts that this batch of the play works on."""
+        if not self.job:
+            return set(self.play_hosts)
         return {side for own in self.play_hosts for side in self.sides(own)}
 
     def told(self, host: str) -> list[str]:

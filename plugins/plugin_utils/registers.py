@@ -12,19 +12,27 @@ from typing import Any, TypeVar, cast
 CHECKED = "__cell_checked"  # the register of a playbook's check
 
 _Method = TypeVar("_Method", bound=Callable[..., Any])
+_Found = dict[tuple[str, ...], Any]
 
 
-def kept(method: _Method) -> _Method:
-    """Keep what a method has found: each pair of hosts asks for it, and templating costs milliseconds a value."""
+def _keeping(place: Callable[[Any], _Found]) -> Callable[[_Method], _Method]:
+    def keeping(method: _Method) -> _Method:
+        @functools.wraps(method)
+        def found(registers: Registers, *words: str) -> Any:
+            key, known = (method.__name__, *words), place(registers)
+            if key not in known:
+                known[key] = method(registers, *words)
+            return known[key]
 
-    @functools.wraps(method)
-    def found(registers: Registers, *words: str) -> Any:
-        key = (method.__name__, *words)
-        if key not in registers.found:
-            registers.found[key] = method(registers, *words)
-        return registers.found[key]
+        return cast(_Method, found)
 
-    return cast(_Method, found)
+    return keeping
+
+
+# Keep what a method has found: each pair of hosts asks for it, and templating costs milliseconds a value.
+kept = _keeping(lambda registers: registers.found)
+# The same where it depends on whose answers count for the host that asks.
+believed = _keeping(lambda registers: registers.view)
 
 
 class Registers:
@@ -35,16 +43,13 @@ class Registers:
         # Names of our own are never taken from an inventory: a register is one, an extra var another.
         self._registers: Mapping[str | None, Any] = variables.get("registers", variables["hostvars"])
         self.own = variables.get("inventory_hostname")
-        self.found: dict[tuple[str, ...], Any] = {}
+        self.found: _Found = {}
+        self.view: _Found = {}
         self.play_hosts: list[str] = list(variables.get("ansible_play_batch", ()))
 
     def register(self, host: str | None, name: str) -> Any:
         """Return what a host has registered under a name, empty where it has nothing."""
         return (self._registers.get(host) or {}).get(name) or {}
-
-    def fact(self, host: str, name: str) -> Any:
-        """Return what this run has noted or registered of a host, None where it has not."""
-        return (self._registers.get(host) or {}).get(name)
 
     @property
     def checked(self) -> dict[str, Any]:
@@ -63,25 +68,29 @@ class Registers:
 
     def reported(self, register: str, host: str) -> list[dict[str, Any]]:
         """Return all that a registered, delegated task said for a host; an item of its loop is the host, or begins with it."""
-        return self._by_host(register).get(host, [])
+        return self._by_host(register, self.only_asker(host)).get(host, [])
+
+    def only_asker(self, host: str) -> str:
+        """Return the one host of the batch that can have had anything executed on a host; an empty text where any can."""
+        return ""
 
     def applied(self, host: str, part: str) -> list[dict[str, Any]]:
         """Return all that one part of the step "apply" said for a host."""
         return [result["steps"][part] for result in self.reported("__cell_applied", host)]
 
     @kept
-    def _by_host(self, register: str) -> dict[str, list[dict[str, Any]]]:
+    def _by_host(self, register: str, asker: str) -> dict[str, list[dict[str, Any]]]:
         found: dict[str, list[dict[str, Any]]] = {}
-        for result in self.registered(register):
+        for result in self.registered(register, asker):
             if not any(result.get(key) for key in ("unreachable", "failed", "skipped")):
                 item = result.get("item")
                 found.setdefault(str(item[0] if isinstance(item, list) else item), []).append(result)
         return found
 
     @kept
-    def registered(self, register: str) -> list[dict[str, Any]]:
-        """Return all results of a registered task, of all hosts of this batch."""
-        return self.said_to(self.batch, register)
+    def registered(self, register: str, asker: str = "") -> list[dict[str, Any]]:
+        """Return all results of a registered task, of one host of this batch or of all."""
+        return self.said_to([asker] if asker else self.batch, register)
 
     def said_to(self, askers: Iterable[str], register: str) -> list[dict[str, Any]]:
         """Return all results of a registered task that some hosts of the play have asked for."""

@@ -37,6 +37,9 @@ def options() -> Mapping[str, Option]:
     return read
 
 
+options()  # here and not when it is first asked for: Ansible's main process imports this file, and forks a process for each host and task, which has it then
+
+
 def normal(variable: str, value: Any) -> Any:
     """Return the value of a variable as the rest reads it: not given is None, a text for a list is the list, numbers are numbers.
 
@@ -45,9 +48,10 @@ def normal(variable: str, value: Any) -> Any:
     return _reader(variable)(value, options().get(variable, {}), variable, [])
 
 
-def items(value: Any) -> list[Mapping[str, Any]]:
-    """Return the items of a list as they are written, as far as they have a name. normal_item() reads each."""
-    return [item for item in value if isinstance(item, (dict, Mapping)) and item.get("name")] if isinstance(value, (list, tuple)) else []
+def items(value: Any) -> list[tuple[int, Mapping[str, Any]]]:
+    """Return the items of a list as they are written, as far as they have a name, each with its place. normal_item() reads each."""
+    numbered = enumerate(value) if isinstance(value, (list, tuple)) else ()
+    return [(place, item) for place, item in numbered if isinstance(item, (dict, Mapping)) and item.get("name")]
 
 
 def normal_item(variable: str, item: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ cell's refusal, silence or false answer ends that. Whoever gives something, or a
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from ansible_collections.pic.cells.plugins.module_utils.base import packages
@@ -22,9 +22,8 @@ from ansible_collections.pic.cells.plugins.plugin_utils.pairs import Pairs
 _STRICTER = ("hmac", "address")  # sync_auth as it is stated, and as it was
 
 
-def refusals(mesh: Pairs) -> list[str]:
+def refusals(mesh: Pairs, objections: Iterable[tuple[str, str]]) -> list[str]:
     """Return what ends the run of a host of the play: what its own cell refuses, and where it takes nothing away, what any other does."""
-    objections = list(_objections(mesh))
     if mesh.own is not None and takes_away(mesh, mesh.own):
         return [sentence for host, sentence in objections if host == mesh.own]
     return [sentence for _host, sentence in objections]
@@ -67,20 +66,21 @@ def takes_away(mesh: Pairs, host: str) -> bool:
     return any(peer.get("state") == "absent" or _replaces(peer, devices[peer["name"]]) for peer in peers)
 
 
-def _objections(mesh: Pairs) -> Iterator[tuple[str, str]]:
-    """Yield what the hosts of this run refuse, and what is wrong with their answers: who has said it, and a sentence."""
+def objections(mesh: Pairs) -> Iterator[tuple[str, str]]:
+    """Yield what the hosts of this run refuse, and what is wrong with their answers: who has said it, empty where it is nobody's own, and a sentence."""
     answered: dict[str, str] = {}
     hosts = trust.asked(mesh)
     unanswered = dict(trust.failures(mesh, trust.READS))
     for host in hosts:
         key = mesh.answered(host).get("public_key")
         if key and answered.setdefault(key, host) != host:
-            speaker = host if answered[key] == mesh.own else answered[key] if host == mesh.own else host
-            sentence = (
-                f"Hosts {answered[key]!r} and {host!r} answered with the same key {key}, so they are the same machine. Give each its own ansible_host "
-                "as a plain value: if it is made from inventory_hostname, a delegated task goes to the wrong host."
+            yield (
+                "",
+                (
+                    f"Hosts {answered[key]!r} and {host!r} answered with the same key {key}, so they are the same machine. Give each its own ansible_host "
+                    "as a plain value: if it is made from inventory_hostname, a delegated task goes to the wrong host."
+                ),
             )
-            yield speaker, sentence
             continue
         owner = trust.false_owner(mesh, lambda: mesh.owners, host, key)
         if owner and owner not in (mesh.name(other) for other in hosts):

@@ -117,9 +117,7 @@ def left_out(mesh: Mesh, own: str) -> list[str]:
     """Return a sentence where a host's run did not look at its cell, or did not take its steps: then nothing can be said of either."""
     if not mesh.concerned(own):
         return []
-    due = mesh.fact(own, "__cell_due")
-    steps = any(mesh.fact(host, "__cell_due") for host in mesh.play_hosts)
-    if mesh.read(own) and due is not None and not (steps and any(not mesh.fact(own, register) for register in _TAKEN)):
+    if mesh.read(own) and mesh.judged and not (mesh.any_due() and any(not mesh.register(own, register) for register in _TAKEN)):
         return []
     sentence = f"The result for {mesh.name(own)} is unknown, because parts of this run were left out (--start-at-task, --step, --tags or --skip-tags)."
     return [f"{sentence} Run it as a whole. To do less, use --limit, a day-2 playbook or --check."]
@@ -197,7 +195,7 @@ def _waiting(mesh: Mesh, host: str) -> Iterator[tuple[str, str]]:
     asked = [other for other in trust.asked(mesh) if other != host] if mesh.changes_links and host == mesh.own else []
     for partner in dict.fromkeys((*mesh.partners(host), *asked)):
         other = mesh.name(partner)
-        why = mesh.silenced.get(partner) or (partner != mesh.own and f"failed in this run ({mesh.lost[partner]})" if partner in mesh.lost else None)
+        why = mesh.silenced.get(partner) or (partner != mesh.own and f"failed in this run ({mesh.lost(partner)})" if mesh.lost(partner) else None)
         if why:
             yield f"{other} {why}", f"check {other}, and run this again"
         elif partner in mesh.unreachable():

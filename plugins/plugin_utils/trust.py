@@ -24,38 +24,47 @@ WORK = (
 _PATIENCE = 300  # seconds for all that another cell answers in one run
 _LONGEST = 300  # characters of a reason
 _GENERATED = "(generated)"
-Owners = tuple[dict[str, list[str]], dict[str, list[str]], dict[str, list[str]]]
+Owners = tuple[Mapping[str, list[str]], Mapping[str, list[str]], Mapping[str, list[str]]]
 
 
-def silenced(inventory: Inventory, known: Callable[[], Owners]) -> dict[str, str]:
-    """Return the other hosts whose answers count for nothing in this run, as if they were not reached, and why."""
-    found = {}
-    for host, message in failures(inventory, READS):
-        if not inventory.answered(host):
-            found[host] = f"gave no answer ({message})"
-    for host in _heard(inventory):
-        owner = false_owner(inventory, known, host, inventory.answered(host).get("public_key"))
+def silenced(inventory: Inventory, known: Owners, common: Mapping[str, str]) -> dict[str, str]:
+    """Return the other hosts whose answers count for nothing in this run, as if they were not reached, and why. common: as silent_to_all returns it."""
+    found = dict(common)
+    for host in _suspects(inventory, known):
+        owner = false_owner(inventory, lambda: known, host, inventory.answered(host).get("public_key"))
         if owner:
             found[host] = f"answered with the public key of {owner}"
-    for host in asked(inventory):
-        sentences = inventory.answered(host).get("refusals")
-        if sentences:
-            found.setdefault(host, f"refused this run ({shown(sentences[0], _LONGEST)})")
     found.pop(str(inventory.own), None)
     return found
 
 
-def lost(inventory: Inventory) -> dict[str, str]:
-    """Return the hosts on which a step of this run has failed, and why; they are asked for nothing more in it.
+def silent_to_all(inventory: Inventory) -> dict[str, str]:
+    """Return the hosts that gave no answer, or refused, and why their answers count for no other host."""
+    sentences = ((host, inventory.answered(host).get("refusals")) for host in asked(inventory))
+    found = {host: f"refused this run ({shown(said[0], _LONGEST)})" for host, said in sentences if said}
+    mute = {host: f"gave no answer ({message})" for host, message in failures(inventory, READS) if not inventory.answered(host)}
+    return {**found, **mute}
+
+
+def _suspects(inventory: Inventory, known: Owners) -> dict[str, None]:
+    """Return the hosts that have answered with a key that the host of this lookup knows, or that two have answered with."""
+    cells, devices, hosts = known
+    record = inventory.answered(str(inventory.own))
+    keys = (record.get("public_key"), *cells, *devices, *record.get("taken_keys", ()), *(key for key, owners in hosts.items() if len(owners) > 1))
+    return dict.fromkeys(host for key in keys for host in hosts.get(key, ()))
+
+
+def lost(inventory: Inventory, asker: str = "") -> dict[str, str]:
+    """Return the hosts on which a step of this run has failed, and why, by what one host of the batch has asked, or all; they are asked for nothing more.
 
     So are others that take long over every step, or each of them would hold up the run until its time limit.
     """
     taken: Counter[str] = Counter()
     for register in (*READS, *WORK):
-        for result in inventory.registered(register):
+        for result in inventory.registered(register, asker):
             taken[worked_on(result)] += result.get(ELAPSED) or 0
     slow = {host: f"its answers have taken {seconds} s" for host, seconds in taken.items() if seconds > _PATIENCE and host not in inventory.batch}
-    return {**slow, **dict(failures(inventory, WORK))}
+    return {**slow, **dict(failures(inventory, WORK, asker))}
 
 
 def false_owner(inventory: Inventory, known: Callable[[], Owners], host: str, key: Any) -> str | None:
@@ -75,14 +84,19 @@ def false_owner(inventory: Inventory, known: Callable[[], Owners], host: str, ke
     return next(iter(owners), None)
 
 
-def owners(inventory: Inventory, own: str) -> Owners:
+def owners(inventory: Inventory, own: str, hosts: Mapping[str, list[str]]) -> Owners:
     """Return whose public keys a host of the play knows: of other cells and its devices by record and inventory, and which hosts have answered with one."""
     record = inventory.answered(own)
     links = {str(item["name"]): item for item in inventory.chosen_links(own)}
     leaving = {name for name, item in links.items() if item.get("state") == "absent"}
     cells = [(name, link) for name, link in (*record.get("links", {}).items(), *links.items()) if name not in leaving]
     devices = [*record.get("peers", {}).items(), *((peer["name"], peer) for peer in inventory.var(own, "cell_peers") or ())]
-    return _by_key(cells), _by_key(devices), _by_key((host, inventory.answered(host)) for host in _heard(inventory))
+    return _by_key(cells), _by_key(devices), hosts
+
+
+def keys(inventory: Inventory) -> dict[str, list[str]]:
+    """Return by public key which hosts have answered with it."""
+    return _by_key((host, inventory.answered(host)) for host in _heard(inventory))
 
 
 def _by_key(items: Iterable[tuple[str, Mapping[str, Any]]]) -> dict[str, list[str]]:
@@ -114,10 +128,10 @@ def _heard(inventory: Inventory) -> list[str]:
     return [host for host in found if inventory.answered(host)]
 
 
-def failures(inventory: Inventory, registers: tuple[str, ...]) -> Iterator[tuple[str, str]]:
-    """Yield which hosts have failed, and what the module said."""
+def failures(inventory: Inventory, registers: tuple[str, ...], asker: str = "") -> Iterator[tuple[str, str]]:
+    """Yield which hosts have failed, and what the module said, by what one host of the batch has asked, or all."""
     for register in registers:
-        for result in inventory.registered(register):
+        for result in inventory.registered(register, asker):
             if result.get("failed") or (result.get("unreachable") and register in WORK):
                 yield worked_on(result), shown(result.get("msg") or "it was not reached", _LONGEST)
 

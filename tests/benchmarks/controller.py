@@ -1,18 +1,21 @@
 # Copyright (c) the pic.cells contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How long the controller takes to put together what one cell's modules are given, and to check the inventory, in full meshes of several sizes.
+"""What pic.cells.site costs the controller, for cells that are all linked with each other (mesh) and for cells in a ring.
 
-Plain dictionaries stand in for Ansible's variables, as they are after the preflight: of a first run, where every step is due, and of a run without change.
-Run it with the collection on PYTHONPATH: python tests/benchmarks/controller.py [another tree of this repository, to compare with]
+Run it with the collection on PYTHONPATH: python tests/benchmarks/controller.py [--json FILE]
 
-It also runs pic.cells.site with ansible-core, for cells that answer every module at once and have every step to do; with --site=CELLS that alone.
+computed: what the collection itself computes in a run, task by task as the role has them, each host with a view of its own as in a process of Ansible's;
+seconds of the processor and the most memory. Plain dictionaries stand in for Ansible's variables, and of many hosts some are taken for all.
+
+played, with --play: ansible-playbook runs the whole site with cells that answer every module at once, beside a play of as many ping tasks as modules were
+executed. "ours" is what of the processor's time the collection's own plugins have taken.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
+import functools
 import json
 import os
 import resource
@@ -20,216 +23,350 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from ansible_collections.pic.cells.plugins.plugin_utils import arguments, summary
+from ansible_collections.pic.cells.plugins.plugin_utils.answers import judged
+from ansible_collections.pic.cells.plugins.plugin_utils.checks import check_inventory
+from ansible_collections.pic.cells.plugins.plugin_utils.inventory import FIXED, KNOWN
 from ansible_collections.pic.cells.plugins.plugin_utils.mesh import Mesh
-from ansible_collections.pic.cells.tests.benchmarks.measure import ROUNDS, Comparison, parser, report
+from ansible_collections.pic.cells.plugins.plugin_utils.participants import JUDGED
 from ansible_collections.pic.cells.tests.unit.fake.wg import made_key
 
-try:
-    from ansible_collections.pic.cells.plugins.plugin_utils import arguments
-    from ansible_collections.pic.cells.plugins.plugin_utils.checks import check_inventory
-except ImportError:  # a tree from before there were such files
-    arguments = None
-    from ansible_collections.pic.cells.plugins.plugin_utils.statement import check_inventory
-
-SIZES = (10, 40, 80, 200)
-SITES = (3, 10, 40)
-OTHER = "the other tree"
+COMPUTED = ("mesh:50", "mesh:100", "mesh:200", "ring:250", "ring:500", "ring:1000")
+PLAYED = ("mesh:3", "ring:20")
+STATES = ("first run", "no change")
 DUE = ["identity", "tell", "hear", "note", "rules", "links", "routes", "agent"]  # all that a cell can say to be due
+SAMPLE = 8  # hosts that stand for all
 FORKS = 2
+# The role's steps in its order, with their registers.
+STEPS = {
+    "identity": "__cell_identity",
+    "keys": "__cell_keys",
+    "pair": "__cell_paired",
+    "tell": "__cell_built",
+    "hand": "__cell_handed",
+    "apply": "__cell_applied",
+    "push": "__cell_pushed",
+}
+ONCE = (FIXED, KNOWN, JUDGED)  # the registers of tasks that one host takes for all of them
 # What stands in for Python on a cell: it finds the module's name in what it is to execute, and prints the answer that lies there for it.
 CELL = """\
 #!/bin/sh
-exec cat {folder}/{name}.$(grep -ao 'plugins[./]modules[./][a-z_]*' | head -n 1 | sed 's/.*[./]//').json
+exec cat {folder}/{name}.$(grep -aoE '(plugins|ansible)[./]modules[./][a-z_]*' | head -n 1 | sed 's/.*[./]//').json
 """
+Shape = tuple[str, int]
 
 
-def inventory(cells: int) -> dict[str, dict[str, Any]]:
-    """Return the variables of hosts that are all linked with each other; each shares a service and offers an exit."""
-    names = [f"cell{number:03}" for number in range(cells)]
+def inventory(shape: Shape) -> dict[str, dict[str, Any]]:
+    """Return the variables of hosts, each linked with all others or with its neighbours; each shares a service and offers an exit."""
+    kind, cells = shape
+    names = [f"cell{number:04}" for number in range(cells)]
+    others = {
+        name: [other for other in names if other != name] if kind == "mesh" else [names[number - 1], names[(number + 1) % cells]]
+        for number, name in enumerate(names)
+    }
     return {
         name: {
-            "cell_networks": [f"10.{number}.0.1/24", f"fd00:{number:x}::1/64"],
+            "cell_networks": [f"10.{number // 250}.{number % 250}.1/24", f"fd00:{number:x}::1/64"],
             "cell_endpoint": f"{name}.example.net",
-            "cell_services": [{"name": "files", "address": f"10.{number}.0.1", "port": 443, "protocol": "tcp"}],
-            "cell_peers": [{"name": "phone", "public_key": made_key(f"phone of {name}"), "addresses": [f"10.{number}.0.2"]}],
-            "cell_links": [{"name": other, "share": ["files"], "offer_exit": True} for other in names if other != name],
+            "cell_services": [{"name": "files", "address": f"10.{number // 250}.{number % 250}.1", "port": 443, "protocol": "tcp"}],
+            "cell_peers": [{"name": "phone", "public_key": made_key(f"phone of {name}"), "addresses": [f"10.{number // 250}.{number % 250}.2"]}],
+            "cell_links": [{"name": other, "share": ["files"], "offer_exit": True} for other in dict.fromkeys(others[name])],
         }
         for number, name in enumerate(names)
     }
 
 
-def answers(stated: dict[str, dict[str, Any]], linked: bool) -> dict[str, dict[str, Any]]:
-    """Return what the preflight has read on each host. linked: whether all is as it is stated already."""
-    keys = {name: made_key(name) for name in stated}
-    port = {name: {other: 51821 + number for number, other in enumerate(stated) if other != name} for name in stated}
+def answers(stated: dict[str, dict[str, Any]], name: str, again: bool) -> dict[str, dict[str, Any]]:
+    """Return what a cell answers to each module, where nothing is on it yet and each step has something to do, or where all is as it is stated."""
+    others = [item["name"] for item in stated[name]["cell_links"]]
+    port = {other: 51821 + number for number, other in enumerate(others)}
+    key, pairs = made_key(name), {other: "-".join(sorted((name, other))) for other in others}
+    payload = {"from_cell": name, "from_public_key": key, "generation": 1, "exit_offered": True, "use_as_exit_relay": False}
+    payloads = {other: {**payload, "permissions": {"outbound": {"files": True}}} for other in others}
 
-    def link(name: str, other: str) -> dict[str, Any]:
-        tunnel = {"public_key": keys[other], "listen_port": port[name][other], "endpoint": f"{other}.example.net:{port[other][name]}"}
+    def link(other: str) -> dict[str, Any]:
+        tunnel = {"public_key": made_key(other), "interface": f"pic-{other}", "listen_port": port[other], "endpoint": f"{other}.example.net:51821"}
         told = {"generation": 1, "remote_generation": 1, "pending_push": False, "exit_offered": True, "remote_exit_offered": True}
         permissions = {"inbound": {"files": True}, "outbound": {"files": True}}
-        return {"name": other, "preshared_key_id": "-".join(sorted((name, other))), "permissions": permissions, **tunnel, **told}
+        return {"name": other, "preshared_key_id": pairs[other], "permissions": permissions, **tunnel, **told}
 
-    def payload(name: str) -> dict[str, Any]:
-        offer = {"exit_offered": True, "use_as_exit_relay": False, "permissions": {"outbound": {"files": True}}}
-        return {"from_cell": name, "from_public_key": keys[name], "generation": 1, **offer}
-
-    found = {}
-    for name in stated:
-        others = [other for other in stated if other != name] if linked else []
-        found[name] = {
-            "name": name,
-            "public_key": keys[name],
-            "refusals": [],
-            "due": [] if linked else DUE,
-            "peers": {},
-            "missing": [],
-            "links": {other: link(name, other) for other in others},
-            "payloads": {other: payload(name) for other in others},
-        }
-    return found
-
-
-def mesh(stated: dict[str, dict[str, Any]], read: dict[str, dict[str, Any]]) -> Mesh:
-    """Return what the controller knows after the preflight, on the first host."""
-    hosts = list(stated)
-    registers = {host: {"__cell_batch": hosts, "__cell_read": {"results": [{"item": host, **read[host]}]}} for host in hosts}
-    names = {"hostvars": stated, "groups": {"cells": hosts}, "inventory_hostname": hosts[0], "ansible_play_batch": hosts, "ansible_play_hosts_all": hosts}
-    return Mesh({**names, "registers": registers}, lambda value: value)
-
-
-def measured(cells: int) -> dict[str, Any]:
-    """Return seconds of the processor for one side and one check of the inventory, and a digest of what came out."""
-    stated = inventory(cells)
-    found: dict[str, Any] = {}
-    for state in ("first run", "no change"):
-        seen = mesh(stated, answers(stated, state == "no change"))
-        begin = time.process_time()
-        side = arguments.side(seen, seen.hosts[0]) if arguments else seen.side(seen.hosts[0])
-        found[f"side, {state}"] = time.process_time() - begin
-        found[f"digest, {state}"] = hashlib.sha256(json.dumps(side, sort_keys=True).encode()).hexdigest()[:12]
-        seen = mesh(stated, answers(stated, state == "no change"))
-        begin = time.process_time()
-        due = seen.due(seen.hosts[0])
-        found[f"due, {state}"] = time.process_time() - begin
-        found[f"digest of due, {state}"] = ",".join(due)
-    begin = time.process_time()
-    check_inventory(mesh(stated, answers(stated, False)))
-    found["check of the inventory"] = time.process_time() - begin
-    return found
-
-
-def in_tree(tree: Path, cells: int) -> dict[str, Any]:
-    """Measure another tree, in a process of its own."""
-    with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "ansible_collections" / "pic").mkdir(parents=True)
-        (Path(folder) / "ansible_collections" / "pic" / "cells").symlink_to(tree.resolve())
-        argv = [sys.executable, __file__, f"--cells={cells}"]
-        done = subprocess.run(argv, env={**os.environ, "PYTHONPATH": folder}, stdout=subprocess.PIPE, check=True)
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
-
-
-def write_cell(folder: Path, name: str, stated: dict[str, dict[str, Any]]) -> None:
-    """Write down what a cell answers to each module, where nothing is on it yet and every step has something to do."""
-    others = [other for other in stated if other != name]
-    key = made_key(name)
-    links = {other: {"name": other, "interface": f"pic-{other}", "listen_port": 51821 + number} for number, other in enumerate(others)}
-    message = {"from_cell": name, "from_public_key": key, "generation": 1, "exit_offered": True, "use_as_exit_relay": False}
-    payload = {**message, "permissions": {"outbound": {"files": True}}}
-    empty = ("networks", "rules", "policy_rules", "routes", "refusals", "drift", "missing_programs", "unpackaged", "advertised", "unforwarded", "missing")
+    links = {other: link(other) for other in others}
+    lists = ("networks", "rules", "policy_rules", "routes", "refusals", "drift", "missing_programs", "unpackaged", "advertised", "unforwarded", "missing")
     read: dict[str, Any] = {"name": "", "public_key": None, "read_at": 0, "due": DUE, "unlisted": False, "system": "Debian"}
-    read.update({"links": {}, "peers": {}, "payloads": {}, "exits": {}, **{key: [] for key in empty}})
-    said: dict[str, dict[str, Any]] = {
-        "pic_cell_info": read,
-        "wg_cell": {"public_key": key, "generated": True, "links": links},
-        "pic_link_keys": {"preshared_keys": {other: made_key("-".join(sorted((name, other)))) for other in others}},
-        "pic_peer_sync": {
-            "payloads": dict.fromkeys(others, payload),
-            "answers": {other: {"status": "ok", "generation": 1} for other in others},
-        },
-    }
+    read.update({"links": {}, "peers": {}, "exits": {}, "payloads": {}, **{kind: [] for kind in lists}})
+    if again:
+        read.update(name=name, public_key=key, due=[], links=links, payloads=payloads)
+    heard = {other: {"status": "ok", "generation": 1} for other in others}
     parts: dict[str, dict[str, Any]] = {
-        "hear": {"answers": said["pic_peer_sync"]["answers"]},
+        "hear": {"answers": heard},
         "rules": {"shares": {}},
         "links": {"pending": [], "public_key": key, "links": links},
         "routes": {"pending": []},
         "agent": {"program": "/usr/local/bin/pic-cell"},
     }
-    said["pic_cell_apply"] = {"steps": {part: {"changed": True, **answer} for part, answer in parts.items()}}
-    for module, answer in said.items():
-        (folder / f"{name}.{module}.json").write_text(json.dumps({"changed": module != "pic_cell_info", **answer}))
-    python = folder / f"{name}-python"
-    python.write_text(CELL.format(folder=folder, name=name))
-    python.chmod(0o755)
+    said: dict[str, dict[str, Any]] = {
+        "ping": {"ping": "pong"},
+        "pic_cell_info": read,
+        "wg_cell": {"public_key": key, "generated": True, "links": {other: {"name": other, "listen_port": port[other]} for other in others}},
+        "pic_link_keys": {"preshared_keys": {other: made_key(pairs[other]) for other in others}},
+        "pic_peer_sync": {"payloads": payloads, "answers": heard},
+        "pic_cell_apply": {"steps": {part: {"changed": True, **answer} for part, answer in parts.items()}},
+    }
+    return {module: {"changed": module not in ("ping", "pic_cell_info"), **answer} for module, answer in said.items()}
 
 
-def site(cells: int, tree: Path) -> tuple[float, float]:
-    """Run pic.cells.site of a tree; return how long it took, of the clock and of the processor."""
-    stated = inventory(cells)
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        (folder / "ansible_collections" / "pic").mkdir(parents=True)
-        (folder / "ansible_collections" / "pic" / "cells").symlink_to(tree.resolve())
-        for host in stated:
-            write_cell(folder, host, stated)
-        hosts = {host: {**stated[host], "ansible_connection": "local", "ansible_python_interpreter": f"{folder}/{host}-python"} for host in stated}
-        (folder / "inventory.yml").write_text(yaml.safe_dump({"all": {"children": {"cells": {"hosts": hosts}}}}))
-        (folder / "ansible.cfg").write_text(f"[defaults]\nforks = {FORKS}\npipelining = true\nlocal_tmp = {folder}/tmp\n")
-        around = {"ANSIBLE_COLLECTIONS_PATH": str(folder), "ANSIBLE_CONFIG": str(folder / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1", "PYTHONPATH": str(folder)}
-        begin, spent = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
-        argv = [str(Path(sys.executable).parent / "ansible-playbook"), "-i", str(folder / "inventory.yml"), "pic.cells.site"]
-        done = subprocess.run(argv, env={**os.environ, **around}, capture_output=True, text=True, check=False)
-        wall, total = time.perf_counter() - begin, resource.getrusage(resource.RUSAGE_CHILDREN)
-    processor = total.ru_utime + total.ru_stime - spent.ru_utime - spent.ru_stime
-    if done.returncode:
-        raise RuntimeError(f"{cells} cells: exit code {done.returncode}: {(done.stdout + done.stderr)[-2000:]}")
-    return wall, processor
+class Run:
+    """A run of the role, as far as the collection itself computes something in it."""
+
+    def __init__(self, shape: Shape, again: bool) -> None:
+        """again: whether all is as it is stated already."""
+        self.stated, self.again = inventory(shape), again
+        self.hosts = list(self.stated)
+        self.answers = {host: answers(self.stated, host, again) for host in self.hosts}
+        self.registers: dict[str, dict[str, Any]] = {host: {"__cell_batch": self.hosts} for host in self.hosts}
+
+    def mesh(self, own: str) -> Mesh:
+        """Return what a process of Ansible's for a host begins with."""
+        hosts = {"ansible_play_batch": self.hosts, "ansible_play_hosts_all": self.hosts}
+        known = {"hostvars": self.stated, "groups": {"cells": self.hosts}, "inventory_hostname": own, "registers": self.registers, **hosts}
+        return Mesh(known, lambda value: value)
+
+    def tasks(self) -> Iterator[tuple[str, str, Callable[[str], Any]]]:
+        """Yield the tasks: a name, its register, which is in ONCE where one host takes it for all, and what it computes for a host."""
+        yield "fix what is stated", FIXED, lambda host: {"stated": self.stated}
+        yield "check the inventory", KNOWN, self._check
+        yield "read", "__cell_read", lambda host: self._executed(self.mesh(host), host, "read")
+        yield "read others", "__cell_others", lambda host: {"results": self.mesh(host).others(host)}
+        yield "judge", JUDGED, lambda host: self.mesh(host).judge()
+        yield "refuse", "__cell_refused", lambda host: self.mesh(host).refusals()
+        yield "what is due", "__cell_included", lambda host: self.mesh(host).any_due()
+        if not self.again:
+            yield "base", "__cell_packages", lambda host: {"results": self.mesh(host).installing(host)}
+            for step, register in STEPS.items():
+                yield step, register, functools.partial(self._step, step)
+            yield "invite", "__cell_invited", lambda host: {"results": self.mesh(host).invited()}
+        yield "summary", "__cell_said", lambda host: (summary.left_out(self.mesh(host), host), summary.summary(self.mesh(host), host))
+
+    def _check(self, host: str) -> dict[str, Any]:
+        mesh = self.mesh(host)
+        return {"warnings": check_inventory(mesh), "cells": mesh.cells()}
+
+    def _step(self, step: str, host: str) -> dict[str, Any]:
+        taken = self.mesh(host).taking(host, step)
+        return {"results": [result for other in taken for result in self._executed(self.mesh(host), other, step)["results"]]}
+
+    def _executed(self, mesh: Mesh, host: str, step: str) -> dict[str, Any]:
+        module, _arguments = arguments.of_step(mesh, step, host)
+        return {"results": [{"item": host, **judged(module, self.answers[host][module])}]}
+
+    def _stand_in(self, task: str, host: str) -> dict[str, Any]:
+        """Return what a task has for a host that is not looked at."""
+        module, _arguments = arguments.STEPS.get(task, ("", None))
+        return {"results": [{"item": host, **self.answers[host][module]}] if module and task not in ("pair", "hand") else []}
+
+    def go(self, measured: Callable[[str, int, Callable[[], Any]], Any], look_at: int) -> None:
+        """Take all tasks. measured: is given a task's name, for how many hosts the call stands, and the call. look_at: how many hosts are looked at."""
+        hosts = self.hosts[:: max(1, len(self.hosts) // look_at)]
+        for task, register, compute in self.tasks():
+            if register in ONCE:
+                found = dict.fromkeys(self.hosts, measured(task, 1, functools.partial(compute, hosts[0])))
+            else:
+                looked = {host: measured(task, len(self.hosts) // len(hosts), functools.partial(compute, host)) for host in hosts}
+                found = {host: looked[host] if host in looked else self._stand_in(task, host) for host in self.hosts}
+            for host in self.hosts:
+                self.registers[host][register] = found[host]
 
 
-def assembled(given: argparse.Namespace) -> list[Comparison]:
-    """Measure what is put together in full meshes of several sizes, in this tree and beside it in another one."""
-    base = OTHER if given.trees else None
-    found: dict[str, Comparison] = {}
-    for cells in SIZES[: 1 if given.short else None]:
-        for _round in range(1 if given.short else ROUNDS):
-            mine = measured(cells)
-            theirs = in_tree(given.trees[0], cells) if given.trees else mine
-            for what, value in mine.items():
-                if isinstance(value, float):
-                    ways = found.setdefault(what, Comparison("The controller", what, "s", "cells", base)).points.setdefault(str(cells), {})
-                    for way, figure in {"this tree": value, **({OTHER: theirs[what]} if base else {})}.items():
-                        ways.setdefault(way, []).append(figure)
-                elif value != theirs[what]:
-                    sys.exit(f"The two trees differ ({what}): {value} and {theirs[what]}.")
-    return list(found.values())
+def computed(shape: Shape, again: bool) -> dict[str, float]:
+    """Return seconds of the processor by task."""
+    found: dict[str, float] = {}
 
+    def measured(name: str, times: int, call: Callable[[], Any]) -> Any:
+        begin = time.process_time()
+        value = call()
+        found[name] = found.get(name, 0.0) + (time.process_time() - begin) * times
+        return value
 
-def sites(given: argparse.Namespace) -> list[Comparison]:
-    """Measure pic.cells.site with ansible-core, of this tree or of those that are given."""
-    found = [Comparison("The controller, pic.cells.site", what, "s", "cells", None) for what in ("of the clock", "of the processor")]
-    for cells in (given.site,) if given.site else SITES[: 1 if given.short else None]:
-        for tree in given.trees or [Path(__file__).parents[2]]:
-            for comparison, seconds in zip(found, site(cells, tree)):
-                comparison.points.setdefault(str(cells), {})["site" if not given.trees else str(tree)] = [seconds]
+    run = Run(shape, again)
+    run.go(measured, SAMPLE)
     return found
 
 
+# Notes what each process of Ansible's has spent, and what of it in the collection's own plugins: without what Ansible does to execute a module.
+METER = '''
+"""Measure."""
+
+import atexit
+import functools
+import os
+import time
+
+from ansible.executor.process.worker import WorkerProcess
+from ansible.plugins.action import ActionBase
+from ansible.plugins.callback import CallbackBase
+
+spent, depth, main = [0.0], [0], os.getpid()
+
+
+def note(*words):
+    with open(os.environ["METER"], "a", encoding="ascii") as file:
+        print(*words, file=file)
+
+
+def meter(kind, name, sign):
+    inner = getattr(kind, name)
+
+    @functools.wraps(inner)
+    def found(self, *words, **options):
+        if depth[0] == (1 if sign > 0 else 0):
+            return inner(self, *words, **options)
+        depth[0] += sign
+        begin = time.process_time()
+        try:
+            return inner(self, *words, **options)
+        finally:
+            depth[0] -= sign
+            spent[0] += sign * (time.process_time() - begin)
+
+    setattr(kind, name, found)
+
+
+def run(self, inner=WorkerProcess._run):
+    begin = time.process_time()
+    from ansible_collections.pic.cells.plugins.action.pic_cells_check import ActionModule
+    from ansible_collections.pic.cells.plugins.lookup.side import LookupModule
+    from ansible_collections.pic.cells.plugins.plugin_utils.asked import Asked
+
+    for kind in (ActionModule, LookupModule, Asked):
+        meter(kind, "run", 1)
+    meter(ActionBase, "_execute_module", -1)
+    spent[0] = time.process_time() - begin
+    try:
+        inner(self)
+    finally:
+        note(spent[0], self._task.get_name().replace(" ", "_"))
+
+
+WorkerProcess._run = run
+
+
+class CallbackModule(CallbackBase):
+    CALLBACK_VERSION, CALLBACK_TYPE, CALLBACK_NAME = 2.0, "aggregate", "meter"
+'''
+
+
+class Controller:
+    """A folder with all that ansible-playbook needs to run the collection with cells that answer at once."""
+
+    def __init__(self, folder: Path, shape: Shape, again: bool, tree: Path) -> None:
+        """tree: of this repository."""
+        self.folder = folder
+        stated = inventory(shape)
+        (folder / "ansible_collections" / "pic").mkdir(parents=True)
+        (folder / "ansible_collections" / "pic" / "cells").symlink_to(tree.resolve())
+        for host in stated:
+            for module, answer in answers(stated, host, again).items():
+                (folder / f"{host}.{module}.json").write_text(json.dumps(answer))
+            python = folder / f"{host}-python"
+            python.write_text(CELL.format(folder=folder, name=host))
+            python.chmod(0o755)
+        hosts = {host: {**stated[host], "ansible_connection": "local", "ansible_python_interpreter": f"{folder}/{host}-python"} for host in stated}
+        (folder / "inventory.yml").write_text(yaml.safe_dump({"all": {"children": {"cells": {"hosts": hosts}}}}))
+        (folder / "meter").mkdir()
+        (folder / "meter" / "meter.py").write_text(METER)
+        (folder / "ansible.cfg").write_text(
+            f"[defaults]\nforks = {FORKS}\npipelining = true\nlocal_tmp = {folder}/tmp\ncallback_plugins = {folder}/meter\ncallbacks_enabled = meter\n"
+        )
+
+    def play(self, playbook: str) -> dict[str, float]:
+        """Run a playbook; return seconds of the clock and of the processor, those that are ours, and the most memory in MiB."""
+        meter = self.folder / "meter.txt"
+        meter.unlink(missing_ok=True)
+        around = {"ANSIBLE_COLLECTIONS_PATH": str(self.folder), "ANSIBLE_CONFIG": str(self.folder / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"}
+        around.update(PYTHONPATH=str(self.folder), METER=str(meter), ANSIBLE_HOME=str(self.folder / "home"))
+        begin, spent = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
+        argv = [str(Path(sys.executable).parent / "ansible-playbook"), "-i", str(self.folder / "inventory.yml"), playbook]
+        done = subprocess.run(argv, env={**os.environ, **around}, capture_output=True, text=True, check=False)
+        wall, total = time.perf_counter() - begin, resource.getrusage(resource.RUSAGE_CHILDREN)
+        if done.returncode:
+            sys.exit(f"{playbook} ended with {done.returncode}: {(done.stdout + done.stderr)[-2000:]}")
+        processor = total.ru_utime + total.ru_stime - spent.ru_utime - spent.ru_stime
+        ours = sum(float(line.split()[0]) for line in meter.read_text().splitlines())
+        return {"clock": wall, "processor": processor, "ours": ours, "memory": total.ru_maxrss / 1024}
+
+    def pings(self, executions: int) -> str:
+        """Write a playbook of as many ping tasks as a site executes modules on a cell; return its path."""
+        file = self.folder / "pings.yml"
+        tasks = [{"ansible.builtin.ping": {}} for _number in range(executions)]
+        file.write_text(yaml.safe_dump([{"hosts": "cells", "gather_facts": False, "tasks": tasks}]))
+        return str(file)
+
+
+def played(shape: Shape, again: bool, tree: Path) -> Iterator[tuple[str, dict[str, float]]]:
+    """Yield what the site costs, and what as many pings do, on cells of a shape."""
+    with tempfile.TemporaryDirectory() as folder:
+        controller = Controller(Path(folder), shape, again, tree)
+        yield "site", controller.play("pic.cells.site")
+        yield "pings", controller.play(controller.pings(1 if again else 6))
+
+
+def shape_of(text: str) -> Shape:
+    """Read a shape, like mesh:50."""
+    kind, _colon, cells = text.partition(":")
+    return kind, int(cells)
+
+
+def measured(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Yield the figures."""
+    for text in options.compute:
+        for state in STATES:
+            script = f"from {__spec__.name if __spec__ else 'controller'} import *; import json; found = computed(shape_of({text!r}), {state == STATES[1]})"
+            script += "; print(json.dumps([found, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024]))"
+            path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+            done = subprocess.run([sys.executable, "-c", script], env={**os.environ, "PYTHONPATH": path}, stdout=subprocess.PIPE, check=True)
+            found, memory = json.loads(done.stdout)
+            if options.tasks:
+                yield from ({"what": f"computed, {state}, {task}", "size": text, "value": round(value, 3), "unit": "s"} for task, value in found.items())
+            yield {"what": f"computed, {state}", "size": text, "value": round(sum(found.values()), 2), "unit": "s"}
+            yield {"what": f"computed, {state}, memory", "size": text, "value": round(memory), "unit": "MiB"}
+    for text in options.play:
+        for state in STATES:
+            both = dict(played(shape_of(text), state == STATES[1], options.tree))
+            for what, found in both.items():
+                yield from (
+                    {"what": f"played, {state}, {what}, {key}", "size": text, "value": round(value, 2), "unit": "MiB" if key == "memory" else "s"}
+                    for key, value in found.items()
+                )
+            for key in ("clock", "processor"):
+                yield {
+                    "what": f"played, {state}, {key} of site / pings",
+                    "size": text,
+                    "value": round(both["site"][key] / both["pings"][key], 2),
+                    "unit": "ratio",
+                }
+
+
 def main() -> None:
-    """Print the figures, beside those of the other tree where one is given."""
-    options = parser(__doc__)
-    options.add_argument("trees", nargs="*", type=Path, metavar="TREE", help="another tree of this repository, to compare with")
-    options.add_argument("--cells", type=int, help="print what one size gives, as JSON")
-    options.add_argument("--site", type=int, metavar="CELLS", help="pic.cells.site alone, for so many cells")
-    given = options.parse_args()
-    if given.cells:
-        print(json.dumps(measured(given.cells)))
-        return
-    report(given, [*([] if given.site else assembled(given)), *(sites(given) if given.site or not given.trees else [])])
+    """Print the figures as they come, and write them to a file where one is named."""
+    parser = argparse.ArgumentParser(description=str(__doc__).split("\n", maxsplit=1)[0])
+    parser.add_argument("--json", type=Path, help="the file that the figures are written to")
+    parser.add_argument("--compute", nargs="*", default=COMPUTED, metavar="SHAPE", help=f"by default {' '.join(COMPUTED)}")
+    parser.add_argument("--play", nargs="*", default=(), metavar="SHAPE", help=f"for example {' '.join(PLAYED)}")
+    parser.add_argument("--tasks", action="store_true", help="say it task by task as well")
+    parser.add_argument("--tree", type=Path, default=Path(__file__).parents[2], help="another tree of this repository, to play")
+    options = parser.parse_args()
+    figures = []
+    for figure in measured(options):
+        figures.append(figure)
+        print("{size:>10}   {what:60} {value:10} {unit}".format(**figure), flush=True)
+    if options.json:
+        options.json.write_text(json.dumps(figures, indent=1) + "\n")
 
 
 if __name__ == "__main__":

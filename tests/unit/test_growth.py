@@ -30,17 +30,22 @@ SIZES = [(size, size, 2) for size in (20, 40, 80)]  # links, devices, shares of 
 
 def calls(function: Callable[[], Any]) -> int:
     """Return how many calls a function makes the engine make: of its own functions, of what it is built on, and comparisons of its objects."""
+    for found in gc.get_objects():
+        if isinstance(found, functools._lru_cache_wrapper):
+            found.cache_clear()
+    return calls_in(ENGINE, function)
+
+
+def calls_in(code: str, function: Callable[[], Any]) -> int:
+    """Return how many calls a function makes files make. code: the part of their paths that tells them."""
     count = 0
 
     def look(frame: FrameType, event: str, _arg: object) -> None:
         nonlocal count
         if event in ("call", "c_call"):
             made_by = frame.f_back if frame.f_code.co_filename == "<string>" else frame  # methods of data classes
-            count += made_by is not None and ENGINE in made_by.f_code.co_filename
+            count += made_by is not None and code in made_by.f_code.co_filename
 
-    for found in gc.get_objects():
-        if isinstance(found, functools._lru_cache_wrapper):
-            found.cache_clear()
     sys.setprofile(look)
     try:
         function()

@@ -52,7 +52,7 @@ PARTS = {"hear": "pic_peer_sync", "rules": "pic_cell_rules", "links": "wg_cell_p
 # on the controller, and what executes modules that are not ours
 LEFT_OUT = ("pic.cells.pic_cells_check", "pic.cells.cell_base")
 # where the steps are included, as site() works it out
-ANY_DUE = "ansible_play_batch | map('extract', hostvars) | map(attribute='__cell_due', default=[]) | flatten | length > 0"
+ANY_DUE = "lookup('pic.cells.side', 'due') != []"
 # what the system says of itself, and what the role does with ansible.posix.sysctl
 FORWARDING = {
     "/etc/os-release": 'PRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\nNAME="Debian GNU/Linux"\nID=debian\n',
@@ -313,6 +313,9 @@ class World:
             run.registered[host].update({**{key: {} for key in registers()}, "__cell_batch": list(hosts)})
         for number, task in enumerate(role_tasks()):
             if task.module == "refuse":
+                judged = mesh(hosts[0]).judge()
+                for host in hosts:
+                    run.registered[host]["__cell_judged"] = judged
                 refused = {host: mesh(host).refusals() for host in hosts}
                 if all(refused.values()):
                     raise Refusal(" ".join(refused[hosts[0]]))
@@ -320,9 +323,7 @@ class World:
                 continue
             heard: dict[str, Any] = {}
             if task.included and run.due is None:
-                for host in hosts:
-                    run.registered[host]["__cell_due"] = mesh(host).due(host)
-                run.due = [step for host in hosts for step in run.registered[host]["__cell_due"]]
+                run.due = mesh(hosts[0]).any_due()
             for host in hosts:
                 items = self._loop(mesh(host), host, task)
                 assert run.due or not task.included or not items, f"the preflight has found nothing to do, and {task.module} is for {items}"
