@@ -22,7 +22,9 @@ from ansible_collections.pic.cells.plugins.module_utils.program.restore import d
 from ansible_collections.pic.cells.plugins.module_utils.records.model import State
 from ansible_collections.pic.cells.plugins.module_utils.records.store import STATE_DIR
 from ansible_collections.pic.cells.tests.benchmarks.restore import CASES, Timed, damaged, large, made
+from ansible_collections.pic.cells.tests.unit import netfilter
 from ansible_collections.pic.cells.tests.unit.fake.host import FakeHost
+from ansible_collections.pic.cells.tests.unit.netfilter import PASSED, Packet, verdict
 
 ENGINE = "/plugins/module_utils/"
 SIZES = [(size, size, 2) for size in (20, 40, 80)]  # links, devices, shares of each link
@@ -96,3 +98,41 @@ def test_a_run_with_twice_as_many_links_and_devices_is_twice_as_much_work(first:
         counted.append(calls(lambda: planned.update(rehearse(context, inputs, steps))))  # noqa: B023
         assert bool(planned["links"][0]) is first
     assert_linear(counted)
+
+
+UPLINK = "eth0"
+SERVICE = ("10.0.0.1", 1001)
+# All but the last are of flows that stand, as nearly all are that a cell forwards.
+PACKETS = {
+    "a device's, to the internet": Packet("10.0.200.9", "192.0.2.80", "wg0", UPLINK, state="ESTABLISHED", syn=False),
+    "an answer to it": Packet("192.0.2.80", "10.0.200.9", UPLINK, "wg0", state="ESTABLISHED", reply=True, syn=False),
+    "a routed device's": Packet("10.0.1.2", "192.0.2.80", "wg0", "pic-x0", state="ESTABLISHED", syn=False),
+    "an answer to that": Packet("192.0.2.80", "10.0.1.2", "pic-x0", "wg0", state="ESTABLISHED", reply=True, syn=False, begun="10.0.1.2"),
+    "a device's, to a linked cell": Packet("10.0.200.9", "10.1.0.1", "wg0", "pic-x0", state="ESTABLISHED", syn=False),
+    "a linked cell's, to a share": Packet("10.1.0.2", SERVICE[0], "pic-x0", port=SERVICE[1], state="ESTABLISHED", syn=False),
+    "the first of a device's, to the internet": Packet("10.0.200.9", "192.0.2.80", "wg0", UPLINK),
+}
+# docs/performance.md says what this costs.
+LINEAR = {
+    "a linked cell's, to a share": "in PIC-IN each port that the cell listens on has a rule",
+    "the first of a device's, to the internet": "in PIC-PATH each link has two rules",
+}
+
+
+@pytest.mark.parametrize(
+    "whose", [pytest.param(name, marks=pytest.mark.xfail(strict=True, reason=LINEAR[name])) if name in LINEAR else name for name in PACKETS]
+)
+def test_a_packet_is_compared_with_hardly_more_rules_where_there_are_more(whose: str, hosts: list[Timed], monkeypatch: pytest.MonkeyPatch) -> None:
+    count, matches = [0], netfilter._matches
+
+    def counting(rule: tuple[str, ...], packet: Packet) -> bool:
+        count[-1] += 1
+        return matches(rule, packet)
+
+    monkeypatch.setattr(netfilter, "_matches", counting)
+    for host in hosts:
+        assert verdict(host, PACKETS[whose]) == PASSED
+        count.append(0)
+    small, _middle, large, _end = count
+    assert 0 < small <= 45, count
+    assert large - small <= 6, count  # a level of a tree, or a branch that is fuller
