@@ -44,7 +44,7 @@ EXITS = (routes.CLOSED,)
 REPAIRS = (
     *GUARD,
     *(pairing.EXPIRY, identity.REPAIR, links.REPAIR, routes.REPAIR, limits.REPAIR),
-    *(view.VIEW, upkeep.INVITATIONS, upkeep.SETTINGS, rules.CHECK_ALL, upkeep.CHECK_FLOWS),
+    *(view.VIEW, pairing.LEFT, upkeep.INVITATIONS, upkeep.SETTINGS, rules.CHECK_ALL, upkeep.CHECK_FLOWS),
 )
 
 

@@ -22,7 +22,8 @@ from ansible_collections.pic.cells.plugins.module_utils import module
 from ansible_collections.pic.cells.plugins.module_utils.base.command import Host, Result
 from ansible_collections.pic.cells.plugins.module_utils.base.errors import CellError, CommandFailed
 from ansible_collections.pic.cells.plugins.module_utils.kernel.model import WgPeer
-from ansible_collections.pic.cells.plugins.module_utils.program.apart import NAME, Tunnel
+from ansible_collections.pic.cells.plugins.module_utils.parts.pairing import NAME
+from ansible_collections.pic.cells.plugins.module_utils.program.apart import Tunnel
 from ansible_collections.pic.cells.tests.unit.fake.wg import made_key
 
 KEY, PSK = made_key("own"), made_key("preshared")

@@ -1,15 +1,22 @@
 # Copyright (c) the pic.cells contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What becomes of links whose invitation is redeemed in vain, or by nobody. Owns what is known of their other end until then; adds nothing to the host."""
+"""What becomes of links whose invitation is redeemed in vain, or by nobody, and of the tunnel of a run that was killed while it redeemed one.
+
+Owns what is known of their other end until then; adds nothing to the host.
+"""
 
 from __future__ import annotations
 
 from ..base.texts import printable
+from ..kernel.plan import Effect, Plan, Remove, Run
 from ..records.model import State
 from ..records.ownership import Fields
 from .claims import LONGEST
 from .part import Context, Part, Planned
+
+NAME = "pairing0"  # of the interface by which this cell redeems an invitation, which is no link's, and of its namespace
+NAMESPACE, LOCK = f"/run/netns/{NAME}", "pairing.lock"  # that such a run holds: what it has left when it was killed is taken away
 
 
 def _plan_refusal(context: Context) -> Planned:
@@ -29,6 +36,22 @@ def _plan_expiry(context: Context) -> Planned:
     return context.write_records(), {}
 
 
+def plan_left(context: Context) -> Planned:
+    """Plan the end of the tunnel of a run that was killed while it redeemed an invitation: it would go on dialling with the cell's own key."""
+    plan, observed = Plan(), context.observed
+    namespace, interface = context.host.exists(NAMESPACE), NAME in observed.links
+    if not (namespace or interface) or not context.store.was_killed(LOCK):
+        return plan, {}
+    if namespace:
+        plan.steps.append(Run(("ip", "netns", "delete", NAME)))
+        plan.effects.append(Remove(NAMESPACE))
+    if interface:
+        plan.steps.append(Run(("ip", "link", "del", "dev", NAME)))
+        plan.effects.append(Effect("links", lambda links, _items: {name: link for name, link in links.items() if name != NAME}))
+    plan.describe([f"{NAME}: of a run that was killed while it redeemed an invitation"], [])
+    return plan, {}
+
+
 _WAITS = "waits for the owner of that cell to redeem its invitation"
 
 
@@ -41,6 +64,7 @@ def _asked_words(state: State) -> list[str]:
 
 
 REFUSE = Part("refuse a claim", _plan_refusal, owns=Fields(links=("judged_claim", "asked_networks")), words=_asked_words)
+LEFT = Part("what a killed run has left", plan_left)
 EXPIRY = Part(
     "invitations that are over",
     _plan_expiry,

@@ -17,10 +17,10 @@ from typing import Any, TypeVar
 from ..base.command import Host
 from ..base.errors import CellError, CommandFailed
 from ..kernel.model import WgPeer
+from ..parts.pairing import NAME
 from ..parts.peer_sync import Push
 from .transport import send
 
-NAME = "pairing0"  # of the interface, which is no link's, and of its namespace
 _MTU = 1280  # bytes: what each way has that carries IPv6 (RFC 8200, section 5)
 _NEWNET = 0x40000000  # CLONE_NEWNET, linux/sched.h
 _LOOKS, _PAUSE = 50, 0.1  # and seconds between two of them

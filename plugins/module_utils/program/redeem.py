@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,10 +21,12 @@ from ..kernel.model import WgPeer
 from ..kernel.plan import Plan
 from ..parts import claims, invitations, keys, sync
 from ..parts.invitation import own_side
+from ..parts.pairing import LOCK, NAME
 from ..parts.part import Context
 from ..parts.peer_sync import CONFLICT, OK
 from ..records.model import Link
-from .apart import NAME, Tunnel
+from ..records.store import Store
+from .apart import Tunnel
 
 _ATTEMPTS = 4
 _PATIENCE, _PAUSE = 6.0, 0.5  # seconds for an answer to the own key, which WireGuard asks for again after 5 s (REKEY_TIMEOUT), and between two looks
@@ -55,6 +58,15 @@ def _answers(tunnel: Tunnel) -> bool:
     return False
 
 
+@contextlib.contextmanager
+def alone(store: Store) -> Iterator[None]:
+    """Let one run at a time redeem an invitation, and no repair take its tunnel for that of one that was killed."""
+    with store.lock(name=LOCK):
+        with store.lock():  # a repair that has seen this one free has ended by now
+            pass
+        yield
+
+
 def redeem(context: Context, name: str, given: Mapping[str, Any]) -> None:
     """Let another cell know who this one is, as its invitation allows. Raises NotRedeemed and BadInput.
 
@@ -74,7 +86,7 @@ def redeem(context: Context, name: str, given: Mapping[str, Any]) -> None:
     ends = secret, public_key_of(host, once), other
     push = sync.claim_push(url, (source,), NAME, body, ends)
     peer = WgPeer(other, host_networks([str(urlsplit(url).hostname)]), endpoint, _KEEPALIVE, secret)
-    with Tunnel(host) as tunnel:
+    with alone(context.store), Tunnel(host) as tunnel:
         for attempt in range(_ATTEMPTS):
             tunnel.be(once, source, peer)
             answer = tunnel.send(push)

@@ -14,9 +14,10 @@ from ..kernel import iptables, systemd, tc, wgconfig, wgquick, wireguard
 from ..kernel.model import Interface, RoutingChange, WgPeer
 from ..kernel.plan import Plan, Remove, Run, Write
 from ..kernel.routing import KEPT, NETWORKD, batch
-from ..parts import adoption, exits, units
+from ..parts import adoption, exits, pairing, units
 from ..parts.part import Context
 from ..parts.visible import FOLDERS
+from ..records.store import LOCK
 from .exchange import SPOOL
 
 PROGRAMS = ("/usr/local/bin/pic-cell", "/usr/local/lib/pic-cells")
@@ -55,6 +56,7 @@ def plan_uninstall(context: Context, name: str, purge: bool = False) -> Plan:
         plan.extend(wireguard.plan_removal(host, interface, context.observed.wireguard.get(interface)))
     plan.extend(tc.plan_removal(context.observed.links))
     plan.extend(_plan_kernel(context, found))
+    plan.extend(pairing.plan_left(context)[0])
     for path in (NETWORKD, KEPT):
         if host.exists(path):
             plan.steps.append(Remove(path))
@@ -179,7 +181,7 @@ def _plan_files(context: Context, found: adoption.Found, purge: bool) -> Plan:
             plan.steps.append(Write(f"{kept_folder(path)}{file.removeprefix(path)}", context.host.read(file) or ""))
         plan.steps.append(Write(f"{kept_folder(path)}/{found.name}.conf", found.text or ""))
     # What says whose the cell is goes last: without it the next run would find nothing to complete.
-    plan.steps += [Remove(f"{path}/{name}", tree=True) for name in context.host.list(path) if name not in ("lock", "cell.json")]
+    plan.steps += [Remove(f"{path}/{name}", tree=True) for name in context.host.list(path) if name not in (LOCK, "cell.json")]
     plan.steps += [Remove(f"{path}/cell.json"), Remove(path, tree=True)]
     return plan
 
@@ -187,4 +189,4 @@ def _plan_files(context: Context, found: adoption.Found, purge: bool) -> Plan:
 def _files(host: Host, folder: str) -> list[str]:
     """Return the records and what belongs to them, without the receiver's view, which follows from them."""
     inner = [f"{folder}/{within}/{name}" for within in _INNER for name in host.list(f"{folder}/{within}")]
-    return [*(f"{folder}/{name}" for name in host.list(folder) if name not in ("lock", *FOLDERS, *_INNER)), *inner]
+    return [*(f"{folder}/{name}" for name in host.list(folder) if name not in (LOCK, pairing.LOCK, *FOLDERS, *_INNER)), *inner]

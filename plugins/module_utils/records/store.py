@@ -22,6 +22,7 @@ from .codec import dump_cell, dump_leaving, dump_links, dump_peers
 from .model import State
 
 STATE_DIR = "/var/lib/pic"
+LOCK = "lock"
 _SHOWN = 200  # characters of what is wrong with a file
 
 # In the order in which they are written.
@@ -43,8 +44,8 @@ class Store:
         self.warnings: list[str] = []
 
     @contextlib.contextmanager
-    def lock(self, create: bool = True, wait: float = 30) -> Iterator[None]:
-        """Hold the cell's lock; raise StoreError that says who holds it after wait seconds.
+    def lock(self, create: bool = True, wait: float = 30, name: str = LOCK) -> Iterator[None]:
+        """Hold the cell's lock, or another one of this name; raise StoreError that says who holds it after wait seconds.
 
         create: make the folder if there is none; a run that only predicts must not, and has nothing to lock then.
         """
@@ -52,9 +53,9 @@ class Store:
         if not create and not os.path.isdir(folder):
             yield
             return
-        with writing(f"{self.path}/lock"):
+        with writing(f"{self.path}/{name}"):
             os.makedirs(folder, mode=0o700, exist_ok=True)
-            handle = os.open(os.path.join(folder, "lock"), os.O_RDWR | os.O_CREAT, 0o600)
+            handle = os.open(os.path.join(folder, name), os.O_RDWR | os.O_CREAT, 0o600)
         try:
             deadline = time.monotonic() + wait
             while True:
@@ -71,7 +72,25 @@ class Store:
             with contextlib.suppress(OSError):  # a full disk keeps nobody from repairing what is no record
                 os.ftruncate(handle, 0)
                 os.pwrite(handle, f"process {os.getpid()}\n".encode(), 0)
-            yield
+            try:
+                yield
+            finally:
+                with contextlib.suppress(OSError):
+                    os.ftruncate(handle, 0)
+        finally:
+            os.close(handle)
+
+    def was_killed(self, name: str) -> bool:
+        """Tell whether who held a lock has ended without letting it go."""
+        try:
+            handle = os.open(os.path.join(self.host.root, self.path.lstrip("/"), name), os.O_RDONLY)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return os.fstat(handle).st_size > 0
+        except BlockingIOError:
+            return False
         finally:
             os.close(handle)
 

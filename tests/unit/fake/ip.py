@@ -135,6 +135,9 @@ class Ip(Machine):
             self._link(words[3])
             self._step(f"ip {' '.join(words)}", lambda: self.drop_link(words[3]))
             return ""
+        if words[:2] == ["netns", "delete"] and f"/run/netns/{words[2]}" in self.files:
+            self._step(f"ip {' '.join(words)}", lambda: self.files.pop(f"/run/netns/{words[2]}"))
+            return ""
         if words == ["-N", "-json", "addr", "show"] and family is None:
             return json.dumps([self._show_link(name, link) for name, link in self.links.items()])
         if words == ["-N", "-json", "rule", "show"] and family:
