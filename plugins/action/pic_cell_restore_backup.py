@@ -11,6 +11,8 @@ from ansible_collections.pic.cells.plugins.plugin_utils import backups
 from ansible_collections.pic.cells.plugins.plugin_utils.asked import Asked
 
 _OLDER = "next: take away anew what was taken away since the backup and is not in the inventory: a share, an offer, a device"
+_FILES_ONLY = "only the files of the backup are predicted: what pic.cells.site would change after them follows from records that are not there yet"
+_SITE = "next: run pic.cells.site --check to see what it would change"
 
 
 class ActionModule(Asked):
@@ -21,7 +23,9 @@ class ActionModule(Asked):
         result: dict[str, Any] = super().run(tmp, task_vars)
         name, verb = self._task.args.get("name"), "would be written" if self._task.check_mode else "written"
         lines = [f"{verb} on {name}: {file}" for file in result.get("files") or ()]
+        predicted = (_FILES_ONLY if lines else _SITE) if self._task.check_mode else None
         lines += [_OLDER] if lines else [f"{name} has all of it already"]
+        lines += [predicted] if predicted else []
         return result if any(result.get(key) for key in ("failed", "unreachable", "skipped")) else {**result, "lines": lines}
 
     def execution(self, task_vars: dict[str, Any]) -> tuple[str, dict[str, Any]]:

@@ -48,6 +48,9 @@ def test_a_cell_is_backed_up_and_put_back_on_a_new_host(controller: Controller, 
     put = {"cell": "cella", "backup": str(path)}
     foreseen = controller.play("restore_backup", "--check", "--diff", **put)
     assert (foreseen.rc, changed(foreseen)) == (0, 1), foreseen.text
+    assert (
+        "only the files of the backup are predicted: what pic.cells.site would change after them follows from records that are not there yet" in foreseen.text
+    )
     assert "would be written on cella: /var/lib/pic/identity.key" in foreseen.text and not controller["cella"].exists("/var/lib/pic/identity.key")
     done = controller.play("restore_backup", "--diff", "-vvvv", **put)
     assert done.rc == 0, done.text
@@ -76,6 +79,7 @@ def test_with_a_vault_password_the_file_is_encrypted(controller: Controller, tmp
         assert refused.rc != 0 and "is encrypted, and no vault password of this run opens it" in refused.message, refused.text
     done = controller.play("restore_backup", *ours, "--check", **put)
     assert (done.rc, changed(done)) == (0, 0) and "cellb has all of it already" in done.text, done.text
+    assert "next: run pic.cells.site --check to see what it would change" in done.text
 
 
 @pytest.mark.parametrize(
