@@ -224,7 +224,7 @@ def follow(host: FakeHost, answers: list[bool | None], lead: Mapping[int, str] |
     """
     peer, dialled = next(iter(host.wg["pic-near"].peers.values())), list[str]()
 
-    def ask(items: Iterable[Watched]) -> Mapping[str, Any]:
+    def ask(items: Iterable[Watched], _patience: float) -> Mapping[str, Any]:
         dialled.append(str(peer.endpoint))
         meanwhile()
         answer = answers[len(dialled) - 1] if len(dialled) <= len(answers) else True

@@ -7,7 +7,7 @@ Its name may lead elsewhere now, which WireGuard looks up only once. Or the othe
 which WireGuard follows.
 
 A handshake may be two minutes old on a link that works, so its age shows too late that one does not. What a link is given and receives shows it at once:
-WireGuard answers whatever it receives within 10 s, if only by a keepalive. A link that has been announced elsewhere is asked each second instead: behind NAT
+WireGuard answers whatever it receives within 10 s, if only by a keepalive. A link that has been announced elsewhere is asked all the time instead: behind NAT
 this cell alone can find the other one there, and only when it has gone there.
 """
 
@@ -28,12 +28,13 @@ from ..parts.tunnels import peer_key
 from ..parts.verdicts import watched_link
 from ..records.model import Link
 from ..records.store import Store
-from .probe import PERIOD, ask
+from .probe import ask
 from .restore import drafted
 
 SAMPLE = 5.0  # seconds from one count of bytes to the next: WireGuard's REKEY_TIMEOUT
 STRIKES, AGAIN = 3, 6  # counts in a row that make a link silent; counts until its name is looked up again
-FOLLOWED, GIVEN_UP = 120, 15  # questions, one a second, until a link is left alone; those in a row without an answer: nobody is there
+PERIOD = 0.5  # seconds from one question to the next, and for an answer: TCP is quiet for as long again as the tunnel was, so each counts twice
+FOLLOWED, GIVEN_UP = 240, 30  # questions until a link is left alone; those in a row without an answer: nobody is there
 
 Tunnel = tuple[str, str]  # interface and peer's key
 
@@ -72,7 +73,7 @@ def follow(host: Host, path: str, interface: str) -> Iterator[str]:
         links = {name: link for name, link in dialled(store) if link.interface == interface and _is_asked(link) and (name, link.endpoint) not in there}
         if not links or silent == GIVEN_UP:
             return
-        answers = ask([replace(watched_link(cell, link), targets=[]) for link in links.values()])
+        answers = ask([replace(watched_link(cell, link), targets=[]) for link in links.values()], PERIOD)
         peers, places = wireguard.read_interfaces(host).get(interface, Interface(interface)).peers, dict[str, Optional[str]]()
         for name, answer in answers.items():
             link = links[name]
