@@ -82,16 +82,22 @@ def inventory(shape: Shape) -> dict[str, dict[str, Any]]:
     }
 
 
+def linked(stated: dict[str, dict[str, Any]], name: str) -> list[str]:
+    """Return the hosts that a host is linked with."""
+    return [item["name"] for item in stated[name]["cell_links"]]
+
+
 def answers(stated: dict[str, dict[str, Any]], name: str, again: bool) -> dict[str, dict[str, Any]]:
     """Return what a cell answers to each module, where nothing is on it yet and each step has something to do, or where all is as it is stated."""
-    others = [item["name"] for item in stated[name]["cell_links"]]
+    others = linked(stated, name)
     port = {other: 51821 + number for number, other in enumerate(others)}
     key, pairs = made_key(name), {other: "-".join(sorted((name, other))) for other in others}
     payload = {"from_cell": name, "from_public_key": key, "generation": 1, "exit_offered": True, "use_as_exit_relay": False}
     payloads = {other: {**payload, "permissions": {"outbound": {"files": True}}} for other in others}
 
     def link(other: str) -> dict[str, Any]:
-        tunnel = {"public_key": made_key(other), "interface": f"pic-{other}", "listen_port": port[other], "endpoint": f"{other}.example.net:51821"}
+        dialled = f"{other}.example.net:{51821 + linked(stated, other).index(name)}"
+        tunnel = {"public_key": made_key(other), "interface": f"pic-{other}", "listen_port": port[other], "endpoint": dialled}
         told = {"generation": 1, "remote_generation": 1, "pending_push": False, "exit_offered": True, "remote_exit_offered": True}
         permissions = {"inbound": {"files": True}, "outbound": {"files": True}}
         return {"name": other, "preshared_key_id": pairs[other], "permissions": permissions, **tunnel, **told}
@@ -239,18 +245,19 @@ def meter(kind, name, sign):
 
 def run(self, inner=WorkerProcess._run):
     begin = time.process_time()
-    from ansible_collections.pic.cells.plugins.action.pic_cells_check import ActionModule
-    from ansible_collections.pic.cells.plugins.lookup.side import LookupModule
-    from ansible_collections.pic.cells.plugins.plugin_utils.asked import Asked
+    if self._task._role:
+        from ansible_collections.pic.cells.plugins.action.pic_cells_check import ActionModule
+        from ansible_collections.pic.cells.plugins.lookup.side import LookupModule
+        from ansible_collections.pic.cells.plugins.plugin_utils.asked import Asked
 
-    for kind in (ActionModule, LookupModule, Asked):
-        meter(kind, "run", 1)
-    meter(ActionBase, "_execute_module", -1)
-    spent[0] = time.process_time() - begin
+        for kind in (ActionModule, LookupModule, Asked):
+            meter(kind, "run", 1)
+        meter(ActionBase, "_execute_module", -1)
+        spent[0] = time.process_time() - begin
     try:
         inner(self)
     finally:
-        note(spent[0], self._task.get_name().replace(" ", "_"))
+        note(spent[0], time.process_time(), self._task.get_name())
 
 
 WorkerProcess._run = run
