@@ -14,6 +14,7 @@ from ansible_collections.pic.cells.plugins.plugin_utils import known, outside
 from ansible_collections.pic.cells.plugins.plugin_utils.checks import check_inventory
 from ansible_collections.pic.cells.plugins.plugin_utils.inventory import HAS_NETADDR, LINK, ROTATE_KEY
 from ansible_collections.pic.cells.plugins.plugin_utils.job import BEGIN, INPUTS, JOBS, JUDGE, ON_THE_CELLS, read_job
+from ansible_collections.pic.cells.plugins.plugin_utils.judgement import judge
 from ansible_collections.pic.cells.plugins.plugin_utils.mesh import Mesh
 
 
@@ -44,7 +45,7 @@ class ActionModule(ActionBase):
             if given["job"] == JUDGE:
                 mesh = Mesh(variables, template)
                 mesh.job = mesh.checked
-                return {**result, "changed": False, **mesh.judge()}
+                return {**result, "changed": False, **judge(mesh)}
             mesh = Mesh(variables, template, preshared_key=lambda: outside.secret(self._loader))
             found = check_inventory(mesh) if given["job"] not in ON_THE_CELLS else []
             job, warnings = read_job(mesh, {**given, **(self._asked(given["job"]) if given["extra_vars"] else {})})

@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from .cell import RUN
+from .compiled import PACKAGE, PROGRAM, head
 from .kernel import systemd
 from .kernel.plan import Plan, Run, Write
 from .parts import units, view
@@ -29,10 +30,8 @@ from .records.store import STATE_DIR
 if TYPE_CHECKING:  # Ansible sends a host what is imported, wherever that stands; no module reads them, and the first one calls the others by name
     from .program import cli, commands, unprivileged  # noqa: F401
 
-PROGRAM = "/usr/local/lib/pic-cells/pic-cell.pyz"
 LAUNCHER = "/usr/local/bin/pic-cell"
 
-_PACKAGE = "pic_cells"
 _NOT_ON_THE_CELL = (
     "module",
     "options",
@@ -51,7 +50,7 @@ _NOT_ON_THE_CELL = (
     "wglabels",
 )  # for modules alone
 _SHEBANG = b"#!/usr/bin/env python3\n"
-_MAIN = f"import sys\n\nfrom {_PACKAGE}.program.cli import main\n\nsys.exit(main())\n"
+_MAIN = f"import sys\n\nfrom {PACKAGE}.program.cli import main\n\nsys.exit(main())\n"
 _PYTHON = str(sys.implementation.cache_tag).encode()
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the first date that a zip file can hold
 
@@ -96,25 +95,20 @@ def is_built_of(files: Mapping[str, bytes], program: str | None) -> bool:
     except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError):
         return False
     entries = _entries(files)
-    compiled = {f"{name}c": _head(source) for name, source in entries.items()}
+    compiled = {f"{name}c": head(source) for name, source in entries.items()}
     if archive.comment != _PYTHON or set(found) != {*entries, *compiled}:
         return False
     return all(found[name] == source for name, source in entries.items()) and all(found[name].startswith(head) for name, head in compiled.items())
 
 
 def _entries(files: Mapping[str, bytes]) -> dict[str, bytes]:
-    return {"__main__.py": _MAIN.encode(), f"{_PACKAGE}/__init__.py": b"", **{f"{_PACKAGE}/{name}.py": text for name, text in files.items()}}
+    return {"__main__.py": _MAIN.encode(), f"{PACKAGE}/__init__.py": b"", **{f"{PACKAGE}/{name}.py": text for name, text in files.items()}}
 
 
 @functools.lru_cache(maxsize=256)
 def _compiled(name: str, source: bytes) -> bytes:
     """Compile a module, in the form that Python takes unread beside its source: another version of it takes the source (PEP 552)."""
-    return _head(source) + marshal.dumps(compile(source, name, "exec", dont_inherit=True))
-
-
-def _head(source: bytes) -> bytes:
-    """Return what a compiled module begins with: this Python's mark, that Python is to take it unread, and of which source it is."""
-    return importlib.util.MAGIC_NUMBER + (1).to_bytes(4, "little") + importlib.util.source_hash(source)
+    return head(source) + marshal.dumps(compile(source, name, "exec", dont_inherit=True))
 
 
 def plan_agent(context: Context) -> Plan:

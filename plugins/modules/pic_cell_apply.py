@@ -72,6 +72,10 @@ announced:
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ..module_utils.compiled import take
+
+take()
+
 from ..module_utils.agent import APPLIED
 from ..module_utils.module import run_inputs, run_steps
 from ..module_utils.options import CELL, RUN

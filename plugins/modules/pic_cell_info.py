@@ -370,8 +370,12 @@ system:
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ..module_utils.compiled import PROGRAM, take
+
+take()
+
 from ..module_utils import ways
-from ..module_utils.agent import PROGRAM, WHOLE_RUN
+from ..module_utils.agent import WHOLE_RUN
 from ..module_utils.base.texts import printable, shown
 from ..module_utils.info import info
 from ..module_utils.module import opened, run_inputs
@@ -379,8 +383,7 @@ from ..module_utils.options import CELL, RUN
 
 
 def main() -> None:
-    prove = {"prove": {"type": "str", "choices": ["refuse", "warn"]}}
-    module = AnsibleModule(argument_spec={**CELL, **RUN, **prove}, supports_check_mode=True)
+    module = AnsibleModule(argument_spec={**CELL, **RUN, "prove": {"type": "str", "choices": ["refuse", "warn"]}}, supports_check_mode=True)
     with opened(module) as context:
         run = run_inputs(module.params)
         asks = module.params["prove"] and context.host.exists(PROGRAM)

@@ -57,6 +57,10 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ..module_utils.compiled import take
+
+take()
+
 from ..module_utils.kernel.plan import Plan
 from ..module_utils.module import opened, report
 from ..module_utils.options import STATE_DIR

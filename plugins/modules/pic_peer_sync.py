@@ -143,6 +143,10 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ..module_utils.compiled import take
+
+take()
+
 from ..module_utils import options
 from ..module_utils.cell import RUN, WITHDRAWN
 from ..module_utils.kernel.plan import Plan

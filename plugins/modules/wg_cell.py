@@ -96,6 +96,10 @@ links:
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ..module_utils.compiled import take
+
+take()
+
 from ..module_utils.cell import RUN
 from ..module_utils.module import carry_out, opened, report
 from ..module_utils.options import CELL, DEVICE, NAME, PORT, STATE, several

@@ -37,7 +37,7 @@ FIXED, KNOWN = "__cell_stated", "__cell_known"  # registers
 _OF_BOTH = ("state", "preshared_key")  # of a link, what one side states for both
 
 
-class Inventory(Registers):
+class Stated(Registers):
     """All visible cells as they are stated. A host is an inventory name, a cell is a cell_name."""
 
     def __init__(
@@ -166,10 +166,6 @@ class Inventory(Registers):
     def _written_links(self, host: str) -> Any:
         return self.stated(host, "cell_links")
 
-    def only_asker(self, host: str) -> str:
-        """See Registers. A host of the play works on itself alone, but for a day-2 change; one that has left it is asked by others."""
-        return host if host in self.playing and not self.changes_links else ""
-
     @functools.cached_property
     def _order(self) -> dict[str, int]:
         return {host: number for number, host in enumerate(self.hosts)}
@@ -179,10 +175,18 @@ class Inventory(Registers):
         """Return the hosts of the play that it still has."""
         return frozenset(self.play_hosts)
 
+
+class Inventory(Stated):
+    """All visible cells as they are stated, as far as a run is about them."""
+
     @property
     def changes_links(self) -> bool:
         """Tell whether the run is a day-2 change; one that only looks at one host (restore, replay) is for all that concerns it."""
         return "job" in self.job
+
+    def only_asker(self, host: str) -> str:
+        """See Registers. A host of the play works on itself alone, but for a day-2 change; one that has left it is asked by others."""
+        return host if host in self.playing and not self.changes_links else ""
 
     def concerned(self, host: str) -> list[str]:
         """Return a host of the play where the run is about it: an inventory can have a group of the name that the playbooks give to the one host of a job."""

@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import copy
-import functools
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -61,35 +59,6 @@ class Mesh(Pairs):
         """Return what the hosts of the play have to do by what the preflight has found. Where none has anything, nothing comes up later either."""
         due: Mapping[str, list[str]] = self.judged.get("due", {})
         return list(dict.fromkeys([step for host, steps in due.items() if host in self.playing for step in steps]))
-
-    def judge(self) -> dict[str, Any]:
-        """Work out once, for all hosts of the play, what follows from their answers to the preflight; see Participants.judged."""
-        seen = {host: self._seen_by(host) for host in self.play_hosts}
-        told: dict[str, list[str]] = {}
-        for host in self.hosts:
-            for name in self.answered(host).get("payloads", ()):
-                told.setdefault(name, []).append(host)
-        return {
-            "refusals": {host: mesh.refusals() for host, mesh in seen.items()},
-            "due": {host: mesh.due(host) for host, mesh in seen.items()},
-            "silenced": {host: dict(mesh.silenced) for host, mesh in seen.items()},
-            "away": self.away(),
-            "keys": self.keys(),
-            "told": {name: told[name] for name in self.host_of if name in told},
-        }
-
-    def _seen_by(self, own: str) -> Mesh:
-        """Return the same cells as another host sees them. Hosts for which the same answers count share what follows from these."""
-        twin = copy.copy(self)
-        for name in ("owners", "silenced", "worked_on"):
-            vars(twin).pop(name, None)
-        twin.own = own
-        twin.view = self._views.setdefault(frozenset(twin.silenced.items()), {})
-        return twin
-
-    @functools.cached_property
-    def _views(self) -> dict[frozenset[tuple[str, str]], dict[tuple[str, ...], Any]]:
-        return {}
 
     def due(self, host: str) -> list[str]:
         """Return what a host of the play has to do by what the preflight has found."""

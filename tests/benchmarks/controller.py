@@ -33,6 +33,7 @@ from ansible_collections.pic.cells.plugins.plugin_utils import arguments, summar
 from ansible_collections.pic.cells.plugins.plugin_utils.answers import judged
 from ansible_collections.pic.cells.plugins.plugin_utils.checks import check_inventory
 from ansible_collections.pic.cells.plugins.plugin_utils.inventory import FIXED, KNOWN
+from ansible_collections.pic.cells.plugins.plugin_utils.judgement import judge
 from ansible_collections.pic.cells.plugins.plugin_utils.mesh import Mesh
 from ansible_collections.pic.cells.plugins.plugin_utils.participants import JUDGED
 from ansible_collections.pic.cells.tests.unit.fake.wg import made_key
@@ -149,7 +150,7 @@ class Run:
         yield "check the inventory", KNOWN, self._check
         yield "read", "__cell_read", lambda host: self._executed(self.mesh(host), host, "read")
         yield "read others", "__cell_others", lambda host: {"results": self.mesh(host).others(host)}
-        yield "judge", JUDGED, lambda host: self.mesh(host).judge()
+        yield "judge", JUDGED, lambda host: judge(self.mesh(host))
         yield "refuse", "__cell_refused", lambda host: self.mesh(host).refusals()
         yield "what is due", "__cell_included", lambda host: self.mesh(host).any_due()
         if not self.again:

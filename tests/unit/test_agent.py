@@ -20,6 +20,7 @@ import pytest
 
 from ansible_collections.pic.cells.plugins.module_utils import agent
 from ansible_collections.pic.cells.plugins.module_utils.base.command import Host
+from ansible_collections.pic.cells.plugins.module_utils.compiled import PROGRAM, head
 from ansible_collections.pic.cells.plugins.module_utils.kernel import systemd
 from ansible_collections.pic.cells.plugins.module_utils.parts import units
 from ansible_collections.pic.cells.plugins.module_utils.program.receiver import CONNECTIONS
@@ -85,7 +86,7 @@ def test_a_module_reads_nothing_that_only_the_program_needs(module: str) -> None
         pytest.param(lambda data: b"", id="nothing"),
         pytest.param(lambda _data: agent.build({**agent.sources(), "more": b""}), id="one file more"),
         pytest.param(lambda _data: agent.build({name: data for name, data in agent.sources().items() if name != "cell"}), id="one file less"),
-        pytest.param(lambda data: data.replace(agent._head(agent.sources()["cell"]), agent._head(b""), 1), id="what is compiled of another source"),
+        pytest.param(lambda data: data.replace(head(agent.sources()["cell"]), head(b""), 1), id="what is compiled of another source"),
         pytest.param(lambda data: data.replace(importlib.util.MAGIC_NUMBER, b"\0" * 4), id="what is compiled"),
     ],
 )
@@ -94,11 +95,11 @@ def test_what_is_not_the_program_is_written_anew(linked: World, spoil: Callable[
     whole = agent.build(agent.sources())
     spoilt = spoil(whole)
     assert spoilt != whole
-    host.files[agent.PROGRAM] = (0o755, text(spoilt))
+    host.files[PROGRAM] = (0o755, text(spoilt))
     host.reset()
     assert call("pic_cell_agent", host, {})["changed"]
-    assert agent.is_built_of(agent.sources(), host.files[agent.PROGRAM][1])
-    assert f"write {agent.PROGRAM}" in host.steps
+    assert agent.is_built_of(agent.sources(), host.files[PROGRAM][1])
+    assert f"write {PROGRAM}" in host.steps
 
 
 @pytest.mark.parametrize("version", ["this", "another"])
@@ -130,8 +131,8 @@ def test_the_program_runs(tmp_path: Path, real: Host) -> None:
 
 def test_it_is_installed_with_its_units(linked: World) -> None:
     host = linked["cella"]
-    assert host.files[agent.PROGRAM][0] == 0o755
-    assert agent.is_built_of(agent.sources(), host.files[agent.PROGRAM][1])
+    assert host.files[PROGRAM][0] == 0o755
+    assert agent.is_built_of(agent.sources(), host.files[PROGRAM][1])
     mode, launcher = host.files[agent.LAUNCHER]
     assert (mode, launcher.splitlines()[2]) == (0o755, f"python={sys.executable}")
     assert set(units.RUNNING) <= host.active
@@ -186,7 +187,7 @@ def test_another_folder_for_the_records(linked: World) -> None:
 def test_what_is_missing_is_installed_again_and_no_more(linked: World) -> None:
     host = linked["cella"]
     cases = {
-        agent.PROGRAM: [f"write {agent.PROGRAM}", *(f"systemctl restart {unit}" for unit in units.RESTARTED)],
+        PROGRAM: [f"write {PROGRAM}", *(f"systemctl restart {unit}" for unit in units.RESTARTED)],
         f"{systemd.SYSTEM}/{units.SERVE}": [f"write {systemd.SYSTEM}/{units.SERVE}", "systemctl daemon-reload", f"systemctl restart {units.SERVE}"],
         f"{systemd.SYSTEM}/{units.WATCH}": [f"write {systemd.SYSTEM}/{units.WATCH}", "systemctl daemon-reload", f"systemctl restart {units.WATCH}"],
         f"{systemd.SYSTEM}/{units.PROBE}": [f"write {systemd.SYSTEM}/{units.PROBE}", "systemctl daemon-reload", f"systemctl restart {units.PROBE}"],

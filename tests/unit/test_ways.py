@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.pic.cells.plugins.module_utils import agent
+from ansible_collections.pic.cells.plugins.module_utils import compiled
 from ansible_collections.pic.cells.plugins.module_utils.base.errors import BadInput
 from ansible_collections.pic.cells.plugins.plugin_utils.job import read_job
 from ansible_collections.pic.cells.tests.unit.controller import Controller
@@ -137,7 +137,7 @@ def test_a_link_that_the_run_brings_back_is_not_judged(linked: World) -> None:
 
 def test_a_host_without_the_program_asks_nobody(linked: World) -> None:
     linked["cella"].exits["cellc"] = None
-    linked["cella"].remove(agent.PROGRAM)
+    linked["cella"].remove(compiled.PROGRAM)
     assert goes_on(linked, "cellc") == []
 
 

@@ -37,6 +37,7 @@ from ansible_collections.pic.cells.plugins.plugin_utils.answers import judged
 from ansible_collections.pic.cells.plugins.plugin_utils.checks import check_inventory
 from ansible_collections.pic.cells.plugins.plugin_utils.invitation import secret_of
 from ansible_collections.pic.cells.plugins.plugin_utils.job import read_job
+from ansible_collections.pic.cells.plugins.plugin_utils.judgement import judge
 from ansible_collections.pic.cells.plugins.plugin_utils.mesh import STEPS, Mesh
 from ansible_collections.pic.cells.plugins.plugin_utils.summary import left_out, summary
 from ansible_collections.pic.cells.tests.unit.fake.host import FakeHost
@@ -313,7 +314,7 @@ class World:
             run.registered[host].update({**{key: {} for key in registers()}, "__cell_batch": list(hosts)})
         for number, task in enumerate(role_tasks()):
             if task.module == "refuse":
-                judged = mesh(hosts[0]).judge()
+                judged = judge(mesh(hosts[0]))
                 for host in hosts:
                     run.registered[host]["__cell_judged"] = judged
                 refused = {host: mesh(host).refusals() for host in hosts}
