@@ -252,7 +252,7 @@ def compared(what: str, size: int, backend: str, rounds: int, by: str, ways: Seq
         for way in ways:
             for measure, unit in MEASURED.items():
                 figures = alternately({form: functools.partial(getattr(at, measure), way) for form, at in places.items()}, rounds)
-                table = f"A packet's way, more {what}, iptables-{backend}"
+                table = f"More {what}, iptables-{backend}"
                 found.append(Comparison(table, f"{way}, {measure}", f"{unit}/{SECOND[by]}", ALONG[what], base, {str(size): figures}))
         return found
 

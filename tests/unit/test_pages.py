@@ -23,6 +23,8 @@ TYPED = re.compile(rf"\s*(\$ |[a-z0-9-]*# |sudo )?({'|'.join(WORDS.split())}) +[
 ELSEWHERE = {
     "ansible-galaxy collection install pic.cells": "there is no release yet; from git it is typed",
     "ansible-galaxy collection install --upgrade pic.cells": "likewise",
+    "make benchmark": "it takes an hour; tests/unit/test_benchmarks.py is about what it makes of its figures",
+    "make benchmark SHORT=--short": "likewise",
     "make demo-down": "make molecule ends with it",
     "make docs": "a part of make test",
     "make test": "runs this test",
