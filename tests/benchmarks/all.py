@@ -19,6 +19,17 @@ SHORT = ("restore", "controller", "memory", "path", "ordinary")
 LAB = ("restore_lab", "repair", "failover")  # they need podman; the last one also what make demo leaves
 
 
+def run(argv: list[str]) -> tuple[int, str]:
+    """Run one; return its exit code and what it said of errors. Where this ends too early, it still removes what it has made."""
+    with subprocess.Popen(argv, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            _out, said = process.communicate()
+        except BaseException:
+            process.terminate()
+            raise
+        return process.returncode, said
+
+
 def main() -> int:
     """Run them; return whether one has failed."""
     given = parser(__doc__).parse_args()
@@ -26,10 +37,10 @@ def main() -> int:
     failed = {}
     for name in SHORT if given.short else (*SHORT, *LAB):
         print(f"\n--- {name}", flush=True)
-        done = subprocess.run([sys.executable, str(FOLDER / f"{name}.py"), *options], stderr=subprocess.PIPE, text=True, check=False)
-        if done.returncode:
-            failed[name] = next(iter(done.stderr.strip().splitlines()[-1:]), f"exit code {done.returncode}")
-            print(done.stderr, file=sys.stderr)
+        code, said = run([sys.executable, str(FOLDER / f"{name}.py"), *options])
+        if code:
+            failed[name] = next(iter(said.strip().splitlines()[-1:]), f"exit code {code}")
+            print(said, file=sys.stderr)
     for name, reason in failed.items():
         print(f"not measured: {name}: {reason}")
     return 1 if failed else 0

@@ -44,8 +44,8 @@ class Comparison:
 
     @property
     def ways(self) -> list[str]:
-        """Return the ways that any point knows."""
-        return list(dict.fromkeys(way for ways in self.points.values() for way in ways))
+        """Return the ways that any point knows, in the order of the last, as the smallest cell can lack some."""
+        return list(dict.fromkeys(way for ways in reversed(self.points.values()) for way in ways))
 
     def figures(self, point: str, way: str) -> list[float]:
         """Return the figures of a way at a point; none where it was not measured."""

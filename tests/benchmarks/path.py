@@ -265,11 +265,13 @@ def main() -> None:
     options.add_argument("--way", choices=WAYS, help="one way of packets alone")
     options.add_argument("--size", type=int, help="one size alone")
     given: argparse.Namespace = options.parse_args()
+    backends, ways = ([given.backend] if given.backend else BACKENDS), ([given.way] if given.way else WAYS)
+    if given.short:
+        backends, ways = backends[:1], ways[:1]
     for what, sizes in (SHORT if given.short else SIZES).items():
         for size in (given.size,) if given.size else sizes:
-            for backend in BACKENDS:
-                if given.what in (None, what) and given.backend in (None, backend):
-                    report(given, compared(what, size, backend, 1 if given.short else ROUNDS, given.by, [given.way] if given.way else WAYS))
+            for backend in backends if given.what in (None, what) else ():
+                report(given, compared(what, size, backend, 1 if given.short else ROUNDS, given.by, ways))
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ansible_collections.pic.cells.tests.benchmarks.measure import TREE, Comparison, load, tables
-from ansible_collections.pic.cells.tests.tools.pictures import DARK, FOLDER, LEADING, LIGHT, WIDTH, Picture
+from ansible_collections.pic.cells.tests.tools.pictures import DARK, FOLDER, LEADING, LIGHT, WIDTH, Picture, wide
 
 PAGE = TREE / "docs" / "performance.md"
 PREFIX = "performance-"
@@ -45,6 +45,11 @@ def kinds(comparison: Comparison, ways: Sequence[str]) -> dict[str, str]:
     return {**{way: KINDS[number % len(KINDS)] for number, way in enumerate(others)}, **({comparison.base: "next"} if comparison.base else {})}
 
 
+def fitting(text: str, style: str, room: float) -> str:
+    """Return a text, or as much of it as there is room for."""
+    return next(shown for shown in (text, *(f"{text[:end].rstrip(' ,')}…" for end in range(len(text), 0, -1))) if wide(shown, style) <= room)
+
+
 def drawn(table: str, comparisons: Sequence[Comparison]) -> Picture:
     """Draw the ratios of a table: a panel for each of its comparisons, a line through the medians, and an upright from minimum to maximum."""
     first = comparisons[0]
@@ -60,7 +65,7 @@ def drawn(table: str, comparisons: Sequence[Comparison]) -> Picture:
         f"Curves of the table below it: each way's ratio to {to}, by the number of {first.along}.",
         drawn_by="tests/benchmarks/plot.py",
     )
-    picture.text(LEFT, 26, table, "bold", room=WIDTH - 2 * LEFT)
+    picture.text(LEFT, 26, fitting(table, "bold", WIDTH - 2 * LEFT), "bold", room=WIDTH - 2 * LEFT)
     for number, way in enumerate(ways):
         y = 48 + number * LEADING
         picture.path(lines[way], (LEFT, y - 5), (LEFT + 30, y - 5))
@@ -68,7 +73,7 @@ def drawn(table: str, comparisons: Sequence[Comparison]) -> Picture:
     picture.text(LEFT, 48 + len(ways) * LEADING, f"ratio to {to}, by {first.along}", "soft", room=WIDTH - 2 * LEFT)
     for number, each in enumerate(comparisons):
         x, y = LEFT + number % 2 * (ACROSS + GAP), top + number // 2 * (WRITTEN + HIGH + 30) + WRITTEN
-        picture.text(x, y - 6, each.title, "soft", room=ACROSS)
+        picture.text(x, y - 6, fitting(each.title, "soft", ACROSS), "soft", room=ACROSS)
         _panel(picture, each, lines, x, y)
     return picture
 
@@ -89,7 +94,7 @@ def _panel(picture: Picture, comparison: Comparison, lines: Mapping[str, str], l
         return round(top + HIGH - HIGH * ((math.log10(ratio) if powers else ratio) - bottom) / (most - bottom), 1)
 
     picture.parts.append(f'<rect x="{left:g}" y="{top:g}" width="{ACROSS}" height="{HIGH}" class="plain"/>')
-    marks = [10.0**power for power in range(math.ceil(bottom), math.floor(most) + 1)][-4:] if powers else [1.0]
+    marks = [10.0**power for power in range(math.ceil(bottom), math.floor(most) + 1)][-4:] if powers else sorted({1.0, float(int(max(every)))})
     for mark in marks:
         picture.parts.append(f'<rect x="{left + 36:g}" y="{y(mark):g}" width="{ACROSS - 40}" height="0.5" class="paper"/>')
         picture.text(left + 32, min(max(y(mark) + 4, top + 14), top + HIGH - 4), f"{mark:,g}", "soft", room=32, anchor="end")

@@ -69,8 +69,11 @@ def test_without_another_way_the_ratio_is_to_the_median_of_the_first_point() -> 
 
 
 def test_a_way_that_a_point_does_not_know_leaves_its_place_empty() -> None:
-    half = Comparison("packets", "routed", "thousand/s", "devices", "one", {"1": {"one": [1.0]}})
-    assert tables([PACKETS, half])["packets"][-1].split("|")[3].strip() == "-"
+    half = Comparison(
+        "packets", "routed", "thousand/s", "devices", "one", {"1": {"one": [1.0], "flat": [2.0]}, "50": {"one": [1.0], "tree": [1.0], "flat": [2.0]}}
+    )
+    lines = [[cell.strip() for cell in line.split("|")] for line in tables([half])["packets"]]
+    assert [line[3:5] for line in lines if line[2] in ("1", "devices")] == [["tree", "flat"], ["-", "2.0"]]
 
 
 def test_a_second_run_adds_its_points_to_the_file_and_replaces_those_that_were_there(tmp_path: Path) -> None:
@@ -95,8 +98,14 @@ def test_what_stands_in_for_cells_gives_answers_that_the_controller_takes(tmp_pa
 def file(tmp_path: Path) -> Path:
     """Return a file with figures of two tables; a third has one size alone."""
     path = tmp_path / "benchmark.json"
-    save(path, [PACKETS, OWN, Comparison("memory", "the watcher", "MiB", "links", None, {"10": {"memory": [24.0]}})])
+    save(path, [PACKETS, OWN, Comparison("memory", "the watcher of all that happens on a cell", "MiB", "links", None, {"10": {"memory": [24.0]}})])
     return path
+
+
+def test_a_title_is_cut_where_it_would_be_wider_than_its_curve() -> None:
+    title = "rules and policy rules lost, and all else"
+    assert plot.fitting(title, "soft", 400) == title
+    assert plot.fitting(title, "soft", 176).endswith("…")
 
 
 def test_a_page_gets_its_figures_where_it_has_a_place_for_them_and_keeps_its_words(file: Path) -> None:
