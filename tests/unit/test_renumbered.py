@@ -322,3 +322,68 @@ def test_cells_of_one_inventory_are_told_by_it(tmp_path: Path) -> None:
     assert "known_as" not in world.link("cellb", "cella")
     world.reset()
     assert (world.site().changed, world.steps()) == ([], {})
+
+
+def test_what_keeps_a_tunnel_from_being_made_anew_keeps_nothing_from_being_told(owners: tuple[World, World]) -> None:
+    near, far = owners
+    renumber(near)
+    near.inventory["near"]["cell_links"] = [{"name": "far", "offer_exit": True}]
+    near.elsewhere = {}
+    near.site()
+    near.elsewhere = dict(far.hosts)
+    accept(far, *NEW)
+    near["near"].add_link("docker9", "10.2.0.77/24")  # collides with the link, whoever was first
+    for _time in range(2):
+        assert program(near["near"], "replay", send=functools.partial(near.carry, "near"))[::2] == (0, "")
+    assert "known_as" not in near.link("near", "far")
+    assert far.link("far", "near")["remote_exit_offered"] is True
+    near["near"].drop_link("docker9")
+    program(near["near"], "restore")
+    settled(near, far)
+
+
+def test_an_answer_about_what_was_before_counts_for_nothing(owners: tuple[World, World]) -> None:
+    """While a replay waits for it, another run can change what is to be told."""
+    near, far = owners
+    accept(far, "10.1.0.0/16")
+    carried = near.carry
+    near.carry = lambda sender, pushes: dict.fromkeys(carried(sender, pushes))  # type: ignore[method-assign]  # it arrives, and no answer does
+    renumber(near)
+    near.carry = carried  # type: ignore[method-assign]
+    waiting = [True]
+
+    def meanwhile(pushes: Mapping[str, Push]) -> dict[str, Any]:
+        answers = carried("near", pushes)
+        if waiting.pop() if waiting else False:
+            near.elsewhere = {}
+            renumber(near, "10.1.8.1/24")
+            near.elsewhere = dict(far.hosts)
+        return answers
+
+    program(near["near"], "replay", send=meanwhile)
+    assert near.link("near", "far")["known_as"] == ["10.1.0.1", "10.1.9.1"]
+    for _time in range(2):
+        replay(near)
+    assert far.link("far", "near")["networks"] == ["10.1.8.0/24"]
+    settled(near, far)
+
+
+def test_cells_that_the_run_tells_itself_are_announced_nothing(tmp_path: Path) -> None:
+    world = World(tmp_path, three_cells())
+    world.site()
+    world.inventory["cellc"]["cell_networks"] = ["10.0.9.1/24"]
+    run = world.site()
+    assert world.link("cella", "cellc")["networks"] == ["10.0.9.0/24"]
+    assert not any("known_as" in link or "asked_networks" in link for host in world.hosts for link in world.record(host)["links"])
+    assert run.warnings() == []
+
+
+def test_a_link_on_the_devices_interface_has_no_address_to_tell_it_by(owners: tuple[World, World]) -> None:
+    near, far = owners
+    near.inventory["near"]["cell_links"] = [{"name": "far", "interface": "wg0"}]
+    near.site()
+    renumber(near)
+    assert "known_as" not in near.link("near", "far")
+    assert far.link("far", "near")["networks"] == ["10.1.0.0/24"]
+    near.reset()
+    assert (near.site().changed, near.steps()) == ([], {})
