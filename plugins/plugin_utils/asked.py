@@ -15,7 +15,6 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.pic.cells.plugins.module_utils.base.errors import BadInput
-from ansible_collections.pic.cells.plugins.plugin_utils import packed
 from ansible_collections.pic.cells.plugins.plugin_utils.answers import ELAPSED, judged
 from ansible_collections.pic.cells.plugins.plugin_utils.outside import refused
 
@@ -52,8 +51,7 @@ class Asked(ActionBase):
 
     def answer(self, module: str, arguments: dict[str, Any], task_vars: dict[str, Any] | None, later: bool) -> dict[str, Any]:
         """Execute the module, and return what has come back. later: without waiting for its end."""
-        with packed.kept(module):
-            found: dict[str, Any] = self._execute_module(f"pic.cells.{module}", arguments, task_vars=task_vars, wrap_async=later)
+        found: dict[str, Any] = self._execute_module(f"pic.cells.{module}", arguments, task_vars=task_vars, wrap_async=later)
         return found
 
     def _interpreter(self) -> dict[str, Any]:
