@@ -8,7 +8,7 @@ Run it with the collection on PYTHONPATH: python tests/benchmarks/controller.py 
 computed: what the collection itself computes in a run, task by task as the role has them, each host with a view of its own as in a process of Ansible's;
 seconds of the processor and the most memory. Plain dictionaries stand in for Ansible's variables, and of many hosts some are taken for all.
 
-played, with --play: ansible-playbook runs the whole site with cells that answer every module at once, beside a play of as many ping tasks as modules were
+played: ansible-playbook runs the whole site with cells that answer every module at once, beside a play of as many ping tasks as modules were
 executed. "ours" is what of the processor's time the collection's own plugins have taken.
 """
 
@@ -36,6 +36,7 @@ from ansible_collections.pic.cells.plugins.plugin_utils.inventory import FIXED, 
 from ansible_collections.pic.cells.plugins.plugin_utils.judgement import judge
 from ansible_collections.pic.cells.plugins.plugin_utils.mesh import Mesh
 from ansible_collections.pic.cells.plugins.plugin_utils.participants import JUDGED
+from ansible_collections.pic.cells.tests.benchmarks.measure import ROUNDS, SECOND, Comparison, parser, report
 from ansible_collections.pic.cells.tests.unit.fake.wg import made_key
 
 COMPUTED = ("mesh:50", "mesh:100", "mesh:200", "ring:250", "ring:500", "ring:1000")
@@ -123,7 +124,7 @@ def answers(stated: dict[str, dict[str, Any]], name: str, again: bool) -> dict[s
         "wg_cell": {"public_key": key, "generated": True, "links": {other: {"name": other, "listen_port": port[other]} for other in others}},
         "pic_link_keys": {"preshared_keys": {other: made_key(pairs[other]) for other in others}},
         "pic_peer_sync": {"payloads": payloads, "answers": heard},
-        "pic_cell_apply": {"steps": {part: {"changed": True, **answer} for part, answer in parts.items()}},
+        "pic_cell_apply": {"steps": {part: {"changed": True, **answer} for part, answer in parts.items()}, "announced": []},
     }
     return {module: {"changed": module not in ("ping", "pic_cell_info"), **answer} for module, answer in said.items()}
 
@@ -330,51 +331,52 @@ def shape_of(text: str) -> Shape:
     return kind, int(cells)
 
 
-def measured(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """Yield the figures."""
-    for text in options.compute:
-        for state in STATES:
-            script = f"from {__spec__.name if __spec__ else 'controller'} import *; import json; found = computed(shape_of({text!r}), {state == STATES[1]})"
-            script += "; print(json.dumps([found, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024]))"
-            path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
-            done = subprocess.run([sys.executable, "-c", script], env={**os.environ, "PYTHONPATH": path}, stdout=subprocess.PIPE, check=True)
-            found, memory = json.loads(done.stdout)
-            if options.tasks:
-                yield from ({"what": f"computed, {state}, {task}", "size": text, "value": round(value, 3), "unit": "s"} for task, value in found.items())
-            yield {"what": f"computed, {state}", "size": text, "value": round(sum(found.values()), 2), "unit": "s"}
-            yield {"what": f"computed, {state}, memory", "size": text, "value": round(memory), "unit": "MiB"}
-    for text in options.play:
-        for state in STATES:
-            both = dict(played(shape_of(text), state == STATES[1], options.tree))
-            for what, found in both.items():
-                yield from (
-                    {"what": f"played, {state}, {what}, {key}", "size": text, "value": round(value, 2), "unit": "MiB" if key == "memory" else "s"}
-                    for key, value in found.items()
-                )
-            for key in ("clock", "processor"):
-                yield {
-                    "what": f"played, {state}, {key} of site / pings",
-                    "size": text,
-                    "value": round(both["site"][key] / both["pings"][key], 2),
-                    "unit": "ratio",
-                }
+def in_a_process(shape: str, again: bool) -> tuple[dict[str, float], float]:
+    """Compute in a process of its own; return the seconds of each task, and the most memory in MiB."""
+    script = f"from {__spec__.name if __spec__ else 'controller'} import *; import json; found = computed(shape_of({shape!r}), {again})"
+    script += "; print(json.dumps([found, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024]))"
+    path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run([sys.executable, "-c", script], env={**os.environ, "PYTHONPATH": path}, stdout=subprocess.PIPE, check=True)
+    found, memory = json.loads(done.stdout)
+    return found, memory
+
+
+def compute(given: argparse.Namespace) -> Iterator[Comparison]:
+    """Yield what is computed, and the memory for it."""
+    for state in STATES:
+        found: dict[str, Comparison] = {}
+        for shape in given.compute[: 1 if given.short else None]:
+            for _round in range(1 if given.short else ROUNDS):
+                tasks, memory = in_a_process(shape, state == STATES[1])
+                figures = {state: (sum(tasks.values()), SECOND["processor"]), f"{state}, memory": (memory, "MiB")}
+                figures.update({f"{state}, {task}": (spent, SECOND["processor"]) for task, spent in tasks.items() if given.tasks})
+                for title, (figure, unit) in figures.items():
+                    comparison = found.setdefault(title, Comparison("The controller", title, unit, "cells", None))
+                    comparison.points.setdefault(shape, {}).setdefault("computed", []).append(figure)
+        yield from found.values()
+
+
+def play(given: argparse.Namespace) -> Iterator[Comparison]:
+    """Yield what whole runs take, beside as many pings."""
+    for state in STATES:
+        found = {kind: Comparison("The controller, pic.cells.site", f"{state}, {kind}", "s", "cells", "pings") for kind in ("clock", "processor")}
+        for shape in given.play[: 1 if given.short else None]:
+            for _round in range(1 if given.short else ROUNDS):
+                for way, figures in played(shape_of(shape), state == STATES[1], given.tree):
+                    for kind, comparison in found.items():
+                        comparison.points.setdefault(shape, {}).setdefault(way, []).append(figures[kind])
+        yield from found.values()
 
 
 def main() -> None:
-    """Print the figures as they come, and write them to a file where one is named."""
-    parser = argparse.ArgumentParser(description=str(__doc__).split("\n", maxsplit=1)[0])
-    parser.add_argument("--json", type=Path, help="the file that the figures are written to")
-    parser.add_argument("--compute", nargs="*", default=COMPUTED, metavar="SHAPE", help=f"by default {' '.join(COMPUTED)}")
-    parser.add_argument("--play", nargs="*", default=(), metavar="SHAPE", help=f"for example {' '.join(PLAYED)}")
-    parser.add_argument("--tasks", action="store_true", help="say it task by task as well")
-    parser.add_argument("--tree", type=Path, default=Path(__file__).parents[2], help="another tree of this repository, to play")
-    options = parser.parse_args()
-    figures = []
-    for figure in measured(options):
-        figures.append(figure)
-        print("{size:>10}   {what:60} {value:10} {unit}".format(**figure), flush=True)
-    if options.json:
-        options.json.write_text(json.dumps(figures, indent=1) + "\n")
+    """Print the tables."""
+    options = parser(__doc__)
+    options.add_argument("--compute", nargs="*", default=COMPUTED, metavar="SHAPE", help=f"by default {' '.join(COMPUTED)}")
+    options.add_argument("--play", nargs="*", default=PLAYED, metavar="SHAPE", help=f"by default {' '.join(PLAYED)}")
+    options.add_argument("--tasks", action="store_true", help="say it task by task as well")
+    options.add_argument("--tree", type=Path, default=Path(__file__).parents[2], help="another tree of this repository, to play")
+    given = options.parse_args()
+    report(given, [*compute(given), *play(given)])
 
 
 if __name__ == "__main__":

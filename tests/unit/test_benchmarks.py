@@ -14,7 +14,7 @@ import pytest
 
 from ansible_collections.pic.cells.plugins.plugin_utils.answers import judged
 from ansible_collections.pic.cells.tests.benchmarks import plot
-from ansible_collections.pic.cells.tests.benchmarks.controller import inventory, write_cell
+from ansible_collections.pic.cells.tests.benchmarks.controller import answers, inventory
 from ansible_collections.pic.cells.tests.benchmarks.measure import Comparison, alternately, load, save, spread, tables
 from ansible_collections.pic.cells.tests.unit.test_pictures import SVG, extents, overlap
 
@@ -87,11 +87,11 @@ def test_a_second_run_adds_its_points_to_the_file_and_replaces_those_that_were_t
     assert json.loads(file.read_text())["machine"]["kernel"]
 
 
-def test_what_stands_in_for_cells_gives_answers_that_the_controller_takes(tmp_path: Path) -> None:
-    write_cell(tmp_path, "cell000", inventory(3))
-    answers = {file.name.split(".")[1]: json.loads(file.read_text()) for file in tmp_path.glob("*.json")}
-    assert "pic_cell_info" in answers
-    assert {module: said["msg"] for module, answer in answers.items() if (said := judged(module, answer)).get("failed")} == {}
+@pytest.mark.parametrize("again", [False, True])
+def test_what_stands_in_for_cells_gives_answers_that_the_controller_takes(again: bool) -> None:
+    given = answers(inventory(("mesh", 3)), "cell0000", again)
+    assert "pic_cell_info" in given
+    assert {module: said["msg"] for module, answer in given.items() if (said := judged(module, answer)).get("failed")} == {}
 
 
 @pytest.fixture
