@@ -9,12 +9,11 @@ import itertools
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
 from ..base.command import Draft, Host
-from ..base.errors import BadInput, StoreError
 from ..cell import WAY, plan_step
 from ..kernel.plan import apply
 from ..parts import sync
@@ -104,10 +103,7 @@ def announce(host: Host, path: str, send: Send | None = None, lock: Callable[[],
         return Announced()
     answers = _first_heard(pushes, send or send_all)
     with lock():
-        context = Context(host, Store(host, path))
-        # What another run has changed meanwhile is still to be told.
-        same = [name for name, tries in sync.announcements(context).items() if name in answers and tries[0].body == pushes[name][0].body]
-        return _note_announced(host, context, {name: answers[name] for name in same})
+        return _note_announced(host, Context(host, Store(host, path)), answers)
 
 
 def _first_heard(pushes: Mapping[str, Sequence[Push]], send: Send) -> dict[str, Any]:
@@ -128,21 +124,19 @@ def _knows_the_sender(answer: Mapping[str, Any] | None) -> bool:
 def _note_announced(host: Host, context: Context, answers: Mapping[str, Any]) -> Announced:
     before = context.stored
     # That it was heard says nothing of what becomes of it there.
-    known = [name for name, answer in answers.items() if answer and answer["status"] == OK and answer.get("ignored")]
+    known = [name for name, answer in answers.items() if answer and answer["status"] == OK and answer.get("ignored") and name in before.links]
     late = {
         name: f"Cell {name!r} does not know {_what_is_told(before, name)} ({'not reached' if answer is None else answer['reason']}). This cell "
         "tells it again every minute. If that does not help, link it anew with an invitation."
         for name, answer in sorted(answers.items())
-        if answer is None or answer["status"] != OK
+        if name in before.links and (answer is None or answer["status"] != OK)
     }
-    plan, _facts = context.plan(sync.ANNOUNCED, Inputs(answers=dict.fromkeys(known)))
+    # The addresses by which they have known this cell are of no use any more.
+    ended = [name for name in known if before.links[name].known_as]
+    parts = (sync.ANNOUNCED, *WAY) if ended else (sync.ANNOUNCED,)
+    plan, _facts = plan_step(context.on(Draft(host)), parts, Inputs(answers=dict.fromkeys(known), links=[{"name": name} for name in ended]))
     apply(host, plan)
-    ended = sorted(name for name in known if before.links[name].known_as)
-    if ended:
-        # The addresses by which they have known this cell are of no use any more. What cannot be made anew is for restore to say: others are still to be told.
-        with suppress(BadInput, StoreError):
-            apply(host, plan_step(context.on(Draft(host)), WAY, Inputs(links=[{"name": name} for name in ended]))[0])
-    return Announced(ended, late)
+    return Announced(sorted(ended), late)
 
 
 def _what_is_told(state: State, name: str) -> str:
