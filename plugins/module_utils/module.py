@@ -87,27 +87,15 @@ def run_steps(module: AnsibleModule, steps: Steps, inputs: Inputs) -> None:
     """Plan steps one after the other before anything has changed, carry them out, and end the module with a report of each."""
     with opened(module, next(iter(steps))) as context:
         planned = rehearse(context if module.check_mode else context.on(Draft(context.host)), inputs, steps)
-        whole, known = Plan(), list[str]()
+        whole = Plan()
         for plan, _facts in planned.values():
             whole.extend(plan)
         if not module.check_mode:
             apply(context.host, whole)
             confirm(context, whole)
-            known = _announced(context, whole)
         diff = [{**plan.diff(), "before_header": step, "after_header": step} for step, (plan, _facts) in planned.items() if plan]
         parts = {step: {"changed": bool(plan), **facts} for step, (plan, facts) in planned.items()}
-        report(module, whole, {"diff": diff, "steps": parts, "announced": known})
-
-
-def _announced(context: Context, plan: Plan) -> list[str]:
-    """Tell linked cells of other owners which networks this cell has, by its new addresses. Returns those that know; how it ends is nobody's change."""
-    if not any(link.known_as for link in context.store.load().links.values()):
-        return []
-    from .program.exchange import announce  # noqa: PLC0415  # compiled anew in each execution that reads it
-
-    announced = announce(context.host, context.store.path)
-    plan.warnings += announced.late.values()
-    return announced.known
+        report(module, whole, {"diff": diff, "steps": parts})
 
 
 def carry_out(module: AnsibleModule, context: Context, parts: Sequence[Part], inputs: Inputs) -> Planned:

@@ -62,12 +62,6 @@ steps:
     links: {"changed": false, "pending": [], "public_key": "5Hd4mOPLbmHPLRTIsiVNLYJ0d1+RkRlvrfrHSXXkrRo=", "links": {}}
     routes: {"changed": false, "pending": []}
     agent: {"changed": false, "program": "/usr/local/bin/pic-cell"}
-announced:
-  description: The linked cells of other owners that were told other networks of this cell, and have taken them over. A warning names each that has not yet.
-  returned: success
-  type: list
-  elements: str
-  sample: [bergen]
 """
 
 from ansible.module_utils.basic import AnsibleModule

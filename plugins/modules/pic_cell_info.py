@@ -139,9 +139,6 @@ links:
           type: str
         forwarded: {description: "The port that it dials where a router forwards another one to the link's own, else null.", type: int}
         moved: {description: "Where the other cell has to dial this one, and does not know yet; else null.", type: str}
-        known_as: {description: "This cell's addresses by which it may still know it, as it has not taken over others yet.", type: list, elements: str}
-        accept_networks: {description: "Networks within which it may move its own by itself.", type: list, elements: str}
-        asked_networks: {description: "Networks that it asks to have, and this cell's owner has not agreed to.", type: list, elements: str}
         judged_claim:
           description: What was last refused of what the other cell claims of itself, and why; else empty.
           type: list

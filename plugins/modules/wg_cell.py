@@ -118,13 +118,10 @@ def main() -> None:
     with opened(module, "identity") as context:
         plan, facts = carry_out(module, context, RUN["identity"], Inputs(module.params["cell"], module.params["peers"], module.params["links"]))
         after = context.on(context.host)
-        told = {name for name, link in after.stored.links.items() if link.moved or link.known_as} if not module.check_mode else ()
-        if told:
+        if not module.check_mode and any(link.moved for link in after.stored.links.values()):
             from ..module_utils.program.exchange import announce  # noqa: PLC0415  # compiled anew in each execution that reads it
 
-            late = announce(context.host, after.store.path).late
-            # Of networks it is said when the tunnel has its new address, which tells what has become of it.
-            plan.warnings += [line for name, line in late.items() if not after.stored.links[name].known_as]
+            plan.warnings += announce(context.host, after.store.path)
         report(module, plan, facts)
 
 

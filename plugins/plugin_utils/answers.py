@@ -97,7 +97,6 @@ _LINK = read.record(
     given_resolvers=read.list_of(read.line),
     invited_until=read.maybe(read.moment),
     moved=read.maybe(_DIALLED),
-    **dict.fromkeys(("known_as", "accept_networks", "asked_networks"), read.list_of(read.line)),
     forwarded=read.maybe(read.port),
     judged_claim=read.list_of(read.line),
     exit_offered_until=read.maybe(read.moment),
@@ -232,8 +231,7 @@ FIELDS["pic_cell_apply"] = {
         links=FIELDS["wg_cell_peer"],
         routes=FIELDS["pic_policy_route"],
         agent=FIELDS["pic_cell_agent"],
-    ),
-    "announced": read.list_of(read.name),
+    )
 }
 _OPTIONAL = {"advice", "due", "expectations", "taken_keys"}
 MODULES = tuple(FIELDS)

@@ -186,7 +186,6 @@ def _check_link(mesh: Mesh, host: str, item: Mapping[str, Any], sound: set[tuple
         check_endpoint(where, item["endpoint"])
     if item.get("api_url"):
         check_api_url(f"api_url of {where}", item["api_url"])
-    check_networks(f"accept_networks of {where}", item.get("accept_networks") or (), item)
     other = mesh.host_of.get(name)
     if item.get("state") != "absent":
         networks = item.get("networks") or (mesh.networks(other) if other else ())

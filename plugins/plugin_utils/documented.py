@@ -100,13 +100,6 @@ mtu:
 preshared_key:
   description: The preshared key of the link. Left out, the one in the link's file stays.
   type: str
-accept_networks:
-  description:
-    - Networks within which the other cell may move its own. Other networks that it tells through the tunnel are taken over at once if they are within these,
-      and otherwise only when they are stated here. None may be wider than /8 (IPv6 /32), or public without O(allow_public_networks).
-    - Left out, the record's; an empty list allows none.
-  type: list
-  elements: str
 sync_auth:
   description:
     - What tells the other cell's pushes from others'. V(hmac) is a signature by a key that comes from the preshared key.

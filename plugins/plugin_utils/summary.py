@@ -59,8 +59,6 @@ def summary(mesh: Mesh, own: str, check: bool = False) -> list[str]:
         remedies.append("run it without --check to make these changes")
     for host in sides:
         lines += [f"{mesh.name(host)} told {name} the latest state through the tunnel" for name, answer in _pushed(mesh, host) if answer.get("status") == OK]
-        known = (other for said in mesh.reported("__cell_applied", host) for other in said["announced"])
-        lines += [f"{other} knows the networks of {mesh.name(host)} by now: {', '.join(mesh.networks(host))}" for other in known]
         for waits, remedy in _waiting(mesh, host):
             lines.append(f"pending on {mesh.name(host)}: {waits}")
             remedies.append(remedy)

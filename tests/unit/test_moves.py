@@ -144,7 +144,7 @@ def test_nothing_but_where_it_is_dialled_follows_from_an_announcement(owners: tu
 @pytest.mark.parametrize(("interface", "source", "signed"), [("eth0", "10.1.0.1", True), ("pic-near", "10.1.0.7", True), ("pic-near", "10.1.0.1", False)])
 def test_nobody_else_moves_a_link(owners: tuple[World, World], interface: str, source: str, signed: bool) -> None:
     near, far = owners
-    raw = claims.render_announcement({"name": "near", "endpoint": "192.0.2.66:51821"})
+    raw = claims.render_announcement("near", "192.0.2.66:51821")
     key = signing.claim_key(PSK, near.public_key("near"), far.public_key("far")) or ""
     signature = signing.sign_push(key, raw) if signed else "00" * 32
     far["far"].files[spool.claim_path(exchange.SPOOL, "near")] = (0o600, render_delivery(Delivery(interface, source, signature, raw)))

@@ -267,9 +267,7 @@ class World:
             view = parse_view(text) if text and name not in self.dead else None
             if view is None or address not in view.addresses:
                 continue
-            source = next((s for s in push.sources if (":" in s) == (":" in address)), None)
-            if source is None:
-                return None
+            source = next(s for s in push.sources if (":" in s) == (":" in address))
             interface = next((str(link.interface) for link in view.links.values() if source in link.address), "eth0")
             delivery = Delivery(interface, source, push.signature or "", push.body)
             claimed = push.path == claims.PATH

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from ..base.networks import FAMILIES, outside
+from ..base.networks import FAMILIES
 from ..base.texts import printable
 from ..kernel import foreign, iptables, mtu, sysctl, systemd, wgconfig
 from ..kernel.model import Interface, Saved
@@ -308,18 +308,6 @@ def _exits(situation: Situation) -> Iterable[str]:
             )
 
 
-def _asked(situation: Situation) -> Iterable[str]:
-    """Say which cells ask to have other networks, and what the owner types to agree."""
-    for name, link in sorted(situation.state.links.items()):
-        if link.asked_networks:
-            asked = ", ".join(link.asked_networks)
-            yield (
-                f"Cell {name!r} asks to have the networks {asked} instead of {', '.join(link.networks)} here, and is not reached there until you agree. "
-                f"To agree, state accept_networks: [{', '.join(link.accept_networks + outside(link.asked_networks, [*link.networks, *link.accept_networks]))}] "
-                f"for the link {name!r} in cell_links, and run pic.cells.site."
-            )
-
-
 def _services(situation: Situation) -> Iterable[str]:
     """Say which services are opened along with others that are shared."""
     return services.opened_along(situation.state)
@@ -346,6 +334,5 @@ SOURCES: tuple[Source, ...] = (
     _firewalls,
     _uplinks_network,
     _exits,
-    _asked,
     _units,
 )

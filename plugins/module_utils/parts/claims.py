@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 from ..base import names, wgkeys
 from ..base.errors import BadInput
-from ..base.networks import address_of, check_api_url, check_link_networks, is_inside, network_of, outside, parse_address, parse_network
+from ..base.networks import address_of, check_api_url, check_link_networks, is_inside, network_of, parse_address, parse_network
 from ..records.model import Link
 from .visible import Delivery
 
@@ -31,14 +31,12 @@ TEMPORARY = {4: "198.18.0.0/15", 6: "fd70:6963:6365:6c6c::/64"}
 MOST_NETWORKS = 8
 WIDEST = {4: 16, 6: 48}  # that another owner may claim; nobody looks at it before it counts
 TAKEN_OVER = "taken over"
-WAITS = "its owner has to agree to these networks, which its status says"
 HANDED_OVER = "handed over"  # the answer to a claim that root has not judged yet
 LONGEST = 400  # letters of the reason why a claim is refused
 _TEMPORARIES = 2**16
 _USE = b"pic.cells invitation key"
 _FIELDS = ("name", "public_key", "networks", "address", "endpoint", "api_url", "preshared_key")
 _MAY_LACK = ("endpoint", "api_url")
-_DIALLED, _PLACE = ("endpoint",), ("networks", "address", "api_url")  # what an announcement can be about
 
 
 def one_time_key(secret: str) -> str:
@@ -67,17 +65,11 @@ def parse_claim(body: bytes) -> dict[str, Any]:
     where = f"the claim of {names.check_name('Cell', claim['name'])!r}"
     wgkeys.check_public_key(f"public_key of {where}", claim["public_key"])
     wgkeys.check_preshared_key(where, claim["preshared_key"] if isinstance(claim["preshared_key"], str) else "")
-    return _placed(where, claim)
-
-
-def _placed(where: str, claim: dict[str, Any]) -> dict[str, Any]:
-    """Judge where a cell says that it is, and return it as the records have it. where: what the claim is called in a sentence."""
     for key, read in (("networks", parse_network), ("address", parse_address)):
-        values = claim.get(key)
-        if key in claim and (not isinstance(values, list) or not values or len(values) > MOST_NETWORKS):
+        values = claim[key]
+        if not isinstance(values, list) or not values or len(values) > MOST_NETWORKS:
             raise BadInput(f"{key} of {where} has to be a list of 1 to {MOST_NETWORKS}.")
-        if isinstance(values, list):
-            claim[key] = [str(read(value if isinstance(value, str) else repr(value)[:64], f"{key} of {where}")) for value in values]
+        claim[key] = [str(read(value if isinstance(value, str) else repr(value)[:64], f"{key} of {where}")) for value in values]
     if "endpoint" in claim:
         wgkeys.check_endpoint(where, claim["endpoint"])
     if "api_url" in claim and str(address_of(str(urlsplit(check_api_url(f"api_url of {where}", claim["api_url"])).hostname))) not in claim["address"]:
@@ -85,43 +77,39 @@ def _placed(where: str, claim: dict[str, Any]) -> dict[str, Any]:
     return claim
 
 
-def _read(body: bytes, *kinds: Collection[str]) -> dict[str, Any] | None:
-    """Return an object with just the fields of one of these kinds; None for whatever is none."""
+def _read(body: bytes, fields: Collection[str]) -> dict[str, Any] | None:
+    """Return an object with just these fields; None for whatever is none."""
     try:
         content = json.loads(body)
     except (ValueError, RecursionError):
         return None
-    return content if isinstance(content, dict) and set(content) in map(set, kinds) else None
+    return content if isinstance(content, dict) and set(content) == set(fields) else None
 
 
-def render_announcement(said: dict[str, Any]) -> bytes:
-    """Return what a cell announces of itself (inverse of parse_announcement)."""
-    return json.dumps(said, sort_keys=True).encode()
+def render_announcement(name: str, endpoint: str) -> bytes:
+    """Return where a cell says it is dialled from now on (inverse of parse_announcement)."""
+    return json.dumps({"name": name, "endpoint": endpoint}, sort_keys=True).encode()
 
 
 def parse_announcement(body: bytes, link: Link) -> dict[str, Any]:
-    """Read where a linked cell is from now on; nothing else of a link follows from what it announces. Raises BadInput."""
-    content = _read(body, ("name", *_DIALLED), ("name", *_PLACE), ("name", *_DIALLED, *_PLACE))
+    """Read where a linked cell is dialled from now on; nothing else of a link follows from what it announces. Raises BadInput."""
+    content = _read(body, ("name", "endpoint"))
     if content is None or content["name"] != link.name:
-        raise BadInput(f"An announcement of {link.name!r} has to be an object with its name, and {_DIALLED[0]} or {', '.join(_PLACE)} or all of these.")
-    return _placed(f"the announcement of {link.name!r}", content)
+        raise BadInput(f"An announcement of {link.name!r} has to be an object with its name and its endpoint.")
+    return {"name": link.name, "endpoint": wgkeys.check_endpoint(f"the announcement of {link.name!r}", content["endpoint"])}
 
 
 def said(link: Link, body: bytes) -> dict[str, Any]:
-    """Return what a claim changes of a link, as the modules take it: all that an invitation allows, or where the other cell is. Raises BadInput."""
-    claim = parse_claim(body) if link.invited else parse_announcement(body, link)
-    if "networks" in claim:
-        check_claim(link, claim)
+    """Return what a claim changes of a link, as the modules take it: all that an invitation allows, or where the other cell is dialled. Raises BadInput."""
+    if not link.invited:
+        return parse_announcement(body, link)
+    claim = parse_claim(body)
+    check_claim(link, claim)
     return claim
 
 
-def beyond(link: Link, said: dict[str, Any]) -> list[str]:
-    """Return the networks that a linked cell asks for beyond those that its owner's agreement, or what it has already, covers."""
-    return [] if link.invited else outside(said.get("networks", ()), [*link.networks, *link.accept_networks])
-
-
 def check_claim(link: Link, claim: dict[str, Any]) -> None:
-    """Refuse networks that another owner's cell may not claim. Raises BadInput."""
+    """Refuse a claim that an invitation to this link does not allow. Raises BadInput."""
     if claim["name"] != link.name:
         raise BadInput(f"The invitation is for cell {link.name!r}, and not for {claim['name']!r}.")
     what = f"networks of {link.name!r}"
@@ -130,10 +118,10 @@ def check_claim(link: Link, claim: dict[str, Any]) -> None:
         if network.overlaps(network_of(TEMPORARY[network.version])):
             raise BadInput(f"{what}: {network} is where invitations are redeemed from. Give the cell's own networks.")
         if network.prefixlen < WIDEST[network.version]:
-            raise BadInput(f"{what}: {network} is wider than /{WIDEST[network.version]}, which no other owner may claim.")
-    strange = [one for one in claim["address"] if not is_inside(one, claim["networks"])]
-    if strange:
-        raise BadInput(f"address {strange[0]} of {link.name!r} is in none of its networks {', '.join(claim['networks'])}.")
+            raise BadInput(f"{what}: {network} is wider than /{WIDEST[network.version]}, which an invitation does not allow.")
+    outside = [one for one in claim["address"] if not is_inside(one, claim["networks"])]
+    if outside:
+        raise BadInput(f"address {outside[0]} of {link.name!r} is in none of its networks {', '.join(claim['networks'])}.")
 
 
 def comes_by(link: Link, delivery: Delivery, now: str) -> bool:

@@ -258,12 +258,12 @@ def _from_link(link: Link, family: int, facts: HostFacts) -> list[Rule]:
 
 def _to_cell(cell: Cell, link: Link, family: int) -> list[Rule]:
     """Return what another cell may reach of this one itself: the API, by its own address alone, admins everything else, and what is shared with it."""
-    tag, asked = names.tag(link.name), dict.fromkeys([*cell.own_addresses(family), *of_family(family, link.known_as)])
+    tag = names.tag(link.name)
     rules = []
     for remote in of_family(family, link.address):
-        rules += [Rule(f"-s {remote} -d {own} -p tcp --dport {cell.sync_port} -j ACCEPT", tag) for own in asked]
+        rules += [Rule(f"-s {remote} -d {own} -p tcp --dport {cell.sync_port} -j ACCEPT", tag) for own in cell.own_addresses(family)]
     # An admin's network is let in below: to the cell, not to the API.
-    rules += [Rule(f"-d {own} -p tcp --dport {cell.sync_port} -j DROP", tag) for own in asked]
+    rules += [Rule(f"-d {own} -p tcp --dport {cell.sync_port} -j DROP", tag) for own in cell.own_addresses(family)]
     rules += [Rule(f"-s {network} -j ACCEPT", tag) for network in of_family(family, cell.admin_networks)]
     return [*rules, Rule(f"-g {names.chain('S', link.name)}", tag)]
 

@@ -70,7 +70,7 @@ def plan_identity(context: Context) -> Planned:
 
 
 def _note_moves(context: Context) -> None:
-    """Note where linked cells have to dial this one from now on, and that it has other networks. They are told before their tunnels change, by those."""
+    """Note where linked cells have to dial this one from now on. They are told before their tunnels change, by those."""
     before, after = context.stored.cell, context.wanted.cell
     stated = context.inputs.cell or {}
     forwarded, told = stated.get("endpoint_ports"), stated.get("in_run") or ()
@@ -78,13 +78,10 @@ def _note_moves(context: Context) -> None:
         if forwarded is not None:
             link.forwarded = forwarded.get(name)
         old = context.stored.links.get(name)
-        if old is None or name in told or link.pending or link.provided or link.invited:
+        if old is None or not after.endpoint or name in told or link.pending or link.provided or link.invited:
             continue
-        # On the devices' interface the addresses of before are gone at once, and there would be nothing to tell it by.
-        if before.networks and before.place != after.place and link.remote_api_url and link.interface != after.interface:
-            link.known_as = list(dict.fromkeys([*old.known_as, *before.own_addresses()]))
         was, now = ((cell.endpoint, known.forwarded or known.listen_port) for cell, known in ((before, old), (after, link)))
-        if after.endpoint and was != now and now[1]:
+        if was != now and now[1]:
             link.moved = host_port(after.endpoint, now[1])
 
 
@@ -247,9 +244,7 @@ def _words(state: State) -> list[str]:
     lines += [f"peer {p.name}: networks behind it {', '.join(p.networks)}" for p in state.peers.values() if p.networks]
     lines += [f"peer {p.name}: its DNS is answered by {answered_in_words(p.exit_dns)}" for p in state.peers.values() if p.exit_dns]
     lines += [f"link {link.name}: {link.interface}, port {link.listen_port}" for link in state.links.values()]
-    lines += [f"link {link.name}: is to hear that this cell is dialled at {link.moved}" for link in state.links.values() if link.moved]
-    networks = ", ".join(cell.own_networks())
-    return lines + [f"link {link.name}: is to hear that the networks of this cell are {networks}" for link in state.links.values() if link.known_as]
+    return lines + [f"link {link.name}: is to hear that this cell is dialled at {link.moved}" for link in state.links.values() if link.moved]
 
 
 IDENTITY = Part(
@@ -257,7 +252,7 @@ IDENTITY = Part(
     plan_identity,
     owns=Fields(
         cell=True,
-        links=("interface", "listen_port", "moved", "known_as", "forwarded"),
+        links=("interface", "listen_port", "moved", "forwarded"),
         makes_links=True,
         peers=("public_key", "addresses", "route_via", "route_except", "networks", "exit_dns"),
         makes_peers=True,

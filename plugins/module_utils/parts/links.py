@@ -156,7 +156,6 @@ def _words(state: State) -> list[str]:
         kind, networks = ("exit", link.given_addresses) if link.provided else ("link", link.networks)
         lines.append(f"{kind} {link.name}: {', '.join(networks) or 'networks not known yet'}, endpoint {link.endpoint or 'none'}")
         lines.append(f"{kind} {link.name}: public key {link.public_key or 'not known yet'}")
-        lines += [f"{kind} {link.name}: may have networks within {', '.join(link.accept_networks)}"] if link.accept_networks else []
     return lines
 
 
@@ -167,7 +166,6 @@ LINKS = Part(
         links=(
             *("public_key", "networks", "address", "endpoint", "interface", "listen_port", "keepalive", "mtu"),
             *("remote_api_url", "sync_auth", "allow_public_networks", "given_addresses", "given_resolvers", "invited_until", "judged_claim"),
-            *("accept_networks", "asked_networks"),
         ),
         makes_links=True,
         removes_links=True,

@@ -174,22 +174,16 @@ def _merge_link(state: State, item: Args) -> None:
         link.public_key = wgkeys.check_public_key(f"public_key of {where}", given["public_key"])
     if "allow_public_networks" in given:
         link.allow_public_networks = given["allow_public_networks"]
-    if item.get("accept_networks") is not None:  # an empty list lets it move none any more
-        link.accept_networks = [str(parse_network(n, f"accept_networks of {where}")) for n in given.get("accept_networks", ())]
-    if "accept_networks" in given or "allow_public_networks" in given:
-        check_link_networks(f"accept_networks of {where}", link.accept_networks, link.allow_public_networks)
     if "networks" in given:
         link.networks = [str(parse_network(n, f"networks of {where}")) for n in given["networks"]]
         # A renumbered cell: an address of before is not held against the new networks.
-        link.address, link.asked_networks = [a for a in link.address if is_inside(a, link.networks)], []
+        link.address = [a for a in link.address if is_inside(a, link.networks)]
     if "networks" in given or "allow_public_networks" in given:
         check_link_networks(f"networks of {where}", link.networks, link.allow_public_networks or link.invited)
     if "address" in given:
         link.address = [str(parse_address(a, f"address of {where}")) for a in given["address"]]
     if "endpoint" in given:
-        link.endpoint, link.judged_claim = wgkeys.check_endpoint(where, given["endpoint"]), []
-    if "claim" in given:
-        link.judged_claim = [given["claim"], ""]
+        link.endpoint, link.judged_claim = wgkeys.check_endpoint(where, given["endpoint"]), [given["claim"], ""] if "claim" in given else []
     if "keepalive" in given:
         link.keepalive = _within(given["keepalive"], 0, 65535, f"keepalive of {where}", "seconds")
     if "mtu" in given:

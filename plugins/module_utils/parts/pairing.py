@@ -22,8 +22,7 @@ NAMESPACE, LOCK = f"/run/netns/{NAME}", "pairing.lock"  # that such a run holds:
 def _plan_refusal(context: Context) -> Planned:
     for name, said in context.inputs.answers.items():
         if said:
-            link = context.wanted.links[name]
-            link.judged_claim, link.asked_networks = [str(said["claim"]), printable(str(said["reason"]))[:LONGEST]], list(said["networks"])
+            context.wanted.links[name].judged_claim = [str(said["claim"]), printable(str(said["reason"]))[:LONGEST]]
     return context.write_records(), {}
 
 
@@ -59,11 +58,7 @@ def _words(state: State) -> list[str]:
     return [f"link {link.name}: {_WAITS} until {link.invited_until}" for link in state.links.values() if link.invited]
 
 
-def _asked_words(state: State) -> list[str]:
-    return [f"link {link.name}: asks to have the networks {', '.join(link.asked_networks)}" for link in state.links.values() if link.asked_networks]
-
-
-REFUSE = Part("refuse a claim", _plan_refusal, owns=Fields(links=("judged_claim", "asked_networks")), words=_asked_words)
+REFUSE = Part("refuse a claim", _plan_refusal, owns=Fields(links=("judged_claim",)))
 LEFT = Part("what a killed run has left", plan_left)
 EXPIRY = Part(
     "invitations that are over",

@@ -16,7 +16,7 @@ from typing import Any, Optional
 from ..base.errors import BadInput
 from ..base.networks import interface_of
 from ..kernel.plan import Plan
-from ..records.model import Cell, Link
+from ..records.model import Link
 from ..records.ownership import Fields
 from . import claims, merge, peer_sync, signing
 from .inputs import Args
@@ -97,27 +97,19 @@ def pushes(context: Context, payloads: Mapping[str, Args]) -> dict[str, Push]:
     return found
 
 
-def announcements(context: Context) -> dict[str, list[Push]]:
-    """Return what is to be sent to the cells that do not know yet where this one is dialled, or which networks it has: by each address that they may know."""
-    moved = {name: link for name, link in context.stored.links.items() if (link.moved or link.known_as) and link.remote_api_url}
+def announcements(context: Context) -> dict[str, Push]:
+    """Return what is to be sent to the cells that do not know yet where this one is dialled."""
+    moved = {name: link for name, link in context.stored.links.items() if link.moved and link.remote_api_url}
     secrets, found = context.preshared_keys() if moved else {}, {}
     for name, link in moved.items():
         observed = context.observed.wireguard.get(str(link.interface))
         if observed and secrets.get(name):
+            body = claims.render_announcement(context.stored.cell.name, str(link.moved))
             # The addresses that the tunnel has, whatever the records say that it will have.
-            there = [str(interface_of(address).ip) for address in observed.addresses]
-            ends, new = (secrets[name], context.identity.public, str(link.public_key)), set(context.stored.cell.own_addresses())
-            tries = [[address for address in there if address in new or not link.known_as], *([old] for old in link.known_as[::-1] if old in there)]
-            body = claims.render_announcement(_announced(context.stored.cell, link))
-            found[name] = [claim_push(str(link.remote_api_url), tuple(sources), str(link.interface), body, ends) for sources in tries if sources]
+            sources = tuple(str(interface_of(address).ip) for address in observed.addresses)
+            ends = secrets[name], context.identity.public, str(link.public_key)
+            found[name] = claim_push(str(link.remote_api_url), sources, str(link.interface), body, ends)
     return found
-
-
-def _announced(cell: Cell, link: Link) -> dict[str, Any]:
-    """Return what a linked cell is told of this one. An older program knows of the endpoint alone, and refuses what it does not know."""
-    networks, address = cell.place
-    place = {"networks": networks, "address": address, "api_url": merge.api_url(address, cell.sync_port)} if link.known_as else {}
-    return {"name": cell.name, **({"endpoint": link.moved} if link.moved else {}), **place}
 
 
 def claim_push(url: str, sources: tuple[str, ...], device: str, body: bytes, ends: Ends) -> Push:
@@ -126,15 +118,16 @@ def claim_push(url: str, sources: tuple[str, ...], device: str, body: bytes, end
 
 
 def _plan_announced(context: Context) -> Planned:
-    """Plan to note who knows by now where this cell is."""
-    for name in context.inputs.answers:
-        context.wanted.links[name].moved, context.wanted.links[name].known_as = None, []
+    """Plan to note who knows by now where this cell is dialled: an answer that it was heard says nothing of what becomes of it there."""
+    for name, answer in context.inputs.answers.items():
+        if answer and answer["status"] == peer_sync.OK and answer.get("ignored") and name in context.wanted.links:
+            context.wanted.links[name].moved = None
     return context.write_records(), {}
 
 
 def _push(context: Context, link: Link, message: Mapping[str, Any], ends: Ends) -> Push:
     """Return one push to a cell."""
-    sources = (*link.known_as, *context.wanted.cell.own_addresses())
+    sources = tuple(context.wanted.cell.own_addresses())
     return _signed(str(link.remote_api_url), sources, str(link.interface), peer_sync.render_push(message), ends, signing.push_key, peer_sync.PATH)
 
 
@@ -199,7 +192,7 @@ HEAR = Part(
     merges=(merge.merge_cell, merge.merge_links, merge.merge_rights),
 )
 DELIVER = Part("deliver", plan_deliveries, owns=HEAR.owns)
-ANNOUNCED = Part("announced", _plan_announced, owns=Fields(links=("moved", "known_as")))
+ANNOUNCED = Part("announced", _plan_announced, owns=Fields(links=("moved",)))
 NOTE = Part(
     "note",
     plan_answers,

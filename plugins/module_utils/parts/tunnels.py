@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from ..base import wgkeys
 from ..base.errors import BadInput
-from ..base.networks import EVERYWHERE, FAMILIES, host_networks, of_family, sorted_networks
+from ..base.networks import EVERYWHERE, FAMILIES, host_networks, sorted_networks
 from ..kernel import mtu, wgconfig, wgquick, wireguard
 from ..kernel.model import Interface, Route, WgPeer
 from ..kernel.plan import Plan
@@ -78,8 +78,7 @@ def plan_tunnels(context: Context, interface: str, links: Collection[Link], ever
 
 def _addresses(cell: Cell, link: Link) -> list[str]:
     """Return the addresses of a link's own interface, as networks."""
-    known = {family: [*link.sources(cell, family), *of_family(family, link.known_as)] for family in FAMILIES if cell.has_family(family)}
-    return sorted_networks(host_networks(address for addresses in known.values() for address in addresses))
+    return sorted_networks(host_networks(address for family in FAMILIES if cell.has_family(family) for address in link.sources(cell, family)))
 
 
 def device_addresses(context: Context) -> list[str]:

@@ -53,8 +53,7 @@ def render_view(state: State, public_key: str, preshared_keys: Mapping[str, str 
         for _name, link in sorted(state.links.items())
         if link.address and not link.pending
     ]
-    addresses = list(dict.fromkeys([*state.cell.own_addresses(), *(address for link in state.links.values() for address in link.known_as)]))
-    view: dict[str, Any] = {"public_key": public_key, "port": state.cell.sync_port, "addresses": addresses, "links": links}
+    view: dict[str, Any] = {"public_key": public_key, "port": state.cell.sync_port, "addresses": state.cell.own_addresses(), "links": links}
     if state.cell.uplink:  # as every version before wrote it otherwise: an upgrade changes nothing else
         view["uplink"] = state.cell.uplink
     return json.dumps(view, indent=1, sort_keys=True) + "\n"
@@ -62,8 +61,7 @@ def render_view(state: State, public_key: str, preshared_keys: Mapping[str, str 
 
 def _claims(link: Link) -> dict[str, Any]:
     """Return what else it takes to judge claims; where there is nothing of it, the view is as every version before had it."""
-    always = "allow_public_networks"  # a cell may announce other networks at any time
-    return {name: getattr(link, name) for name in _OF_CLAIMS if getattr(link, name) and (name == always or link.invited or link.judged_claim)}
+    return {name: getattr(link, name) for name in _OF_CLAIMS if getattr(link, name) and (link.invited or link.judged_claim)}
 
 
 def _keys(preshared_key: str | None, sender: str, receiver: str) -> dict[str, str | None]:

@@ -55,18 +55,14 @@ def _take(context: Context, link: Link, delivery: Delivery, log: Callable[[str],
     def planned(parts: Sequence[Part], inputs: Inputs) -> Plan:
         return plan_step(context.on(Draft(context.host)), parts, inputs)[0]
 
-    def refused(reason: str, asked: Sequence[str] = ()) -> Plan:
-        return planned((pairing.REFUSE,), Inputs(answers={link.name: {"claim": mark, "reason": reason, "networks": list(asked)}}))
+    def refused(reason: str) -> Plan:
+        return planned((pairing.REFUSE,), Inputs(answers={link.name: {"claim": mark, "reason": reason}}))
 
     try:
         said = claims.said(link, delivery.body)
     except BadInput as error:  # by nothing but what it says
         plan = refused(str(error))
     else:
-        if claims.beyond(link, said):
-            plan = refused(claims.WAITS, said["networks"])
-            apply(context.host, plan)
-            return plan
         try:
             _check_endpoint(context, said.get("endpoint"))
             plan, taken = planned(WAY, Inputs(links=[{**said, "claim": mark}])), True
@@ -75,7 +71,7 @@ def _take(context: Context, link: Link, delivery: Delivery, log: Callable[[str],
             log(f"What {link.name} claims of itself was not taken over: {error}")
             plan = refused(_UNFIT)
     apply(context.host, plan)
-    if taken and "endpoint" in said and not link.invited and context.host.exists("/run/systemd/system"):
+    if taken and not link.invited and context.host.exists("/run/systemd/system"):
         begin(context.host, str(link.interface))
     return plan
 

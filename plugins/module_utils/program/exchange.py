@@ -5,23 +5,20 @@
 
 from __future__ import annotations
 
-import itertools
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
 from typing import Any
 
-from ..base.command import Draft, Host
-from ..cell import WAY, plan_step
+from ..base.command import Host
 from ..kernel.plan import apply
 from ..parts import sync
 from ..parts.inputs import Inputs
 from ..parts.part import Context
-from ..parts.peer_sync import CONFLICT, FORBIDDEN, MALFORMED, OK, Push, answer_to_older, parse_push
+from ..parts.peer_sync import CONFLICT, MALFORMED, OK, Push, answer_to_older, parse_push
 from ..parts.units import SERVE
-from ..records.model import Link, State
+from ..records.model import Link
 from ..records.store import Store
 from .claiming import take_claims
 from .restore import Restored, restore
@@ -31,15 +28,6 @@ from .transport import send_all
 SPOOL = FOLDER
 _ROUNDS = 2  # a wish that is refused, or a later generation that is known there, is answered by one more push
 _PAUSE = 2.0  # seconds before the second attempt, doubled for each further one
-
-
-@dataclass(frozen=True)
-class Announced:
-    """Which cells have turned out to know this one's networks by now, and a sentence for each that does not know yet what it was told."""
-
-    known: list[str] = field(default_factory=list)
-    late: Mapping[str, str] = field(default_factory=dict)
-
 
 Send = Callable[[Mapping[str, Push]], dict[str, Any]]
 Log = Callable[[str], None]
@@ -91,59 +79,31 @@ def push(host: Host, context: Context, send: Send | None = None) -> dict[str, An
     return answers
 
 
-def announce(host: Host, path: str, send: Send | None = None, lock: Callable[[], AbstractContextManager[None]] = nullcontext) -> Announced:
-    """Tell the linked cells where this one is dialled and which networks it has, where they do not know yet.
+def announce(host: Host, path: str, send: Send | None = None, lock: Callable[[], AbstractContextManager[None]] = nullcontext) -> list[str]:
+    """Tell the linked cells where this one is dialled, where they do not know yet. Returns a sentence for each that was not told.
 
     path: the folder with the records. lock: what keeps others from these, which it does not while the other cells are waited for; none where the caller does.
     """
     # Once: whatever is sent from the old port afterwards leads the other cell back to it. That it is known there is found out by the next replay.
     with lock():
         pushes = sync.announcements(Context(host, Store(host, path)))
-    if not pushes:
-        return Announced()
-    answers = _first_heard(pushes, send or send_all)
+    answers = dict((send or send_all)(pushes)) if pushes else {}
+    if not answers:
+        return []
     with lock():
         return _note_announced(host, Context(host, Store(host, path)), answers)
 
 
-def _first_heard(pushes: Mapping[str, Sequence[Push]], send: Send) -> dict[str, Any]:
-    """Send what is told by one address after the other until a cell knows the sender. Returns the last answer of each."""
-    answers: dict[str, Any] = {}
-    for attempt in itertools.count():
-        due = {name: tries[attempt] for name, tries in pushes.items() if attempt < len(tries) and not _knows_the_sender(answers.get(name))}
-        if not due:
-            return answers
-        answers.update(send(due))
-    raise AssertionError
-
-
-def _knows_the_sender(answer: Mapping[str, Any] | None) -> bool:
-    return answer is not None and answer["status"] != FORBIDDEN
-
-
-def _note_announced(host: Host, context: Context, answers: Mapping[str, Any]) -> Announced:
-    before = context.stored
-    # That it was heard says nothing of what becomes of it there.
-    known = [name for name, answer in answers.items() if answer and answer["status"] == OK and answer.get("ignored") and name in before.links]
-    late = {
-        name: f"Cell {name!r} does not know {_what_is_told(before, name)} ({'not reached' if answer is None else answer['reason']}). This cell "
+def _note_announced(host: Host, context: Context, answers: Mapping[str, Any]) -> list[str]:
+    where = {name: link.moved for name, link in context.stored.links.items()}
+    plan, _facts = context.plan(sync.ANNOUNCED, Inputs(answers=answers))
+    apply(host, plan)
+    return [
+        f"Cell {name!r} does not know yet that this one is dialled at {where.get(name)} ({'not reached' if answer is None else answer['reason']}). This cell "
         "tells it again every minute. If that does not help, link it anew with an invitation."
         for name, answer in sorted(answers.items())
-        if name in before.links and (answer is None or answer["status"] != OK)
-    }
-    # The addresses by which they have known this cell are of no use any more.
-    ended = [name for name in known if before.links[name].known_as]
-    parts = (sync.ANNOUNCED, *WAY) if ended else (sync.ANNOUNCED,)
-    plan, _facts = plan_step(context.on(Draft(host)), parts, Inputs(answers=dict.fromkeys(known), links=[{"name": name} for name in ended]))
-    apply(host, plan)
-    return Announced(sorted(ended), late)
-
-
-def _what_is_told(state: State, name: str) -> str:
-    """Say what a linked cell does not know yet of this one."""
-    link = state.links[name]
-    networks = [f"the networks of this cell yet, {', '.join(state.cell.own_networks())}"] if link.known_as else []
-    return " and ".join([*networks, *([f"yet that this one is dialled at {link.moved}"] if link.moved else [])])
+        if answer is None or answer["status"] != OK
+    ]
 
 
 def replay(host: Host, path: str, send: Send | None = None, attempts: int = 1, log: Log = lambda _line: None) -> dict[str, Any]:
@@ -152,7 +112,7 @@ def replay(host: Host, path: str, send: Send | None = None, attempts: int = 1, l
     attempts: how often the cells that are not reached are tried, with growing pauses of no fixed length.
     """
     answers: dict[str, Any] = {}
-    for line in announce(host, path, send, lambda: Store(host, path).lock(create=False)).late.values():
+    for line in announce(host, path, send, lambda: Store(host, path).lock(create=False)):
         log(line)
     tried = rounds = 0
     while tried < attempts:

@@ -40,7 +40,6 @@ def report(info: Mapping[str, Any], now: float | None = None) -> list[str]:
             "relays its devices, whose traffic is among these bytes" if relays(link) else "",
             f"has not told it the latest state ({link['last_push_error']})" if link["pending_push"] else "",
             f"has not heard yet that this cell is dialled at {link['moved']}" if link.get("moved") else "",
-            f"knows this cell as {', '.join(link['known_as'])}, and not by its networks yet" if link.get("known_as") else "",
             f"waits until {link['invited_until']} for its owner to redeem the invitation" if link.get("invited_until") else "",
         ]
         lines.append(f"link {name}: {'; '.join(note for note in notes if note)}")
@@ -105,10 +104,6 @@ def of_link(name: str, link: Mapping[str, Any], now: float) -> Iterator[tuple[st
         yield QUIET, f"{'exit' if link.get('given_addresses') else 'link'} {name}: {tunnel(link, now)}"
     if link.get("moved"):
         yield PENDING, f"{name} has not heard yet that this cell is dialled at {link['moved']}"
-    if link.get("known_as"):
-        yield PENDING, f"{name} knows this cell as {', '.join(link['known_as'])}, and not by its networks yet"
-    if link.get("asked_networks"):
-        yield PENDING, f"{name} asks to have the networks {', '.join(link['asked_networks'])}, and you have not agreed"
     if link["pending_push"]:
         yield PENDING, f"{name} has not been told the latest state ({link['last_push_error']})"
 

@@ -102,11 +102,6 @@ class Cell:
         """Tell whether the cell has a network of this family; while none is known it may have both."""
         return not self.networks or bool(self.own_networks(family))
 
-    @property
-    def place(self) -> tuple[list[str], list[str]]:
-        """Return what linked cells know of where this one is: its networks and its own addresses."""
-        return self.own_networks(), self.own_addresses()
-
     def own_networks(self, family: int | None = None) -> list[str]:
         """Return the cell's own networks."""
         return [str(interface_of(n).network) for n in self.networks if family in (None, interface_of(n).version)]
@@ -151,9 +146,6 @@ class Link:
     invited_until: str | None = None  # a moment; where there is one, key and networks are those with which the other owner redeems an invitation until then
     judged_claim: list[str] = field(default_factory=list)  # fingerprint of the last claim, and why it was not taken over: an empty text where it was
     moved: str | None = None  # where the other cell has to dial this one and does not know yet
-    known_as: list[str] = field(default_factory=list)  # this cell's addresses by which the other one may still know it: it has not taken over others yet
-    accept_networks: list[str] = field(default_factory=list)  # within which the other cell may move its own by itself
-    asked_networks: list[str] = field(default_factory=list)  # that it asks to have instead of its own, and the owner of this cell has not agreed to
     forwarded: int | None = None  # the port at the cell's endpoint that it dials, where a router forwards another one to the link's own
 
     @property

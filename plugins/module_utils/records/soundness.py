@@ -79,9 +79,8 @@ def links(data: Any) -> dict[str, Link]:
     for link in found.values():
         names.check_name("Cell", link.name)
         _key(link.public_key)
-        _all(interface_of, [*link.networks, *link.asked_networks])
-        _all(network_of, link.accept_networks)
-        _all(address_of, [*link.address, *link.remote_resolvers, *link.given_addresses, *link.given_resolvers, *link.known_as])
+        _all(interface_of, link.networks)
+        _all(address_of, [*link.address, *link.remote_resolvers, *link.given_addresses, *link.given_resolvers])
         own = {address_of(address).version for address in link.given_addresses}
         if link.provided and (link.networks or link.address or link.interface != names.link_interface(link.name) or len(own) < len(link.given_addresses)):
             raise ValueError(f"{link.name} is a provider and a cell at once")
