@@ -15,6 +15,7 @@ from ansible.module_utils.parsing.convert_bool import boolean
 from ansible_collections.pic.cells.plugins.module_utils.adopt import check_source
 from ansible_collections.pic.cells.plugins.module_utils.base.errors import BadInput
 from ansible_collections.pic.cells.plugins.module_utils.base.names import DIRECT, check_exits, check_name
+from ansible_collections.pic.cells.plugins.module_utils.base.networks import check_not_managed_from
 from ansible_collections.pic.cells.plugins.module_utils.base.times import render_moment
 from ansible_collections.pic.cells.plugins.module_utils.program.status import CONDITIONS
 from ansible_collections.pic.cells.plugins.plugin_utils import checks, devices, offers, schema
@@ -109,6 +110,8 @@ def read_job(mesh: Mesh, given: Mapping[str, Any]) -> tuple[dict[str, Any], list
         job["code"] = code_of(asked["invitation"], mesh.preshared_key())
         stated = mesh.link_items(host).get(asked["remote_cell"], {})
         checks.check_networks(f"networks of the invitation of {asked['remote_cell']!r}", job["change"].get("networks"), stated)
+        admins = as_list(mesh.var(host, "cell_admin_networks"))
+        check_not_managed_from(f"networks of the invitation of {asked['remote_cell']!r}", job["change"].get("networks", []), admins)
     if kind in (LINK, "offer_exit"):
         job["change"].update(parse_offer(asked))
     return _warned(mesh, host, job)

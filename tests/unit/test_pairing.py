@@ -428,6 +428,24 @@ def test_what_a_claim_collides_with_is_for_the_owner_of_the_cell_alone(mine: Wor
     assert "secret0" not in str(told.value)
 
 
+@pytest.mark.parametrize("admin", ["10.9.0.0/24", "10.9.0.7/32", "10.0.0.0/8"])
+def test_nobody_claims_what_the_cell_is_managed_from(mine: World, theirs: World, wire: Wire, admin: str) -> None:
+    mine.inventory["cella"]["cell_admin_networks"] = [admin]
+    mine.site()
+    token, secret, _whole = invite(mine)
+    with pytest.raises(AssertionError, match="cannot be those of a link there"):
+        accept(theirs, token, secret)
+    assert mine.link("cella", "far")["public_key"] is None
+
+
+def test_nobody_who_invites_claims_what_the_cell_is_managed_from(mine: World, theirs: World, wire: Wire) -> None:
+    theirs.inventory["far"]["cell_admin_networks"] = ["10.0.0.0/24"]
+    theirs.site()
+    token, secret, _whole = invite(mine)
+    with pytest.raises(BadInput, match=r"overlaps 10\.0\.0\.0/24, from where this cell is managed"):
+        accept(theirs, token, secret)
+
+
 def test_a_cell_whose_first_network_is_of_ipv6_is_asked_by_that(tmp_path: Path) -> None:
     cell = {"cell_endpoint": "cella.example.net", "cell_networks": ["fd00:a::1/64", "10.0.0.1/24"]}
     world = World(tmp_path, {"cella": cell})

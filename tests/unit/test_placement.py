@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Union
 
 import pytest
@@ -51,8 +51,8 @@ def walk(rules: Iterable[Rule], address: str) -> tuple[str, int]:
     return "main", looked
 
 
-def wanted(of: records.State, family: int, seen: Iterable[kernel.Routing] = ()) -> list[Rule]:
-    placed = exits.placed(of, family, seen)
+def wanted(of: records.State, family: int, seen: Mapping[int, kernel.Routing] | None = None) -> list[Rule]:
+    placed = exits.placed(of, family, seen or {})
     return [*(rule for found in exits.wanted_rules(of, family, placed.priorities).values() for rule in found), *placed.skips]
 
 
@@ -98,15 +98,15 @@ def test_what_a_packet_passes_hardly_grows(family: int) -> None:
 
 def test_few_are_a_list() -> None:
     addresses = some(placement.FEW, NETWORKS[4])
-    assert not exits.placed(state(addresses), 4, []).skips
+    assert not exits.placed(state(addresses), 4, {}).skips
     assert {rule.priority for rule in wanted(state(addresses), 4)} == {4001, 4002}
 
 
 def test_unknown_devices_are_skipped_by_nothing() -> None:
     found = state(some(50, NETWORKS[4]))
-    assert exits.placed(found, 4, []).skips
+    assert exits.placed(found, 4, {}).skips
     found.peers_lost = True
-    assert not exits.placed(found, 4, []).skips
+    assert not exits.placed(found, 4, {}).skips
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_unknown_devices_are_skipped_by_nothing() -> None:
     ],
 )
 def test_the_tree_takes_priorities_that_nobody_else_has(foreign: tuple[int, ...], first: int) -> None:
-    rules = wanted(state(some(50, NETWORKS[4])), 4, [kernel.Routing(foreign_priorities=frozenset(foreign)), kernel.Routing()])
+    rules = wanted(state(some(50, NETWORKS[4])), 4, {4: kernel.Routing(foreign_priorities=frozenset(foreign)), 6: kernel.Routing()})
     taken = range(min(rule.priority for rule in rules), max(rule.priority for rule in rules) + 1)
     assert taken[0] == first and taken[-1] in TREE_PRIORITIES and not set(foreign).intersection(taken)
 
@@ -127,7 +127,7 @@ def test_blocks_are_larger_where_others_leave_less_room_and_there_is_a_list_wher
     addresses = some(200, NETWORKS[4])
     sizes = []
     for foreign in ((), range(4000, 5000, 150), range(4000, 5000, 40), range(4000, 5000, 12)):
-        seen = [kernel.Routing(foreign_priorities=frozenset(foreign))]
+        seen = {4: kernel.Routing(foreign_priorities=frozenset(foreign))}
         placed = exits.placed(state(addresses), 4, seen)
         assert {walk(wanted(state(addresses), 4, seen), address)[0] for address in addresses} == {"table 4200"}
         sizes.append(len(placed.skips))
@@ -201,3 +201,38 @@ def test_a_device_that_comes_is_closed_in_before_it_is_let_in_whatever_the_tree_
         assert {walk(stands, address)[0] for address in addresses} == {"table 4200"}
         rules = stands
     assert {walk(rules, address)[0] for address in fresh} == {"unreachable"}
+
+
+def test_a_list_stays_where_it_is_whatever_the_other_family_has() -> None:
+    """A list of before that began at 4010 is right there, also beside a tree of the other family."""
+    few, many = some(2, NETWORKS[6]), some(20, NETWORKS[4])
+    six = kernel.Routing(tuple(rule for found in exits.wanted_rules(state(few), 6, dict.fromkeys(few, 4010)).values() for rule in found))
+    for seen in ({4: kernel.Routing(), 6: six}, {4: as_routing(wanted(state(many), 4)), 6: six}):
+        assert set(exits.placed(state([*few, *many]), 6, seen).priorities.values()) == {4010}
+
+
+@pytest.mark.parametrize("exit_stays", [True, False])
+def test_a_device_that_has_lost_what_closes_it_is_closed_before_its_way_goes(exit_stays: bool) -> None:
+    addresses = some(20, NETWORKS[4])
+    rules = [rule for rule in wanted(state(addresses), 4) if not (isinstance(rule, kernel.PolicyRule) and rule.table is None and rule.source == addresses[0])]
+    new = state([*addresses[:15], "10.0.0.255"])
+    if not exit_stays:
+        new.peers[addresses[0]].route_via = ["cellc"]
+    move = exits.plan_move(new, {4: as_routing(rules), 6: kernel.Routing()}, 4)
+    for stands in carried_out(rules, [*move.prepare, *move.enter, *move.leave]):
+        assert walk(stands, addresses[0])[0] != "main"
+
+
+def test_an_upgrade_from_rules_that_each_device_had_for_near_networks_ends_no_flow() -> None:
+    addresses = some(20, NETWORKS[4])
+    listed = [rule for found in exits.wanted_rules(state(addresses), 4, dict.fromkeys(addresses, 4000)).values() for rule in found]
+    older: list[Rule] = [*listed, *(kernel.PolicyRule(4, 4000, address, kernel.MAIN, 0) for address in addresses)]
+    move = exits.plan_move(state(addresses), {4: as_routing(older), 6: kernel.Routing()}, 4)
+    assert move.flows == []
+    *_before, rules = carried_out(older, [*move.prepare, *move.enter, *move.leave])
+    assert sorted(rules, key=str) == sorted(wanted(state(addresses), 4), key=str)
+
+
+def test_an_address_in_two_spellings_is_one_place() -> None:
+    placed = exits.placed(state([*some(20, NETWORKS[6]), "fd00:a::2", "FD00:A::2"]), 6, {})
+    assert placed.priorities["fd00:a::2"] == placed.priorities["FD00:A::2"]

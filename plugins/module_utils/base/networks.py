@@ -178,6 +178,18 @@ def check_link_networks(what: str, values: Iterable[str], public: bool = False) 
             )
 
 
+def check_not_managed_from(what: str, networks: Iterable[str], admin_networks: Iterable[str]) -> None:
+    """Refuse networks that somebody else says to have where this cell lets in whoever manages it. Raises BadInput."""
+    admins = [interface_of(value).network for value in admin_networks]
+    for value in networks:
+        for admin in admins:
+            if interface_of(value).network.overlaps(admin):
+                raise BadInput(
+                    f"{what}: {value!r} overlaps {admin}, from where this cell is managed (cell_admin_networks), so all of it would be open to the other "
+                    "cell. Let the other cell give its own networks, or take that one out of cell_admin_networks."
+                )
+
+
 def check_api_url(what: str, value: object) -> str:
     """Return the URL of a peer-sync API: http, an address in digits, a port that is one; raise BadInput for anything else."""
     match = _API_URL.fullmatch(value) if isinstance(value, str) else None

@@ -79,7 +79,7 @@ def allocate_tables(state: State, seen: Iterable[Routing]) -> None:
 Selected = tuple[str, Optional[str]]  # what a peer's rules select: its address, and the network of an exception
 
 
-def placed(state: State, family: int, seen: Iterable[Routing]) -> Placement:
+def placed(state: State, family: int, seen: Mapping[int, Routing]) -> Placement:
     """Return P of each routed peer's address. Raises BadInput."""
     # A rule of a peer that only the kernel knows may stand anywhere, so none is skipped then.
     return place(family, state.routed_addresses(family), seen, tree=not state.peers_lost)
@@ -169,7 +169,7 @@ def plan_closing(state: State, let_in: set[str], seen: Mapping[int, Routing]) ->
     """Plan P+2 and E+1 for the addresses of peers that are not let in yet, for when they are. let_in: networks."""
     plan = Plan()
     for family, routing in seen.items():
-        existing, placement = _by_selected(routing.rules), placed(state, family, seen.values())
+        existing, placement = _by_selected(routing.rules), placed(state, family, seen)
         closing = [closing_rule(family, priority, address) for address, priority in placement.priorities.items()]
         closing += [rule for peer in state.peers.values() for address in of_family(family, peer.addresses) for rule in excepted_rules(peer, address)]
         changes: list[RoutingChange] = []
@@ -247,7 +247,7 @@ def plan_move(state: State, seen: Mapping[int, Routing], family: int, devices: C
     move.prepare += [("add", rule) for rule in missing_shared]
     move.before += _shared_words(surplus_shared)
     move.after += _shared_words(missing_shared)
-    placement = placed(state, family, seen.values())
+    placement = placed(state, family, seen)
     wanted = wanted_rules(state, family, placement.priorities)
     probing, probed = probes.wanted_rules(state, family), [rule for rule in routing.rules if rule.device]
     missing_probing, surplus_probing = _without(probing, probed), _without(probed, probing)
@@ -270,14 +270,14 @@ def plan_move(state: State, seen: Mapping[int, Routing], family: int, devices: C
             continue
         missing = [rule for rule in new if rule not in old]
         surplus = _surplus(old, new)
-        if set(map(_deciding, new)) == set(map(_deciding, old)):
+        if set(map(_deciding, new)) == {_deciding(rule) for rule in old if not _is_older(rule)}:
             # It goes on leaving as it does, so its way comes before what closes it, and goes after that.
             move.enter += [("add", rule) for rule in sorted(missing, key=lambda r: r.priority)]
             move.leave += [("del", rule) for rule in sorted(surplus, key=lambda r: -r.priority)]
             placed_before, placed_after = [*placed_before, *surplus], [*placed_after, *missing]
             continue
-        move.prepare += [("del", rule) for rule in surplus if _enters_exit(rule)]
         move.prepare += [("add", rule) for rule in missing if not _enters_exit(rule)]
+        move.prepare += [("del", rule) for rule in surplus if _enters_exit(rule)]
         move.enter += [("add", rule) for rule in missing if _enters_exit(rule)]
         # P+2 goes before P, which is of before S: in between a packet finds main, as it does afterwards.
         move.leave += [("del", rule) for rule in sorted(surplus, key=lambda r: -r.priority) if not _enters_exit(rule)]
@@ -351,6 +351,11 @@ def _surplus(old: list[PolicyRule], new: list[PolicyRule]) -> list[PolicyRule]:
 def _deciding(rule: PolicyRule) -> tuple[int, str, int]:
     """Return what a rule of a peer says, wherever it stands."""
     return rule.table or 0, rule.destination or "", -1 if rule.suppress is None else rule.suppress
+
+
+def _is_older(rule: PolicyRule) -> bool:
+    """Tell whether a rule is P, which each peer had before S."""
+    return rule.table == MAIN and rule.suppress is not None and rule.destination is None
 
 
 def _placement_words(rules: list[PolicyRule | Skip]) -> list[str]:

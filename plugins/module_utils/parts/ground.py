@@ -144,7 +144,7 @@ def _with_ours(saved: SavedRuleset, ours: Ruleset) -> SavedRuleset:
 
 def _rules(seen: Observed, state: State, family: int) -> dict[str, list[PolicyRule]]:
     """Return our policy rules by what they select as a source: many devices have some each."""
-    wanted = exits.wanted_rules(state, family, exits.placed(state, family, seen.routing.values()).priorities)
+    wanted = exits.wanted_rules(state, family, exits.placed(state, family, seen.routing).priorities)
     found: dict[str, list[PolicyRule]] = {}
     for rule in (*exits.shared_rules(state, family, seen.routing.values()), *(rule for rules in wanted.values() for rule in rules)):
         found.setdefault(rule.source, []).append(rule)

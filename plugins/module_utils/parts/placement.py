@@ -15,7 +15,7 @@ A rule like that skips only rules that do not match. So one that is missing, or 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from ..base.errors import BadInput
@@ -51,11 +51,11 @@ class _Block:
     size: int
 
 
-def base_priority(routings: Iterable[Routing]) -> int:
-    """Return P: the one our rules have, unless somebody else has come to stand there, or else the lowest free one."""
-    routings = tuple(routings)
-    foreign = frozenset[int]().union(*(routing.foreign_priorities for routing in routings))
-    current = {rule.priority - rule.priority % 10 for routing in routings for rule in routing.rules if rule.destination is None and not rule.device}
+def base_priority(family: int, seen: Mapping[int, Routing]) -> int:
+    """Return P: the one that our rules of the family have, unless somebody else has come to stand there, or else the lowest free one."""
+    foreign = frozenset[int]().union(*(routing.foreign_priorities for routing in seen.values()))
+    rules = seen[family].rules if family in seen else ()
+    current = {rule.priority - rule.priority % 10 for rule in rules if rule.destination is None and not rule.device}
     candidates: list[int] = [*sorted(current), *PRIORITIES]
     for priority in candidates:
         if not foreign.intersection(range(priority, priority + 3)):
@@ -63,12 +63,13 @@ def base_priority(routings: Iterable[Routing]) -> int:
     raise BadInput(f"No three priorities from {PRIORITIES.start} to {PRIORITIES.stop} are free of other software's policy rules. Free some (ip rule show).")
 
 
-def place(family: int, addresses: Collection[str], seen: Iterable[Routing], tree: bool = True) -> Placement:
-    """Return where the rules of addresses stand, by the priorities that others leave free. tree: whether they may be one. Raises BadInput."""
-    seen = tuple(seen)
+def place(family: int, addresses: Collection[str], seen: Mapping[int, Routing], tree: bool = True) -> Placement:
+    """Return where the rules of addresses stand, by the priorities that others leave free in any family. tree: whether they may be one. Raises BadInput."""
     if tree and len(addresses) > FEW:
-        foreign = frozenset[int]().union(*(routing.foreign_priorities for routing in seen))
-        names = {int(address_of(address)): address for address in addresses}
+        foreign = frozenset[int]().union(*(routing.foreign_priorities for routing in seen.values()))
+        names: dict[int, list[str]] = {}
+        for address in addresses:  # a record may have one in two spellings
+            names.setdefault(int(address_of(address)), []).append(address)
         values, bits, leaf = sorted(names), _BITS_OF[family], _LEAF
         while leaf < len(values):
             root = _block(values, bits, leaf)
@@ -76,7 +77,7 @@ def place(family: int, addresses: Collection[str], seen: Iterable[Routing], tree
             if start is not None:
                 return _placed(family, root, start, names)
             leaf *= 2
-    return Placement(dict.fromkeys(addresses, base_priority(seen)))
+    return Placement(dict.fromkeys(addresses, base_priority(family, seen)))
 
 
 def _block(values: list[int], bits: int, leaf: int) -> _Block:
@@ -107,7 +108,7 @@ def _network(family: int, block: _Block) -> str:
     return f"{address_from(block.first.to_bytes(_BITS_OF[family] // 8, 'big'))}{length}"
 
 
-def _placed(family: int, root: _Block, start: int, names: dict[int, str]) -> Placement:
+def _placed(family: int, root: _Block, start: int, names: Mapping[int, list[str]]) -> Placement:
     """Number the blocks in order; each is followed by the next one of its parent, or by what follows that, at last by a rule that does nothing."""
     found = Placement({})
     blocks = [(root, start)]
@@ -116,7 +117,7 @@ def _placed(family: int, root: _Block, start: int, names: dict[int, str]) -> Pla
         if block.length:  # a block of all addresses is skipped by none
             found.skips.append(Skip(family, priority, _network(family, block), priority + block.size))
         if not block.parts:
-            found.priorities.update({names[value]: priority for value in block.values})
+            found.priorities.update({address: priority for value in block.values for address in names[value]})
         at = priority + 1
         for part in block.parts:
             blocks.append((part, at))

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from ..base.command import Draft, Host
 from ..base.errors import BadInput
-from ..base.networks import address_of, is_inside, is_of_a_host
+from ..base.networks import address_of, check_not_managed_from, is_inside, is_of_a_host
 from ..cell import WAY, plan_step
 from ..kernel import wireguard
 from ..kernel.plan import Plan, apply
@@ -65,6 +65,7 @@ def _take(context: Context, link: Link, delivery: Delivery, log: Callable[[str],
     else:
         try:
             _check_endpoint(context, said.get("endpoint"))
+            check_not_managed_from(f"networks of {link.name!r}", said.get("networks", ()), context.stored.cell.admin_networks)
             plan, taken = planned(WAY, Inputs(links=[{**said, "claim": mark}])), True
         except BadInput as error:
             # Whoever may claim something of itself may not find out by that what else this cell has.
