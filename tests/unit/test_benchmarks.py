@@ -13,6 +13,7 @@ from xml.etree import ElementTree
 import pytest
 
 from ansible_collections.pic.cells.plugins.plugin_utils.answers import judged
+from ansible_collections.pic.cells.tests.benchmarks import path as packets
 from ansible_collections.pic.cells.tests.benchmarks import plot
 from ansible_collections.pic.cells.tests.benchmarks.controller import answers, inventory
 from ansible_collections.pic.cells.tests.benchmarks.measure import Comparison, alternately, load, save, spread, tables
@@ -125,3 +126,18 @@ def test_curves_stand_alone_and_no_text_is_on_another(file: Path) -> None:
         assert "prefers-color-scheme: dark" in svg
         assert {element.tag.removeprefix(SVG) for element in ElementTree.fromstring(svg).iter()} <= {"svg", "title", "desc", "style", "rect", "path", "text"}
         assert [(one, other) for (one, its), (other, others) in combinations(extents(svg).items(), 2) if overlap(its, others)] == []
+
+
+def test_the_rules_on_a_packets_way_are_those_of_the_engine_and_their_flat_forms_hold_as_many_as_they_say() -> None:
+    built = packets.built(3, 2)
+    assert all(f"*{table}\n" in "".join(built.firewall) for table in ("filter", "nat", "mangle"))
+    assert "-A PIC-S-x2 " in "".join(built.firewall)
+    rules = [line for line in built.routing if line.startswith("rule add ")]
+    assert {address for address in ("10.0.1.2", "10.0.1.3") if any(f"from {address} unreachable" in line for line in rules)} == {"10.0.1.2", "10.0.1.3"}
+    flat = packets.three_rules(3, 2)
+    assert flat.firewall == built.firewall
+    assert len([line for line in flat.routing if line.startswith("rule ")]) == 3 * 2
+    (chain,) = packets.one_chain(3, 2).firewall
+    shares = [line for line in chain.splitlines() if "--dport" in line]
+    assert len(shares) == 3 * packets.EACH
+    assert "pic-x0" in shares[-1]
