@@ -236,7 +236,7 @@ def own_routes(cell: Cell) -> list[Route]:
 def plan_move(state: State, seen: Mapping[int, Routing], family: int, devices: Collection[str] | None = None) -> Move:
     """Compare policy routing with what the records call for, and order the changes so that no packet finds a gap. Raises BadInput.
 
-    seen: the routing of all families, by family, since they have the same priorities.
+    seen: the routing of all families, by family: the priorities that others have in one are left to them in both.
     devices: the interfaces that can be an exit now, None where all can; the others' tables stay closed.
 
     A peer's exit changes with P+2 standing throughout and P+1 absent while its flows are ended: the other way round UDP
@@ -274,7 +274,8 @@ def plan_move(state: State, seen: Mapping[int, Routing], family: int, devices: C
             # It goes on leaving as it does, so its way comes before what closes it, and goes after that.
             move.enter += [("add", rule) for rule in sorted(missing, key=lambda r: r.priority)]
             move.leave += [("del", rule) for rule in sorted(surplus, key=lambda r: -r.priority)]
-            placed_before, placed_after = [*placed_before, *surplus], [*placed_after, *missing]
+            placed_before.extend(surplus)
+            placed_after.extend(missing)
             continue
         move.prepare += [("add", rule) for rule in missing if not _enters_exit(rule)]
         move.prepare += [("del", rule) for rule in surplus if _enters_exit(rule)]
