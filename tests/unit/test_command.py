@@ -13,6 +13,7 @@ from unittest import mock
 
 import pytest
 
+from ansible_collections.pic.cells.plugins.module_utils.base import command
 from ansible_collections.pic.cells.plugins.module_utils.base.command import Draft, Host
 from ansible_collections.pic.cells.plugins.module_utils.base.errors import CommandFailed, ToolMissing, WriteFailed
 from ansible_collections.pic.cells.plugins.module_utils.records.store import Store
@@ -39,6 +40,7 @@ def test_a_command_that_hangs_is_ended(real: Host) -> None:
 
 def test_a_command_that_is_not_there_is_named_with_its_package(real: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.setattr(command, "SYSTEM_PATH", "")
     with pytest.raises(ToolMissing, match=r"'wg-quick' is not installed on this host\. Install it\."):
         real.run(["wg-quick", "up", "wg0"])
     for release, package in (("ID=ubuntu", "conntrack"), ("ID=fedora", "conntrack-tools")):

@@ -20,7 +20,7 @@ from . import packages
 from .errors import CommandFailed, ToolMissing, WriteFailed
 
 UNANSWERED = 2  # lookups of names; after as many nobody is asked again, since each waits, and everything else waits for it
-
+SYSTEM_PATH = ":/usr/sbin:/sbin"  # a user's PATH can lack them
 
 _AT_ONCE = 1024  # entries of a folder that are looked at together
 _MOVED = "moved-by-pic-cells"
@@ -49,7 +49,7 @@ class Host:
         argv: the command, free of secrets, which travel by stdin. ok: the exit codes that are no error.
         timeout: seconds. Raises CommandFailed with argv, exit code, output and input; ToolMissing.
         """
-        env = dict(os.environ, LC_ALL="C", PATH=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
+        env = dict(os.environ, LC_ALL="C", PATH=os.environ.get("PATH", "") + SYSTEM_PATH)
         try:
             # AnsibleModule.run_command is not there for pic-cell
             done = subprocess.run(  # pylint: disable=ansible-bad-function
@@ -82,7 +82,7 @@ class Host:
 
     def has(self, tool: str) -> bool:
         """Tell whether a command is installed. busybox's ip is another one: it has no -json."""
-        found = shutil.which(tool, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
+        found = shutil.which(tool, path=os.environ.get("PATH", "") + SYSTEM_PATH)
         return found is not None and not (tool == "ip" and os.path.basename(os.path.realpath(found)).startswith("busybox"))
 
     def read(self, path: str) -> str | None:
