@@ -128,10 +128,14 @@ def test_an_upgrade_and_a_run_that_moves_nothing_tell_nothing(owners: tuple[Worl
         {"name": "near", "endpoint": "192.0.2.9:51821", "networks": ["0.0.0.0/0"]},
         {"name": "near", "endpoint": None},
         ["near"],
+        *({"name": "near", "endpoint": f"{place}:51821"} for place in ("203.0.113.11", "172.17.0.1", "172.17.0.5", "192.168.1.1", "192.168.1.255")),
+        {"name": "near", "endpoint": "[2001:db8:113::11]:51821"},
     ],
 )
 def test_nothing_but_where_it_is_dialled_follows_from_an_announcement(owners: tuple[World, World], body: Any) -> None:
     near, far = owners
+    far["far"].add_link("docker0", "172.17.0.1/16")
+    far["far"].add_link("lan0", "192.168.1.7/24")
     raw = json.dumps(body).encode()
     key = signing.claim_key(PSK, near.public_key("near"), far.public_key("far")) or ""
     before = far.link("far", "near")
@@ -200,9 +204,7 @@ def test_a_link_that_was_led_back_to_the_old_port_is_dialled_where_it_was_announ
     key = near.public_key("near")
     assert far["far"].wg["pic-near"].peers[key].endpoint == "192.0.2.77:51821"
     far["far"].wg["pic-near"].peers[key].endpoint = "192.0.2.1:51821"
-    far["far"].exits["near"] = None  # it does not answer
-    assert program(far["far"], "redial", "pic-near")[0] == 0
-    assert far["far"].wg["pic-near"].peers[key].endpoint == "192.0.2.77:51821"
+    assert follow(far["far"], [False]) == ["192.0.2.1:51821", "192.0.2.77:51821"]
 
 
 SWITCHED = "systemctl start --no-block pic-cell-redial@pic-near.service"
@@ -288,6 +290,43 @@ def test_a_port_that_never_comes_is_not_looked_for_for_ever(owners: tuple[World,
     assert len(follow(host, [False] * 500)) == redial.GIVEN_UP
     host.wg["pic-near"].peers[near.public_key("near")].endpoint = "192.0.2.1:51821"
     assert len(follow(host, [True] * 500)) == redial.FOLLOWED
+
+
+def test_after_the_look_a_link_is_where_it_was(owners: tuple[World, World]) -> None:
+    near, far = owners
+    host = tell_a_port(near, far)
+    follow(host, [False] * 500)
+    assert host.wg["pic-near"].peers[near.public_key("near")].endpoint == "192.0.2.1:51821"
+
+
+@pytest.mark.parametrize("led", ["127.0.0.1", "10.2.0.9", "192.168.1.1", "192.168.1.7", "203.0.113.11"])
+def test_a_name_of_the_other_owner_leads_into_no_network_of_this_host(owners: tuple[World, World], led: str) -> None:
+    """Whoever has the name can change it after it was judged."""
+    near, far = owners
+    host, old = tell_a_port(near, far), "192.0.2.1:51821"
+    host.add_link("lan0", "192.168.1.7/24")
+    host.dns["near.example.net"] = [led]
+    assert set(follow(host, [False] * 500)) == {old}
+    assert redial.redial(host, STATE, "pic-near") == []
+    host.dns["near.example.net"] = ["192.0.2.7"]
+    assert redial.redial(host, STATE, "pic-near"), "elsewhere it may"
+
+
+@pytest.mark.parametrize(("place", "taken"), [("192.168.1.6", True), ("192.168.1.7", False), ("192.168.1.255", False), ("192.168.2.6", False)])
+def test_a_cell_on_the_same_lan_may_move_within_it(owners: tuple[World, World], place: str, taken: bool) -> None:
+    near, far = owners
+    for network in (1, 2):
+        far["far"].add_link(f"lan{network}", f"192.168.{network}.7/24")
+    far.job("link", cell="far", remote_cell="near", invitation=json.dumps(given_anew(near, far, "192.168.1.5:51821")))
+    near.inventory["near"]["cell_endpoint"] = place
+    near.site()
+    assert far["far"].wg["pic-near"].peers[near.public_key("near")].endpoint == f"{place if taken else '192.168.1.5'}:51821"
+
+
+def given_anew(near: World, far: World, endpoint: str) -> dict[str, Any]:
+    """Return an invitation of the near cell with another endpoint."""
+    link = far.link("far", "near")
+    return {"name": "near", "public_key": near.public_key("near"), "networks": link["networks"], "address": link["address"], "endpoint": endpoint}
 
 
 def test_a_link_that_goes_meanwhile_ends_the_look(owners: tuple[World, World]) -> None:

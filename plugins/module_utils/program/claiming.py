@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from ..base.command import Draft, Host
 from ..base.errors import BadInput
-from ..base.networks import address_of, check_not_managed_from, is_inside, is_of_a_host
+from ..base.networks import check_not_managed_from
 from ..cell import WAY, plan_step
 from ..kernel import wireguard
 from ..kernel.plan import Plan, apply
@@ -19,7 +19,7 @@ from ..parts.part import Context, Part
 from ..parts.visible import Delivery
 from ..records.model import Link
 from ..records.store import Store
-from .redial import begin
+from .redial import begin, may_lead
 
 _UNFIT = "its networks, its key or its endpoint cannot be those of a link there; the owner of that cell finds the reason in its journal"
 
@@ -64,7 +64,7 @@ def _take(context: Context, link: Link, delivery: Delivery, log: Callable[[str],
         plan = refused(str(error))
     else:
         try:
-            _check_endpoint(context, said.get("endpoint"))
+            _check_endpoint(context, link, said.get("endpoint"))
             check_not_managed_from(f"networks of {link.name!r}", said.get("networks", ()), context.stored.cell.admin_networks)
             plan, taken = planned(WAY, Inputs(links=[{**said, "claim": mark}])), True
         except BadInput as error:
@@ -77,14 +77,8 @@ def _take(context: Context, link: Link, delivery: Delivery, log: Callable[[str],
     return plan
 
 
-def _check_endpoint(context: Context, endpoint: str | None) -> None:
-    """Refuse an endpoint that leads nowhere, to this host, or into a network of cells. Raises BadInput."""
-    if endpoint is None:
-        return
-    found = wireguard.resolve(context.host, endpoint)
-    address = address_of(found.rpartition(":")[0].strip("[]")) if found else None
-    state = context.stored
-    near = [*state.cell.own_networks(), *(network for link in state.links.values() for network in link.networks)]
-    near += [network for peer in state.peers.values() for network in peer.networks]
-    if address is None or not is_of_a_host(address) or is_inside(str(address), near):
-        raise BadInput(f"Its endpoint {endpoint!r} is {address or 'nowhere'}, where no other cell can be dialled.")
+def _check_endpoint(context: Context, link: Link, endpoint: str | None) -> None:
+    """Refuse an endpoint that leads nowhere, to this host, or into a network of cells or of this host. Raises BadInput."""
+    found = wireguard.resolve(context.host, endpoint) if endpoint else None
+    if endpoint and not (found and may_lead(context, link, found)):
+        raise BadInput(f"Its endpoint {endpoint!r} is {found or 'nowhere'}, where no other cell can be dialled.")

@@ -16,14 +16,17 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Optional
 
 from ..base.command import Host
 from ..base.names import check_interface
+from ..base.networks import Address, address_of, interface_of, is_inside, is_of_a_host
 from ..kernel import wireguard
 from ..kernel.model import Interface
 from ..kernel.plan import Plan, apply
 from ..parts import units
+from ..parts.part import Context
 from ..parts.tunnels import peer_key
 from ..parts.verdicts import watched_link
 from ..records.model import Link
@@ -67,17 +70,23 @@ def follow(host: Host, path: str, interface: str) -> Iterator[str]:
     Yields a line for each change. path: the folder with the records. Raises BadInput, StoreError and CommandFailed.
     """
     store, before, there, silent = Store(host, path), dict[str, str](), set[tuple[str, str]](), 0
+
+    def left() -> dict[str, Link]:
+        links = dialled(store)
+        return {name: link for name, link in links if link.interface == interface and _is_asked(link) and (name, str(link.endpoint)) not in there}
+
     yield from redial(host, path, interface, asked_first=True)
     for _question in range(FOLLOWED):
-        began, cell = time.monotonic(), store.load().cell
-        links = {name: link for name, link in dialled(store) if link.interface == interface and _is_asked(link) and (name, link.endpoint) not in there}
+        began, cell, links = time.monotonic(), store.load().cell, left()
         if not links or silent == GIVEN_UP:
-            return
+            break
         answers = ask([replace(watched_link(cell, link), targets=[]) for link in links.values()], PERIOD)
         peers, places = wireguard.read_interfaces(host).get(interface, Interface(interface)).peers, dict[str, Optional[str]]()
         for name, answer in answers.items():
             link = links[name]
             new, now = wireguard.resolve(host, str(link.endpoint)), peers[peer_key(link)].endpoint if peer_key(link) in peers else None
+            if now and now != new:
+                before.setdefault(name, now)
             if answer is None:
                 places[name] = before.get(name, new) if now == new else new
             elif now == new:
@@ -86,8 +95,9 @@ def follow(host: Host, path: str, interface: str) -> Iterator[str]:
                 before[name] = now
         if answers:  # or this host could not ask
             silent = silent + 1 if places else 0
-        yield from _dial(host, path, interface, {name: (links[name].endpoint, place) for name, place in places.items()})
+        yield from _dial(host, path, interface, {name: (links[name].endpoint, place) for name, place in places.items()}, before)
         time.sleep(max(0.0, began + PERIOD - time.monotonic()))
+    yield from _dial(host, path, interface, {name: (link.endpoint, before.get(name)) for name, link in left().items()}, before)
 
 
 def redial(host: Host, path: str, interface: str, asked_first: bool = False) -> list[str]:
@@ -101,8 +111,13 @@ def redial(host: Host, path: str, interface: str, asked_first: bool = False) -> 
     return _dial(host, path, interface, {name: (link.endpoint, wireguard.resolve(host, str(link.endpoint))) for name, link in links.items()})
 
 
-def _dial(host: Host, path: str, interface: str, places: Mapping[str, tuple[str | None, str | None]]) -> list[str]:
-    """Dial links at some places. places: the endpoint that the record of each had, and where that is dialled now, None where it leads nowhere."""
+def _dial(
+    host: Host, path: str, interface: str, places: Mapping[str, tuple[str | None, str | None]], before: Mapping[str, str] = MappingProxyType({})
+) -> list[str]:
+    """Dial links at some places. places: the endpoint that the record of each had, and where that is dialled now, None where it leads nowhere.
+
+    before: where each was dialled before its other cell said where it is now.
+    """
     if not any(place for _endpoint, place in places.values()):
         return []
     lines, plan = [], Plan()
@@ -112,11 +127,33 @@ def _dial(host: Host, path: str, interface: str, places: Mapping[str, tuple[str 
         for name, (endpoint, place) in sorted(places.items()):
             link = context.stored.links.get(name)
             peer = observed.peers.get(peer_key(link)) if link and link.interface == interface and link.endpoint == endpoint else None
-            if link and peer and place and place != peer.endpoint:
+            if link and peer and place and place != peer.endpoint and (not link.announced or may_lead(context, link, place, before.get(name))):
                 plan.extend(wireguard.plan_endpoint(interface, peer.public_key, place))
                 lines.append(f"{interface}: {link.kind} {name} is dialled at {place}; its endpoint is {endpoint}")
         apply(host, plan)
     return lines
+
+
+def may_lead(context: Context, link: Link, place: str, before: str | None = None) -> bool:
+    """Tell whether the other cell of a link may have it dialled at a place: never at this host or in a network of cells, and near it only where it was before.
+
+    place: an address and a port. before: where the link was dialled, if not where the kernel or the record has it.
+    """
+    state, seen, address = context.stored, context.observed, _address(place)
+    cells = [*state.cell.own_networks(), *(network for other in state.links.values() for network in other.networks)]
+    cells += [network for device in state.peers.values() for network in device.networks]
+    if not is_of_a_host(address) or str(address) in seen.addresses() or is_inside(str(address), cells):
+        return False
+    peer = seen.wireguard.get(str(link.interface), Interface("")).peers.get(peer_key(link))
+    named = link.endpoint is None or wireguard.is_named(link.endpoint)
+    were = [_address(one) for one in (before, peer and peer.endpoint, None if named else link.endpoint) if one]
+    around = {interface_of(text).network for texts in seen.host_networks(state.cell.interface).values() for text in texts}
+    near = [network for network in around if address in network]
+    return all(any(one in network for one in were) and (network.version == 6 or address != network.broadcast_address) for network in near)
+
+
+def _address(place: str) -> Address:
+    return address_of(place.rpartition(":")[0].strip("[]"))
 
 
 def _is_asked(link: Link) -> bool:
