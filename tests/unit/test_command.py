@@ -14,7 +14,7 @@ from unittest import mock
 import pytest
 
 from ansible_collections.pic.cells.plugins.module_utils.base import command
-from ansible_collections.pic.cells.plugins.module_utils.base.command import Draft, Host
+from ansible_collections.pic.cells.plugins.module_utils.base.command import UNANSWERED, Draft, Host, Result
 from ansible_collections.pic.cells.plugins.module_utils.base.errors import CommandFailed, ToolMissing, WriteFailed
 from ansible_collections.pic.cells.plugins.module_utils.records.store import Store
 
@@ -36,6 +36,19 @@ def test_a_command_that_fails_says_how(real: Host) -> None:
 def test_a_command_that_hangs_is_ended(real: Host) -> None:
     with pytest.raises(CommandFailed, match=r"not finished within 0\.1 s"):
         real.run(["sleep", "5"], timeout=0.1)
+
+
+@pytest.mark.parametrize(("each", "asked"), [(4.9, UNANSWERED), (0.1, 5)])
+def test_who_answers_slowly_is_asked_no_more_often_than_who_does_not(real: Host, monkeypatch: pytest.MonkeyPatch, each: float, asked: int) -> None:
+    clock = [0.0]
+
+    def run(argv: list[str], **_options: object) -> Result:
+        clock[0] += each
+        return Result(0, "192.0.2.1 STREAM\n")
+
+    monkeypatch.setattr(command.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(real, "run", run)
+    assert [real.lookup("slow.example.net") for _time in range(5)] == [*["192.0.2.1"] * asked, *[None] * (5 - asked)]
 
 
 def test_a_command_that_is_not_there_is_named_with_its_package(real: Host, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -101,6 +101,11 @@ def host_port(host: object, port: object) -> str:
     return f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"
 
 
+def host_of(endpoint: str) -> str:
+    """Return the name or address of host:port (inverse of host_port)."""
+    return endpoint.rpartition(":")[0].strip("[]")
+
+
 def is_host(text: str) -> bool:
     """Tell whether a text is an address, or a name that may be asked for; a name whose last label is a number is an address that is mistaken."""
     try:

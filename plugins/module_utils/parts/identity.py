@@ -48,12 +48,13 @@ def plan_identity(context: Context) -> Planned:
     adoption.check_others(state, stored, found)
     checks.check_keys(state, None if identity.new else identity.public, seen.wireguard)
     tunnels.allocate_ports(context)
-    _note_moves(context)
+    unknown = _note_moves(context)
     checks.check_links(state, seen.wireguard, context.inputs.absent_links)
     name = state.cell.interface
     fitness.check_families(context.host, state.cell, [name], seen.wireguard)
     fitness.check_port(context.host, name, state.cell.listen_port, "cell_listen_port", seen.wireguard)
     plan = _plan_adopted(context, found)
+    plan.warnings += unknown
     plan.extend(context.write_records())
     plan.extend(_plan_networkd(context))
     plan.extend(plan_key(context))
@@ -69,9 +70,12 @@ def plan_identity(context: Context) -> Planned:
     return plan, {"public_key": identity.public, "generated": identity.new, "links": links}
 
 
-def _note_moves(context: Context) -> None:
-    """Note where linked cells have to dial this one from now on. They are told before their tunnels change, by those."""
-    before, after = context.stored.cell, context.wanted.cell
+def _note_moves(context: Context) -> list[str]:
+    """Note where linked cells have to dial this one from now on. They are told before their tunnels change, by those.
+
+    Returns a sentence for each that is told a name, which only its owner can have it dial.
+    """
+    warnings, before, after = list[str](), context.stored.cell, context.wanted.cell
     stated = context.inputs.cell or {}
     forwarded, told = stated.get("endpoint_ports"), stated.get("in_run") or ()
     for name, link in context.wanted.links.items():
@@ -83,6 +87,12 @@ def _note_moves(context: Context) -> None:
         was, now = ((cell.endpoint, known.forwarded or known.listen_port) for cell, known in ((before, old), (after, link)))
         if was != now and now[1]:
             link.moved = host_port(after.endpoint, now[1])
+            if wireguard.is_named(link.moved) and before.endpoint != after.endpoint:
+                warnings.append(
+                    f"Cell {name!r} is told that this one is dialled at {link.moved}, and dials no name for that but the one that it knows. Ask its owner to "
+                    f"set endpoint: {link.moved} for link {after.name!r} in cell_links. It takes an address in digits at once."
+                )
+    return warnings
 
 
 def plan_key(context: Context) -> Plan:

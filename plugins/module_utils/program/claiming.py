@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from ..base.command import Draft, Host
 from ..base.errors import BadInput
-from ..base.networks import check_not_managed_from
+from ..base.networks import check_not_managed_from, host_of
 from ..cell import WAY, plan_step
 from ..kernel import wireguard
 from ..kernel.plan import Plan, apply
@@ -60,6 +60,7 @@ def _take(context: Context, link: Link, delivery: Delivery, log: Callable[[str],
 
     try:
         said = claims.said(link, delivery.body)
+        _check_name(link, said.get("endpoint"))
     except BadInput as error:  # by nothing but what it says
         plan = refused(str(error))
     else:
@@ -75,6 +76,15 @@ def _take(context: Context, link: Link, delivery: Delivery, log: Callable[[str],
     if taken and not link.invited and context.host.exists("/run/systemd/system"):
         begin(context.host, str(link.interface))
     return plan
+
+
+def _check_name(link: Link, endpoint: str | None) -> None:
+    """Refuse another name: whoever answers for it could keep this cell waiting under its lock, and lead it elsewhere later. Raises BadInput."""
+    if not link.invited and endpoint and wireguard.is_named(endpoint) and host_of(endpoint) != host_of(link.endpoint or ""):
+        raise BadInput(
+            f"That cell takes an announced endpoint in digits, or with the name that it dials already. Ask its owner to set endpoint: {endpoint} for link "
+            f"{link.name!r} in cell_links."
+        )
 
 
 def _check_endpoint(context: Context, link: Link, endpoint: str | None) -> None:

@@ -21,7 +21,7 @@ from typing import Optional
 
 from ..base.command import Host
 from ..base.names import check_interface
-from ..base.networks import Address, address_of, interface_of, is_inside, is_of_a_host
+from ..base.networks import Address, address_of, host_of, interface_of, is_inside, is_of_a_host
 from ..kernel import wireguard
 from ..kernel.model import Interface
 from ..kernel.plan import Plan, apply
@@ -153,7 +153,7 @@ def may_lead(context: Context, link: Link, place: str, before: str | None = None
 
 
 def _address(place: str) -> Address:
-    return address_of(place.rpartition(":")[0].strip("[]"))
+    return address_of(host_of(place))
 
 
 def _is_asked(link: Link) -> bool:
