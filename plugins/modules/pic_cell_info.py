@@ -140,7 +140,11 @@ links:
         forwarded: {description: "The port that it dials where a router forwards another one to the link's own, else null.", type: int}
         moved: {description: "Where the other cell has to dial this one, and does not know yet; else null.", type: str}
         judged_claim:
-          description: What was last refused of what the other cell claims of itself, and why; else empty.
+          description: What was last judged of what the other cell claims of itself, and why it was refused; an empty text where it was taken over.
+          type: list
+          elements: str
+        refused_claim:
+          description: What was refused after that had been taken over, and why; else empty.
           type: list
           elements: str
         pending_push:

@@ -99,6 +99,7 @@ _LINK = read.record(
     moved=read.maybe(_DIALLED),
     forwarded=read.maybe(read.port),
     judged_claim=read.list_of(read.line),
+    refused_claim=read.list_of(read.line),
     exit_offered_until=read.maybe(read.moment),
     exit_offered_rate=read.maybe(read.rate),
     **dict.fromkeys(("exit_offered", "remote_exit_offered", "exit_relay_active", "remote_exit_relay_active", "pending_push", "ruled"), read.flag),

@@ -347,6 +347,20 @@ def given_anew(near: World, far: World, endpoint: str) -> dict[str, Any]:
     return {"name": "near", "public_key": near.public_key("near"), "networks": link["networks"], "address": link["address"], "endpoint": endpoint}
 
 
+def test_what_is_refused_leaves_what_was_taken_over(owners: tuple[World, World]) -> None:
+    near, far = owners
+    host = tell_a_port(near, far)
+    near.inventory["near"]["cell_endpoint"] = "203.0.113.11"  # of the far cell itself
+    near.site()
+    assert far.link("far", "near")["endpoint"] == "near.example.net:51999"
+    assert follow(host, [True, False]) == ["192.0.2.1:51821"] * 2 + ["192.0.2.1:51999"], "the first one is still looked for"
+    said = program(near["near"], "replay", send=functools.partial(near.carry, "near"))[1]
+    assert "cannot be those of a link there" in said, "why is told as well"
+    near.inventory["near"]["cell_endpoint"] = "192.0.2.9"
+    near.site()
+    assert far.link("far", "near")["endpoint"] == "192.0.2.9:51999" and "refused_claim" not in far.link("far", "near")
+
+
 def test_a_link_that_goes_meanwhile_ends_the_look(owners: tuple[World, World]) -> None:
     near, far = owners
     host = tell_a_port(near, far)

@@ -137,4 +137,5 @@ def fingerprint(body: bytes) -> str:
 
 def judged(link: Link, body: bytes) -> str | None:
     """Return why just this claim was not taken over, an empty text where it was, None where root has not judged it yet."""
-    return link.judged_claim[1] if link.judged_claim[:1] == [fingerprint(body)] else None
+    mark = fingerprint(body)
+    return next((why for marked, why in filter(None, (link.refused_claim, link.judged_claim)) if marked == mark), None)

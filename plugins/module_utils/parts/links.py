@@ -165,7 +165,8 @@ LINKS = Part(
     owns=Fields(
         links=(
             *("public_key", "networks", "address", "endpoint", "interface", "listen_port", "keepalive", "mtu"),
-            *("remote_api_url", "sync_auth", "allow_public_networks", "given_addresses", "given_resolvers", "invited_until", "judged_claim"),
+            *("remote_api_url", "sync_auth", "allow_public_networks", "given_addresses", "given_resolvers", "invited_until"),
+            *("judged_claim", "refused_claim"),
         ),
         makes_links=True,
         removes_links=True,

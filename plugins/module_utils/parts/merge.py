@@ -165,7 +165,7 @@ def _merge_link(state: State, item: Args) -> None:
     if "public_key" in given:
         if link.invited:  # where it was redeemed from is nobody's
             link.networks, link.address = [], []
-        link.invited_until, link.judged_claim = given.get("invited_until"), []
+        link.invited_until, link.judged_claim, link.refused_claim = given.get("invited_until"), [], []
     elif link.invited:  # where the other cell is counts from when it has redeemed its invitation
         given = {key: given[key] for key in given if key not in ("networks", "address", "endpoint", "api_url")}
     if "public_key" in given and given["public_key"] == wgkeys.GENERATED:
@@ -183,7 +183,8 @@ def _merge_link(state: State, item: Args) -> None:
     if "address" in given:
         link.address = [str(parse_address(a, f"address of {where}")) for a in given["address"]]
     if "endpoint" in given:
-        link.endpoint, link.judged_claim = wgkeys.check_endpoint(where, given["endpoint"]), [given["claim"], ""] if "claim" in given else []
+        link.endpoint, link.refused_claim = wgkeys.check_endpoint(where, given["endpoint"]), []
+        link.judged_claim = [given["claim"], ""] if "claim" in given else []
     if "keepalive" in given:
         link.keepalive = _within(given["keepalive"], 0, 65535, f"keepalive of {where}", "seconds")
     if "mtu" in given:

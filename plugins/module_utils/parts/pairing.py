@@ -22,7 +22,8 @@ NAMESPACE, LOCK = f"/run/netns/{NAME}", "pairing.lock"  # that such a run holds:
 def _plan_refusal(context: Context) -> Planned:
     for name, said in context.inputs.answers.items():
         if said:
-            context.wanted.links[name].judged_claim = [str(said["claim"]), printable(str(said["reason"]))[:LONGEST]]
+            link = context.wanted.links[name]
+            setattr(link, "refused_claim" if link.announced else "judged_claim", [str(said["claim"]), printable(str(said["reason"]))[:LONGEST]])
     return context.write_records(), {}
 
 
@@ -58,7 +59,7 @@ def _words(state: State) -> list[str]:
     return [f"link {link.name}: {_WAITS} until {link.invited_until}" for link in state.links.values() if link.invited]
 
 
-REFUSE = Part("refuse a claim", _plan_refusal, owns=Fields(links=("judged_claim",)))
+REFUSE = Part("refuse a claim", _plan_refusal, owns=Fields(links=("judged_claim", "refused_claim")))
 LEFT = Part("what a killed run has left", plan_left)
 EXPIRY = Part(
     "invitations that are over",

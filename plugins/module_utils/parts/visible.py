@@ -20,7 +20,7 @@ FOLDER, FILE = "view", "links.json"
 EXITS_FOLDER, EXITS_FILE = "exits", "exits.json"
 FOLDERS = (FOLDER, EXITS_FOLDER)
 _FIELDS = ("name", "public_key", "address", "interface", "exit_offered", "remote_generation", "sync_auth")
-_OF_CLAIMS = ("invited_until", "judged_claim", "allow_public_networks")
+_OF_CLAIMS = ("invited_until", "judged_claim", "refused_claim", "allow_public_networks")
 
 
 @dataclass

@@ -13,7 +13,7 @@ from ..base.names import DIRECT
 from .model import Cell, Link, Peer, Service
 from .tombstones import Flows, Leaving, Tunnel
 
-_LATER = ("given_addresses", "given_resolvers", "invited_until", "judged_claim", "moved", "forwarded")
+_LATER = ("given_addresses", "given_resolvers", "invited_until", "judged_claim", "refused_claim", "moved", "forwarded")
 # Of a link that is invited: for a version that knows no invitations, as after a downgrade, such a link has no key and no networks, and so no tunnel.
 _OF_AN_INVITATION = ("invited_until", "public_key", "networks", "address", "remote_api_url")
 Record = TypeVar("Record", "Cell", "Service", "Link", "Peer")

@@ -145,6 +145,7 @@ class Link:
     given_resolvers: list[str] = field(default_factory=list)  # a provider's
     invited_until: str | None = None  # a moment; where there is one, key and networks are those with which the other owner redeems an invitation until then
     judged_claim: list[str] = field(default_factory=list)  # fingerprint of the last claim, and why it was not taken over: an empty text where it was
+    refused_claim: list[str] = field(default_factory=list)  # the same of one that was refused after another one had been taken over, which stays
     moved: str | None = None  # where the other cell has to dial this one and does not know yet
     forwarded: int | None = None  # the port at the cell's endpoint that it dials, where a router forwards another one to the link's own
 

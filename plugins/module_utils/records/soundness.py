@@ -95,8 +95,9 @@ def links(data: Any) -> dict[str, Link]:
             check_moment(moment)
         if link.moved is not None:
             wgkeys.check_endpoint("moved", link.moved)
-        if len(link.judged_claim) not in (0, 2):
-            raise ValueError(f"judged_claim of {link.name} has {len(link.judged_claim)} entries")
+        for claim in (link.judged_claim, link.refused_claim):
+            if len(claim) not in (0, 2):
+                raise ValueError(f"a claim of {link.name} has {len(claim)} entries")
         if link.exit_offered_rate is not None:
             check_rate(link.exit_offered_rate)
         if link.generation < 0 or link.remote_generation < 0:
