@@ -134,19 +134,14 @@ links:
           description: The resolvers that a provider has there.
           type: list
           elements: str
-        invited_until:
-          description: Until when the other owner can redeem the invitation; null where they have, or where there is none.
-          type: str
+        invited_until: {description: "Until when the other owner can redeem the invitation; null where they have, or where there is none.", type: str}
         forwarded: {description: "The port that it dials where a router forwards another one to the link's own, else null.", type: int}
         moved: {description: "Where the other cell has to dial this one, and does not know yet; else null.", type: str}
         judged_claim:
           description: What was last judged of what the other cell claims of itself, and why it was refused; an empty text where it was taken over.
           type: list
           elements: str
-        refused_claim:
-          description: What was refused after that had been taken over, and why; else empty.
-          type: list
-          elements: str
+        refused_claim: {description: "What was refused after that had been taken over, and why; else empty.", type: list, elements: str}
         pending_push:
           description: Whether the other cell has not been told the latest.
           type: bool

@@ -266,7 +266,7 @@ def test_a_new_port_is_dialled_as_soon_as_the_old_one_does_not_answer(owners: tu
     host.reset()
     old, new = "192.0.2.1:51821", "192.0.2.1:51999"
     assert follow(host, [True, True, None, False]) == [*[old] * 4, new]
-    assert host.steps == [f"wg set pic-near peer {near.public_key('near')} endpoint {new}"]
+    assert [step for step in host.steps if redial.NOTES not in step] == [f"wg set pic-near peer {near.public_key('near')} endpoint {new}"]
     assert follow(host, []) == [new], "it is there: nothing is left to look at"
     assert program(host, "check")[0] == 0
 
@@ -306,7 +306,34 @@ def test_a_port_that_never_comes_is_not_looked_for_for_ever(owners: tuple[World,
     near, far = owners
     host = tell_a_port(near, far)
     assert len(follow(host, [False] * 500)) == redial.GIVEN_UP
-    host.wg["pic-near"].peers[near.public_key("near")].endpoint = "192.0.2.1:51821"
+    host.now += redial.HOUR
+    assert len(follow(host, [True] * 500)) == redial.FOLLOWED
+
+
+def test_one_answer_does_not_begin_the_look_anew(owners: tuple[World, World]) -> None:
+    near, far = owners
+    assert len(follow(tell_a_port(near, far), [*[False] * 20, True, *[False] * 500])) == 20 + 1 + 1 + redial.GIVEN_UP - 20
+
+
+def test_another_announcement_refills_nothing(owners: tuple[World, World]) -> None:
+    """Whoever answers all questions, is never where it says, and says something else each time would keep this cell asking for ever."""
+    near, far = owners
+    host = tell_a_port(near, far)
+    assert len(follow(host, [True] * 500)) == redial.FOLLOWED
+    tell_a_port(near, far, 52000)
+    assert follow(host, [True] * 500) == []
+    assert host.wg["pic-near"].peers[near.public_key("near")].endpoint == "192.0.2.1:52000", "it is dialled there, and nobody is asked"
+    for each in (near["near"], host):
+        each.now += redial.HOUR
+    tell_a_port(near, far, 52001)
+    assert len(follow(host, [True] * 500)) == redial.FOLLOWED
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"near": 7}', '{"near": ["x", 1]}', '{"near": [9e99, 240]}', "\x00" * 64])
+def test_what_is_no_note_of_questions_is_none(owners: tuple[World, World], text: str) -> None:
+    near, far = owners
+    host = tell_a_port(near, far)
+    host.write(f"{redial.NOTES}/pic-near.json", text)
     assert len(follow(host, [True] * 500)) == redial.FOLLOWED
 
 

@@ -13,8 +13,9 @@ this cell alone can find the other one there, and only when it has gone there.
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Optional
@@ -37,7 +38,9 @@ from .restore import drafted
 SAMPLE = 5.0  # seconds from one count of bytes to the next: WireGuard's REKEY_TIMEOUT
 STRIKES, AGAIN = 3, 6  # counts in a row that make a link silent; counts until its name is looked up again
 PERIOD = 0.5  # seconds from one question to the next, and for an answer: TCP is quiet for as long again as the tunnel was, so each counts twice
-FOLLOWED, GIVEN_UP = 240, 30  # questions until a link is left alone; those in a row without an answer: nobody is there
+FOLLOWED, GIVEN_UP = 240, 30  # questions in an hour until a link is left alone; how many more without an answer than with one: nobody is there
+HOUR = 3600.0
+NOTES = "/run/pic-cell-redial"  # how often links were asked, a file for each interface
 
 Tunnel = tuple[str, str]  # interface and peer's key
 
@@ -69,17 +72,21 @@ def follow(host: Host, path: str, interface: str) -> Iterator[str]:
 
     Yields a line for each change. path: the folder with the records. Raises BadInput, StoreError and CommandFailed.
     """
-    store, before, there, silent = Store(host, path), dict[str, str](), set[tuple[str, str]](), 0
+    check_interface(interface)
+    store, before, there, silent, asked = Store(host, path), dict[str, str](), set[tuple[str, str]](), 0, _asked(host, interface)
 
     def left() -> dict[str, Link]:
-        links = dialled(store)
-        return {name: link for name, link in links if link.interface == interface and _is_asked(link) and (name, str(link.endpoint)) not in there}
+        links = {name: link for name, link in dialled(store) if link.interface == interface and link.announced and link.address}
+        return {name: link for name, link in links.items() if (name, str(link.endpoint)) not in there and asked.get(name, (0.0, 0))[1] < FOLLOWED}
 
-    yield from redial(host, path, interface, asked_first=True)
-    for _question in range(FOLLOWED):
+    # A link that was asked too often is dialled where it is announced, and nobody is asked.
+    yield from redial(host, path, interface, left())
+    while silent < GIVEN_UP:
         began, cell, links = time.monotonic(), store.load().cell, left()
-        if not links or silent == GIVEN_UP:
+        if not links:
             break
+        asked.update({name: (asked[name][0], asked[name][1] + 1) if name in asked else (time.time(), 1) for name in links})
+        host.write(f"{NOTES}/{interface}.json", json.dumps(asked))
         answers = ask([replace(watched_link(cell, link), targets=[]) for link in links.values()], PERIOD)
         peers, places = wireguard.read_interfaces(host).get(interface, Interface(interface)).peers, dict[str, Optional[str]]()
         for name, answer in answers.items():
@@ -94,19 +101,29 @@ def follow(host: Host, path: str, interface: str) -> Iterator[str]:
             elif now:
                 before[name] = now
         if answers:  # or this host could not ask
-            silent = silent + 1 if places else 0
+            silent = silent + 1 if places else max(0, silent - 1)
         yield from _dial(host, path, interface, {name: (links[name].endpoint, place) for name, place in places.items()}, before)
         time.sleep(max(0.0, began + PERIOD - time.monotonic()))
-    yield from _dial(host, path, interface, {name: (link.endpoint, before.get(name)) for name, link in left().items()}, before)
+    back = {name: link.endpoint for name, link in dialled(store) if name in before and (name, str(link.endpoint)) not in there}
+    yield from _dial(host, path, interface, {name: (endpoint, before[name]) for name, endpoint in back.items()}, before)
 
 
-def redial(host: Host, path: str, interface: str, asked_first: bool = False) -> list[str]:
+def _asked(host: Host, interface: str) -> dict[str, tuple[float, int]]:
+    """Read since when and how often links were asked in the last hour, by link; another announcement refills nothing."""
+    try:
+        noted = {name: (float(since), int(count)) for name, (since, count) in json.loads(host.read(f"{NOTES}/{interface}.json") or "{}").items()}
+    except (ValueError, TypeError, AttributeError):
+        return {}
+    return {name: (since, count) for name, (since, count) in noted.items() if 0 <= time.time() - since < HOUR}
+
+
+def redial(host: Host, path: str, interface: str, but: Collection[str] = ()) -> list[str]:
     """Dial the links on an interface where their names lead now, and return a line for each change.
 
-    path: the folder with the records. asked_first: leave out links that follow asks first. Raises BadInput, StoreError and CommandFailed.
+    path: the folder with the records. but: names of links that are left out. Raises BadInput, StoreError and CommandFailed.
     """
     check_interface(interface)
-    links = {name: link for name, link in dialled(Store(host, path)) if link.interface == interface and not (asked_first and _is_asked(link))}
+    links = {name: link for name, link in dialled(Store(host, path)) if link.interface == interface and name not in but}
     # Before the lock, since a resolver can take seconds, in which nobody could repair anything.
     return _dial(host, path, interface, {name: (link.endpoint, wireguard.resolve(host, str(link.endpoint))) for name, link in links.items()})
 
@@ -154,11 +171,6 @@ def may_lead(context: Context, link: Link, place: str, before: str | None = None
 
 def _address(place: str) -> Address:
     return address_of(host_of(place))
-
-
-def _is_asked(link: Link) -> bool:
-    """Tell whether a link's cell has announced where it is dialled, and can be asked whether it is there."""
-    return link.announced and bool(link.address)
 
 
 def dialled(store: Store) -> list[tuple[str, Link]]:
