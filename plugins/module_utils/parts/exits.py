@@ -293,7 +293,7 @@ def plan_move(state: State, seen: Mapping[int, Routing], family: int, devices: C
             move.moved[selected[0]] = any(rule.table is None for rule in old)
         move.before.append(_line(selected, old))
         move.after.append(_line(selected, new))
-    move.leave += [("add", skip) for skip in reversed(missing_skips)]
+    (move.leave or move.enter).extend(("add", skip) for skip in reversed(missing_skips))  # one command less where nothing leaves
     move.before += _placement_words(placed_before)
     move.after += _placement_words(placed_after)
     move.leave += [("del", rule) for rule in surplus_shared]
