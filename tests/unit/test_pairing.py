@@ -446,6 +446,16 @@ def test_nobody_who_invites_claims_what_the_cell_is_managed_from(mine: World, th
         accept(theirs, token, secret)
 
 
+@pytest.mark.parametrize("admins", [["nonsense"], [7], "10.0.0.0/24 ", ["fd00::/8"], [None], [["10.0.0.0/24"]]])
+def test_what_the_owner_has_mistyped_of_it_is_no_traceback(mine: World, theirs: World, wire: Wire, admins: Any) -> None:
+    token, secret, _whole = invite(mine)
+    theirs.inventory["far"]["cell_admin_networks"] = admins
+    try:
+        accept(theirs, token, secret)
+    except (BadInput, AssertionError) as error:
+        assert "admin_networks" in str(error), error
+
+
 def test_a_cell_whose_first_network_is_of_ipv6_is_asked_by_that(tmp_path: Path) -> None:
     cell = {"cell_endpoint": "cella.example.net", "cell_networks": ["fd00:a::1/64", "10.0.0.1/24"]}
     world = World(tmp_path, {"cella": cell})

@@ -183,9 +183,9 @@ def check_link_networks(what: str, values: Iterable[str], public: bool = False) 
             )
 
 
-def check_not_managed_from(what: str, networks: Iterable[str], admin_networks: Iterable[str]) -> None:
+def check_not_managed_from(what: str, networks: Iterable[str], admin_networks: Iterable[object]) -> None:
     """Refuse networks that somebody else says to have where this cell lets in whoever manages it. Raises BadInput."""
-    admins = [interface_of(value).network for value in admin_networks]
+    admins = [parse_network(value, "cell_admin_networks") for value in admin_networks]
     for value in networks:
         for admin in admins:
             if interface_of(value).network.overlaps(admin):
