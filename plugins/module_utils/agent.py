@@ -98,7 +98,7 @@ def is_built_of(files: Mapping[str, bytes], program: str | None) -> bool:
     compiled = {f"{name}c": head(source) for name, source in entries.items()}
     if archive.comment != _PYTHON or set(found) != {*entries, *compiled}:
         return False
-    return all(found[name] == source for name, source in entries.items()) and all(found[name].startswith(head) for name, head in compiled.items())
+    return all(found[name] == source for name, source in entries.items()) and all(found[name].startswith(begin) for name, begin in compiled.items())
 
 
 def _entries(files: Mapping[str, bytes]) -> dict[str, bytes]:

@@ -99,6 +99,11 @@ class Routing:
         return [*self.rules, *self.skips]
 
 
+def foreign_priorities(routings: Iterable[Routing]) -> frozenset[int]:
+    """Return the priorities that policy rules of others have in any family."""
+    return frozenset[int]().union(*(routing.foreign_priorities for routing in routings))
+
+
 RoutingChange = tuple[str, Union[PolicyRule, Skip, Route]]  # "add", "replace" or "del", and what
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ..base.networks import FAMILIES, address_of, network_of
+from ..base.networks import FAMILIES, address_of, host_of, network_of
 from . import lookups, wgconfig
 from .observed import Observed
 
@@ -36,9 +36,8 @@ def written(text: str | None) -> int | None:
 
 def _path_mtu(seen: Observed, endpoint: str | None) -> int | None:
     """Return the MTU of the interface by which WireGuard's own packets leave."""
-    host = (endpoint or "").rpartition(":")[0].strip("[]")
     try:
-        address = address_of(host)
+        address = address_of(host_of(endpoint or ""))
     except ValueError:
         paths = [_out(seen, family) for family in FAMILIES]
         return next((mtu for mtu in paths if mtu), None)

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..base.command import Host
 from ..base.names import LINK_PREFIX
-from ..base.networks import address_of, host_port, sort_key, sorted_networks
+from ..base.networks import address_of, host_of, host_port, sort_key, sorted_networks
 from ..base.wgkeys import NO_KEY, clamped
 from .model import MAIN, Interface, Route, Routing, WgPeer, changed, loses_ipv4, without_routes_of
 from .plan import Effect, Plan, Remove, Run, Step, Write
@@ -258,7 +258,7 @@ def resolve(host: Host, endpoint: str) -> str | None:
 def is_named(endpoint: str) -> bool:
     """Tell whether a peer is dialled by a name, and not by an address."""
     try:
-        address_of(endpoint.rpartition(":")[0].strip("[]"))
+        address_of(host_of(endpoint))
     except ValueError:
         return True
     return False

@@ -25,7 +25,7 @@ from ..base import destinations
 from ..base.errors import BadInput
 from ..base.names import DIRECT
 from ..base.networks import FAMILIES, HOME, WIDEST_DEFAULT_LIKE, host_networks, network_of, of_family, outside
-from ..kernel.model import MAIN, PolicyRule, Route, Routing, RoutingChange, Skip
+from ..kernel.model import MAIN, PolicyRule, Route, Routing, RoutingChange, Skip, foreign_priorities
 from ..kernel.plan import Plan
 from ..kernel.routing import (
     EXCEPTED_PRIORITIES,
@@ -145,7 +145,7 @@ def shared_rules(state: State, family: int, routings: Iterable[Routing]) -> list
 def shared_priority(routings: Iterable[Routing]) -> int:
     """Return the priority that our shared rules have, unless somebody else has come to stand there, or else the highest free one. Raises BadInput."""
     routings = tuple(routings)
-    foreign = frozenset[int]().union(*(routing.foreign_priorities for routing in routings))
+    foreign = foreign_priorities(routings)
     current = {rule.priority for routing in routings for rule in routing.rules if is_shared(rule)}
     for priority in (*sorted(current), *reversed(SHARED_PRIORITIES)):
         if priority not in foreign:

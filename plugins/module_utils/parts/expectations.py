@@ -152,11 +152,9 @@ def _targets(ground: Ground, expected: Expectation) -> Iterable[Server]:
 def _of_lan(ground: Ground, unknown: bool) -> Iterator[str]:
     """Yield an address of each network that the host is in. unknown: and one of the private networks that nobody here knows."""
     state = ground.state
-    near = [*state.cell.own_networks(), *(network for link in state.links.values() for network in link.networks)]
-    near += [network for peer in state.peers.values() for network in peer.networks]
     for family in ground.rules:
         yield from (_within(network, ground.here) for network in ground.connected[family])
-        known = [network_of(network) for network in (*ground.connected[family], *of_family(family, near))]
+        known = [network_of(network) for network in (*ground.connected[family], *of_family(family, state.networks))]
         for home in HOME[family] if unknown else ():
             edges = (home.network_address + 1, *(other.broadcast_address + 1 for other in known if other.overlaps(home)))
             free = (edge for edge in edges if edge in home and not edge.is_link_local and not any(edge in other for other in known))

@@ -29,12 +29,10 @@ def _tells(context: Context, family: int) -> bool:
     """Tell whether the kernel looks up a way as for a packet to the internet: it forwards, and the address that is asked for is in no network of a cell."""
     state, inward = context.wanted, context.wanted.cell.interface
     settings = [FORWARDING[family], *([forwards(inward)] if family == 4 else [])]
-    near = [*state.cell.own_networks(), *(network for link in state.links.values() for network in link.networks)]
-    near += [network for peer in state.peers.values() for network in peer.networks]
     return (
         "UP" in context.observed.links.get(inward, {}).get("flags", ())
         and not any(setting(context.host, name) == "0" for name in settings)
-        and not any(address_of(SOMEWHERE[family]) in network_of(network) for network in near)
+        and not any(address_of(SOMEWHERE[family]) in network_of(network) for network in state.networks)
     )
 
 

@@ -20,6 +20,7 @@ from ..base.networks import (
     check_api_url,
     check_host,
     check_link_networks,
+    host_of,
     host_port,
     interface_of,
     is_inside,
@@ -340,9 +341,8 @@ def _check_exceptions(state: State) -> None:
 
 
 def _check_endpoint_outside(link: Link) -> None:
-    host = (link.endpoint or "").rpartition(":")[0].strip("[]")
     try:
-        address = address_of(host)
+        address = address_of(host_of(link.endpoint or ""))
     except ValueError:
         return
     for network in link.networks:

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 
 from ..base.errors import BadInput
 from ..base.networks import address_from, address_of
-from ..kernel.model import Routing, Skip
+from ..kernel.model import Routing, Skip, foreign_priorities
 from ..kernel.routing import PRIORITIES, TREE_PRIORITIES
 
 FEW = 8  # routed addresses that a packet passes as fast in a list (tests/benchmarks/path.py)
@@ -53,7 +53,7 @@ class _Block:
 
 def base_priority(family: int, seen: Mapping[int, Routing]) -> int:
     """Return P: the one that our rules of the family have, unless somebody else has come to stand there, or else the lowest free one."""
-    foreign = frozenset[int]().union(*(routing.foreign_priorities for routing in seen.values()))
+    foreign = foreign_priorities(seen.values())
     rules = seen[family].rules if family in seen else ()
     current = {rule.priority - rule.priority % 10 for rule in rules if rule.destination is None and not rule.device}
     candidates: list[int] = [*sorted(current), *PRIORITIES]
@@ -66,7 +66,7 @@ def base_priority(family: int, seen: Mapping[int, Routing]) -> int:
 def place(family: int, addresses: Collection[str], seen: Mapping[int, Routing], tree: bool = True) -> Placement:
     """Return where the rules of addresses stand, by the priorities that others leave free in any family. tree: whether they may be one. Raises BadInput."""
     if tree and len(addresses) > FEW:
-        foreign = frozenset[int]().union(*(routing.foreign_priorities for routing in seen.values()))
+        foreign = foreign_priorities(seen.values())
         names: dict[int, list[str]] = {}
         for address in addresses:  # a record may have one in two spellings
             names.setdefault(int(address_of(address)), []).append(address)

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from ..base.command import Host
 from ..base.errors import BadInput
 from ..base.names import EXIT, OWN
-from ..base.networks import FAMILIES, Overlaps, address_of, interface_of, network_of
+from ..base.networks import FAMILIES, Overlaps, address_of, host_of, interface_of, network_of
 from ..kernel import wireguard
 from ..kernel.model import Interface
 from ..records.model import State
@@ -57,19 +57,19 @@ def _endpoints(host: Host, wanted: State, new: set[str], kernel: Mapping[str, In
     names = {link.public_key: name for name, link in wanted.links.items() if link.public_key}
     for name, link in sorted(wanted.links.items()):
         # Names cost time, and the kernel knows where the other links go.
-        found = _host_of(link.endpoint) or (name in new and link.endpoint and _host_of(wireguard.resolve(host, link.endpoint)))
+        found = _address_in(link.endpoint) or (name in new and link.endpoint and _address_in(wireguard.resolve(host, link.endpoint)))
         if found:
             yield f"the endpoint of link {name!r}", found
     for interface in kernel.values():
         for key, peer in interface.peers.items():
-            found = _host_of(peer.endpoint)
+            found = _address_in(peer.endpoint)
             if found and key in names:
                 yield f"the endpoint of link {names[key]!r}", found
 
 
-def _host_of(endpoint: str | None) -> str | None:
+def _address_in(endpoint: str | None) -> str | None:
     """Return the address in an endpoint, None where it has a name."""
-    return _address((endpoint or "").rpartition(":")[0].strip("[]"))
+    return _address(host_of(endpoint or ""))
 
 
 def _resolvers(host: Host, wanted: State) -> Iterable[tuple[str, str]]:

@@ -30,7 +30,7 @@ from ..parts import units
 from ..parts.part import Context
 from ..parts.tunnels import peer_key
 from ..parts.verdicts import watched_link
-from ..records.model import Link
+from ..records.model import Link, State
 from ..records.store import Store
 from .probe import ask
 from .restore import drafted
@@ -75,19 +75,20 @@ def follow(host: Host, path: str, interface: str) -> Iterator[str]:
     check_interface(interface)
     store, before, there, silent, asked = Store(host, path), dict[str, str](), set[tuple[str, str]](), 0, _asked(host, interface)
 
-    def left() -> dict[str, Link]:
-        links = {name: link for name, link in dialled(store) if link.interface == interface and link.announced and link.address}
+    def left(state: State) -> dict[str, Link]:
+        links = {name: link for name, link in dialled(state) if link.interface == interface and link.announced and link.address}
         return {name: link for name, link in links.items() if (name, str(link.endpoint)) not in there and asked.get(name, (0.0, 0))[1] < FOLLOWED}
 
     # A link that was asked too often is dialled where it is announced, and nobody is asked.
-    yield from redial(host, path, interface, left())
+    yield from redial(host, path, interface, left(store.load()))
     while silent < GIVEN_UP:
-        began, cell, links = time.monotonic(), store.load().cell, left()
+        began, state = time.monotonic(), store.load()
+        links = left(state)
         if not links:
             break
         asked.update({name: (asked[name][0], asked[name][1] + 1) if name in asked else (time.time(), 1) for name in links})
         host.write(f"{NOTES}/{interface}.json", json.dumps(asked))
-        answers = ask([replace(watched_link(cell, link), targets=[]) for link in links.values()], PERIOD)
+        answers = ask([replace(watched_link(state.cell, link), targets=[]) for link in links.values()], PERIOD)
         peers, places = wireguard.read_interfaces(host).get(interface, Interface(interface)).peers, dict[str, Optional[str]]()
         for name, answer in answers.items():
             link = links[name]
@@ -104,7 +105,7 @@ def follow(host: Host, path: str, interface: str) -> Iterator[str]:
             silent = silent + 1 if places else max(0, silent - 1)
         yield from _dial(host, path, interface, {name: (links[name].endpoint, place) for name, place in places.items()}, before)
         time.sleep(max(0.0, began + PERIOD - time.monotonic()))
-    back = {name: link.endpoint for name, link in dialled(store) if name in before and (name, str(link.endpoint)) not in there}
+    back = {name: link.endpoint for name, link in dialled(store.load()) if name in before and (name, str(link.endpoint)) not in there}
     yield from _dial(host, path, interface, {name: (endpoint, before[name]) for name, endpoint in back.items()}, before)
 
 
@@ -123,7 +124,7 @@ def redial(host: Host, path: str, interface: str, but: Collection[str] = ()) -> 
     path: the folder with the records. but: names of links that are left out. Raises BadInput, StoreError and CommandFailed.
     """
     check_interface(interface)
-    links = {name: link for name, link in dialled(Store(host, path)) if link.interface == interface and name not in but}
+    links = {name: link for name, link in dialled(Store(host, path).load()) if link.interface == interface and name not in but}
     # Before the lock, since a resolver can take seconds, in which nobody could repair anything.
     return _dial(host, path, interface, {name: (link.endpoint, wireguard.resolve(host, str(link.endpoint))) for name, link in links.items()})
 
@@ -157,9 +158,7 @@ def may_lead(context: Context, link: Link, place: str, before: str | None = None
     place: an address and a port. before: where the link was dialled, if not where the kernel or the record has it.
     """
     state, seen, address = context.stored, context.observed, _address(place)
-    cells = [*state.cell.own_networks(), *(network for other in state.links.values() for network in other.networks)]
-    cells += [network for device in state.peers.values() for network in device.networks]
-    if not is_of_a_host(address) or str(address) in seen.addresses() or is_inside(str(address), cells):
+    if not is_of_a_host(address) or str(address) in seen.addresses() or is_inside(str(address), state.networks):
         return False
     peer = seen.wireguard.get(str(link.interface), Interface("")).peers.get(peer_key(link))
     named = link.endpoint is None or wireguard.is_named(link.endpoint)
@@ -173,7 +172,6 @@ def _address(place: str) -> Address:
     return address_of(host_of(place))
 
 
-def dialled(store: Store) -> list[tuple[str, Link]]:
+def dialled(state: State) -> list[tuple[str, Link]]:
     """Return the links that may be dialled elsewhere than their records say: by a name, or at an address that the other cell has announced."""
-    links = store.load().links.items()
-    return [(name, link) for name, link in links if link.endpoint and (wireguard.is_named(link.endpoint) or link.announced)]
+    return [(name, link) for name, link in state.links.items() if link.endpoint and (wireguard.is_named(link.endpoint) or link.announced)]

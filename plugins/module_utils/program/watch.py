@@ -169,7 +169,7 @@ class Watcher:
         self._counted_at = now
         try:
             silent = self._silence.heard(wireguard.read_transfers(self._host))
-            elsewhere = {link.interface for _name, link in dialled(Store(self._host, self._path))} if silent else set()
+            elsewhere = {link.interface for _name, link in dialled(Store(self._host, self._path).load())} if silent else set()
             for interface in filter(elsewhere.__contains__, silent):
                 if self._host.exists("/run/systemd/system"):
                     begin(self._host, interface)

@@ -335,6 +335,12 @@ class State:
         return [family for family in FAMILIES if of_family(family, peer.addresses) and self.answerer(peer, family) == OWN]
 
     @property
+    def networks(self) -> list[str]:
+        """Return all networks of this cell, of linked cells and behind devices."""
+        linked = (network for link in self.links.values() for network in link.networks)
+        return [*self.cell.own_networks(), *linked, *(network for peer in self.peers.values() for network in peer.networks)]
+
+    @property
     def routed(self) -> list[Peer]:
         """Return the devices that are meant to leave by another cell now."""
         return [peer for peer in self.peers.values() if self.exit_of(peer) is not None]
