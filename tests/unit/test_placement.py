@@ -16,6 +16,8 @@ from ansible_collections.pic.cells.plugins.module_utils.kernel import model as k
 from ansible_collections.pic.cells.plugins.module_utils.kernel.routing import TREE_PRIORITIES
 from ansible_collections.pic.cells.plugins.module_utils.parts import exits, placement
 from ansible_collections.pic.cells.plugins.module_utils.records import model as records
+from ansible_collections.pic.cells.tests.unit.fake.wg import made_key
+from ansible_collections.pic.cells.tests.unit.world import World, call
 
 Rule = Union[kernel.PolicyRule, kernel.Skip]
 NETWORKS = {4: "10.0.0.0/24", 6: "fd00:a::/64"}
@@ -236,3 +238,22 @@ def test_an_upgrade_from_rules_that_each_device_had_for_near_networks_ends_no_fl
 def test_an_address_in_two_spellings_is_one_place() -> None:
     placed = exits.placed(state([*some(20, NETWORKS[6]), "fd00:a::2", "FD00:A::2"]), 6, {})
     assert placed.priorities["fd00:a::2"] == placed.priorities["FD00:A::2"]
+
+
+def test_addresses_without_a_common_prefix_are_blocks_that_no_rule_of_all_skips() -> None:
+    """Iproute2 takes "not from 0.0.0.0/0" for a rule of all, which would be read as somebody else's."""
+    addresses = [*some(10, NETWORKS[4]), *some(10, "192.168.7.0/24")]
+    placed = exits.placed(state(addresses), 4, {})
+    assert len(placed.skips) > 2 and not [skip for skip in placed.skips if skip.network.endswith("/0")]
+
+
+def test_the_rules_that_skip_others_are_shown_and_go_with_the_cell(linked: World) -> None:
+    host = linked["cella"]
+    devices = [{"name": f"d{n}", "public_key": made_key(f"d{n}"), "addresses": [f"10.0.0.{n}", f"fd00:a::{n}"], "route_via": "cellb"} for n in range(20, 40)]
+    linked.inventory["cella"]["cell_peers"] += devices
+    linked.site()
+    for family in (4, 6):
+        assert sum(" goto " in text for text in call("pic_cell_info", host, {})["policy_rules"][f"ipv{family}"]) > 5
+    gone = call("pic_cell_uninstall", host, {"name": "cella"})
+    assert gone["changed"] and " goto " in str(gone["diff"])
+    assert not [rule for family in (4, 6) for rule in host.rules[family] if rule.proto == 201]

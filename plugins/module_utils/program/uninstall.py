@@ -159,7 +159,7 @@ def _plan_kernel(context: Context, found: adoption.Found) -> Plan:
         changes: list[RoutingChange] = [("del", skip) for skip in routing.skips]
         changes += [*(("del", rule) for rule in rules), *(("replace", route) for route in taken), *(("del", route) for route in routes)]
         plan.extend(batch(family, changes))
-        plan.describe([*(rule.render() for rule in rules), *(route.words() for route in routes)], [])
+        plan.describe([*(rule.render() for rule in routing.every_rule), *(route.words() for route in routes)], [])
     for family in seen.families:
         used, other = seen.backends[family]
         plan.extend(iptables.plan_rules({}, seen.iptables[family], (), used))
