@@ -30,7 +30,7 @@ def test_two_devices_leave_by_two_exits_and_a_third_directly(linked: World) -> N
 
 def test_the_exit_relays_only_for_the_cell_that_asked_and_was_offered(linked: World) -> None:
     assert "-o eth0 -j ACCEPT" in linked["cellb"].chain(4, "PIC-L-cella")
-    assert "-s 10.0.0.0/24 -o eth0 -j MASQUERADE" in linked["cellb"].chain(4, "PIC-POST", "nat")
+    assert "-s 10.0.0.0/24 -j MASQUERADE" in linked["cellb"].chain(4, "PIC-MASQ", "nat")
     assert "-o eth0 -j ACCEPT" not in linked["cella"].chain(4, "PIC-L-cellc")
 
 

@@ -221,21 +221,44 @@ def test_the_way_of_an_answer_is_open_before_a_device_is_sent_there(linked: Worl
     assert seen == ["ACCEPT"]
 
 
-def test_a_packet_from_a_link_passes_a_bounded_number_of_rules_whatever_the_number_of_links(world: World) -> None:
-    host = world["cella"]
+@pytest.fixture
+def many(world: World) -> FakeHost:
+    """Return a cell with so many links that their rules are in branches of a tree."""
     for number in range(60):
         world.inventory["cella"]["cell_links"].append(
             {"name": f"far{number}", "public_key": made_key(f"far {number}"), "networks": [f"10.9.{number}.0/24"], "address": f"10.9.{number}.1", "share": []}
         )
     world.site()
-    rules = host.tables[host.default, 4]["filter"].rules
-    chains = [chain for chain in rules if chain == "PIC-SOURCE" or chain.startswith("PIC-N-")]
+    return world["cella"]
+
+
+@pytest.mark.parametrize("tree", [("PIC-SOURCE", "PIC-N-"), ("PIC-LINK",), ("PIC-CELL",), ("PIC-API",)])
+def test_a_packet_passes_a_bounded_number_of_rules_whatever_the_number_of_links(tree: tuple[str, ...], many: FakeHost) -> None:
+    rules = many.tables[many.default, 4]["filter"].rules
+    chains = [chain for chain in rules if chain.startswith(tree)]
     assert len(chains) > 1
     assert max(len(rules[chain]) for chain in chains) <= 20
+
+
+def test_of_many_links_each_reaches_what_is_its_own_and_nothing_of_another(many: FakeHost) -> None:
+    host = many
     answer = Packet("10.9.7.2", "10.0.0.4", "pic-far7", "wg0", state="ESTABLISHED", reply=True)
     for number in range(60):
         mine = replace(answer, source=f"10.9.{number}.2", came_by=f"pic-far{number}")
         assert (verdict(host, mine), verdict(host, replace(mine, came_by="pic-cellb"))) == ("ACCEPT", "DROP")
+        push = Packet(f"10.9.{number}.1", "10.0.0.1", f"pic-far{number}", port=8088)
+        assert [verdict(host, replace(push, **other)) for other in ({}, {"source": f"10.9.{number}.2"}, {"came_by": "pic-cellb"}, {"port": 443})] == [
+            "ACCEPT",
+            "DROP",
+            "DROP",
+            "DROP",
+        ]
+        asked = Packet("10.0.0.4", f"10.9.{number}.1", "wg0", f"pic-far{number}", port=8088)
+        assert [verdict(host, asked), verdict(host, replace(asked, port=443)), verdict(host, replace(push, leaves_by="eth0", to="192.0.2.80"))] == [
+            "DROP",
+            "ACCEPT",
+            "DROP",
+        ]
 
 
 # The uplink's neighbours

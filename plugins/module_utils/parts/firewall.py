@@ -7,11 +7,12 @@ filter FORWARD -> PIC-FWD -> PIC-PATH -> PIC-ROUTED -> PIC-HOME     routed peers
                                       -> PIC-SOURCE -> PIC-BACK     from a link: its own networks, and what an exit sends back
                                       -> PIC-SENDER -> PIC-BACK     from the devices' interface while a link is on it
                                       -> PIC-GUARD                  out to a link: no revoked flow comes back
-                                      -> PIC-L-<cell> -> PIC-S-<cell>   in from a link: exit relay, shares
-filter INPUT   -> PIC-IN  -> PIC-SOURCE, PIC-I-<cell> -> PIC-S-<cell>   to the cell itself
+                                      -> PIC-LINK -> PIC-L-<cell> -> PIC-S-<cell>   in from a link: exit relay, shares
+                                      -> PIC-API                    from a device to what other cells offer this cell alone
+filter INPUT   -> PIC-IN  -> PIC-SOURCE, PIC-CELL -> PIC-I-<cell> -> PIC-S-<cell>   to the cell itself
 filter OUTPUT  -> PIC-OUT -> PIC-GUARD
 mangle FORWARD -> PIC-FWD -> PIC-MSS, and the chains of filter once more; mangle INPUT likewise
-nat POSTROUTING -> PIC-POST
+nat POSTROUTING -> PIC-POST -> PIC-MASQ                             out to the internet
 nat PREROUTING -> PIC-PRE (parts/dns.py)
 
 In mangle the same packets are refused again, since in filter the rule of somebody else can come to stand before ours.
@@ -28,7 +29,28 @@ from ..records.model import Cell, Link, Peer, Service, State
 from . import dns, probes
 from .chains import Chains, again, tree
 from .hostfacts import HostFacts
-from .stages import ANSWERED, FORWARD, INPUT, INVALID, LINKS, MANGLE, NEW, OUTPUT, POSTROUTING, ROUTED, Contribution, Stage, joined, on_devices_interface, ruled
+from .peer_sync import api_port
+from .stages import (
+    ANSWERED,
+    APIS,
+    FORWARD,
+    FROM_LINKS,
+    INPUT,
+    INVALID,
+    LINKS,
+    MANGLE,
+    MASQUERADED,
+    NEW,
+    OUTPUT,
+    POSTROUTING,
+    ROUTED,
+    TO_CELL,
+    Contribution,
+    Stage,
+    joined,
+    on_devices_interface,
+    ruled,
+)
 
 ANSWERS = "PIC-BACK"
 _ANSWER = "-m conntrack --ctstate ESTABLISHED,RELATED --ctdir REPLY"
@@ -54,6 +76,9 @@ def build(state: State, family: int, facts: HostFacts, more: Iterable[Contributi
         "PIC-OUT": chain(OUTPUT),
     }
     filters.update(_sources(state.cell, links, family))
+    filters.update(_by_source(FROM_LINKS, "L", state.cell, links, family))
+    filters.update(_by_source(TO_CELL, "I", state.cell, links, family))
+    filters.update(_apis(state.cell, links, family))
     if on_devices_interface(state.cell, links):
         filters.update(_senders(state.cell, links, family, facts))
     for link in (link for link in links if not link.provided):
@@ -65,7 +90,12 @@ def build(state: State, family: int, facts: HostFacts, more: Iterable[Contributi
         "filter": Table(filters, {"FORWARD": "PIC-FWD", "INPUT": "PIC-IN", "OUTPUT": "PIC-OUT"}),
         # A kernel can be without NAT for IPv6, which a cell without IPv6 networks has no use for: nothing of it is forwarded to links.
         **(
-            {"nat": Table({"PIC-POST": chain(POSTROUTING), **questions.chains}, {"POSTROUTING": "PIC-POST", **questions.jumps})}
+            {
+                "nat": Table(
+                    {"PIC-POST": chain(POSTROUTING), **_masqueraded(state.cell, links, family, facts), **questions.chains},
+                    {"POSTROUTING": "PIC-POST", **questions.jumps},
+                )
+            }
             if state.cell.has_family(family)
             else {}
         ),
@@ -78,7 +108,7 @@ def deny(rules: Ruleset) -> Ruleset:
     apart = ("PIC-GUARD", "PIC-OUT", "PIC-MSS", "PIC-POST")
     chosen = {}
     for name in rules:
-        chains = {chain: held for chain, held in rules[name].chains.items() if chain not in apart}
+        chains = {chain: held for chain, held in rules[name].chains.items() if chain not in apart and not chain.startswith(MASQUERADED)}
         chosen[name] = Table(chains, {chain: target for chain, target in rules[name].jumps.items() if target not in apart})
     return {name: table for name, table in chosen.items() if table.chains}
 
@@ -216,6 +246,37 @@ def _sources(cell: Cell, links: list[Link], family: int) -> Chains:
     return tree("PIC-SOURCE", "PIC-N", "-s", leaves, [Rule(f"-g {ANSWERS}")])
 
 
+def _by_source(chain: str, kind: str, cell: Cell, links: list[Link], family: int) -> Chains:
+    """Return what leads from the links' interfaces to the chains of links, and drops all else. kind: of those chains."""
+    leaves = {
+        network: [Rule(f"-i {link.interface} -s {network} -g {names.chain(kind, link.name)}", names.tag(link.name))]
+        for link in links
+        if link.interface != cell.interface
+        for network in of_family(family, link.networks)
+    }
+    return tree(chain, chain, "-s", leaves, [Rule("-j DROP")])
+
+
+def _apis(cell: Cell, links: list[Link], family: int) -> Chains:
+    """Return what keeps devices from other cells' peer-sync API."""
+    leaves = {
+        address: [Rule(f"-o {link.interface} -d {address} -p tcp --dport {api_port(cell, link)} -j DROP", names.tag(link.name))]
+        for link in links
+        for address in of_family(family, link.address)
+    }
+    return tree(APIS, APIS, "-d", leaves)
+
+
+def _masqueraded(cell: Cell, links: list[Link], family: int, facts: HostFacts) -> Chains:
+    """Return who gets the uplink's address towards the internet: devices, and the devices of cells that this one is an exit for."""
+    if not facts.uplink:
+        return {}
+    leaves = {network: [Rule(f"-s {network} -j MASQUERADE")] for network in cell.own_networks(family)}
+    for link in (link for link in links if link.relays):
+        leaves.update({network: [Rule(f"-s {network} -j MASQUERADE", names.tag(link.name))] for network in of_family(family, link.networks)})
+    return tree(MASQUERADED, MASQUERADED, "-s", leaves)
+
+
 def _senders(cell: Cell, links: list[Link], family: int, facts: HostFacts) -> Chains:
     """Return who may send from the devices' interface: WireGuard lets an exit there send with any address that no other peer has."""
     networks = [network for link in on_devices_interface(cell, links) for network in of_family(family, link.networks)]
@@ -226,22 +287,11 @@ def _senders(cell: Cell, links: list[Link], family: int, facts: HostFacts) -> Ch
 def _mangle(filters: Chains, clamp: list[Rule]) -> Chains:
     """Return the chains of mangle: the filter's once more, behind the clamping of TCP segments."""
     chains = again(filters)
-    # The ports that the cell listens on matter there to what comes from a link alone: every packet to the host would walk a list of them.
-    ports = sorted({int(rule.text.split()[3]) for rule in chains["PIC-IN"] if rule.text.startswith("-p udp --dport ") and ANSWERED not in rule.text})
-    listening = [Rule(f"-i {LINKS} -p udp --dport {first}:{last} -j RETURN") for first, last in _ranges(ports)]
-    chains["PIC-IN"] = [*listening, *(rule for rule in chains["PIC-IN"] if not rule.text.startswith("-p udp --dport "))]
+    # The ports that the cell listens on matter there to what comes from a link alone.
+    own = [(rule.text, rule) for rule in chains["PIC-IN"]]
+    ports = [Rule(f"-i {LINKS} {text}") for text, _rule in own if text.startswith("-p udp --dport ") and ANSWERED not in text]
+    chains["PIC-IN"] = [*ports, *(rule for text, rule in own if not text.startswith("-p udp --dport "))]
     return {**chains, "PIC-FWD": [Rule("-j PIC-MSS"), *chains["PIC-FWD"]], "PIC-MSS": clamp}
-
-
-def _ranges(numbers: list[int]) -> list[tuple[int, int]]:
-    """Return sorted numbers as ranges without gaps."""
-    found: list[tuple[int, int]] = []
-    for number in numbers:
-        if found and found[-1][1] == number - 1:
-            found[-1] = found[-1][0], number
-        else:
-            found.append((number, number))
-    return found
 
 
 def _from_link(link: Link, family: int, facts: HostFacts) -> list[Rule]:

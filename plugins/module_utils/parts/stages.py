@@ -13,10 +13,10 @@ from ..base.networks import host_networks, of_family
 from ..kernel.ruleset import Rule
 from ..records.model import Cell, Link, State
 from .hostfacts import HostFacts
-from .peer_sync import api_port
 
 LINKS = "pic-+"
 ROUTED = "PIC-ROUTED"
+FROM_LINKS, TO_CELL, APIS, MASQUERADED = "PIC-LINK", "PIC-CELL", "PIC-API", "PIC-MASQ"
 NEW = "-m conntrack --ctstate NEW"
 ANSWERED = "-m conntrack --ctstate ESTABLISHED"
 _KNOWN = "-m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT"
@@ -58,7 +58,7 @@ def conntrack_state(_state: State, _facts: HostFacts, _family: int) -> list[Rule
 
 def from_links(state: State, _facts: HostFacts, family: int) -> list[Rule]:
     """Send what comes from a link, with a source that belongs there, to the link's chain, and drop the rest."""
-    return [*_to_chains_of_links("L", state, family), Rule(f"-i {LINKS} -j DROP")]
+    return [*_to_chains_on_devices_interface("L", state, family), Rule(f"-i {LINKS} -g {FROM_LINKS}")]
 
 
 def revoked_flows(state: State, _facts: HostFacts, family: int) -> list[Rule]:
@@ -68,12 +68,8 @@ def revoked_flows(state: State, _facts: HostFacts, family: int) -> list[Rule]:
 
 def remote_api(state: State, _facts: HostFacts, family: int) -> list[Rule]:
     """Keep devices from what other cells offer this cell alone: their peer-sync API."""
-    rules = []
-    for link in ruled(state):
-        for address in of_family(family, link.address):
-            match = f"-i {state.cell.interface} -o {link.interface} -d {address} -p tcp --dport {api_port(state.cell, link)}"
-            rules.append(Rule(f"{match} -j DROP", names.tag(link.name)))
-    return rules
+    reached = [LINKS, *([state.cell.interface] if on_devices_interface(state.cell, ruled(state)) else [])]
+    return [Rule(f"-i {state.cell.interface} -o {interface} -p tcp -j {APIS}") for interface in reached]
 
 
 def to_links(state: State, _facts: HostFacts, family: int) -> list[Rule]:
@@ -104,11 +100,12 @@ def own_questions(state: State, _facts: HostFacts, family: int) -> list[Rule]:
 
 def tunnels(state: State, _facts: HostFacts, _family: int) -> list[Rule]:
     """Let WireGuard's own packets in, to the devices' interface and to those of links. A provider never dials: of its packets the answers are let in."""
-    rules = [Rule(f"-p udp --dport {state.cell.listen_port} -j ACCEPT")]
+    ports: dict[str, set[int]] = {"": {state.cell.listen_port}, f"{ANSWERED} ": set()}
     for link in ruled(state):
         if link.listen_port and link.interface != state.cell.interface:
-            rules.append(Rule(f"-p udp --dport {link.listen_port} {f'{ANSWERED} ' if link.provided else ''}-j ACCEPT", names.tag(link.name)))
-    return rules
+            ports[f"{ANSWERED} " if link.provided else ""].add(link.listen_port)
+    # A rule for each port would be compared with every packet of every tunnel.
+    return [Rule(f"-p udp --dport {listed} {match}-j ACCEPT") for match, numbers in ports.items() for listed in _ranges(numbers)]
 
 
 def conntrack_state_of_links(state: State, _facts: HostFacts, family: int) -> list[Rule]:
@@ -120,7 +117,7 @@ def conntrack_state_of_links(state: State, _facts: HostFacts, family: int) -> li
 
 def from_links_to_cell(state: State, _facts: HostFacts, family: int) -> list[Rule]:
     """Send what comes from a link to the cell itself, with a source that belongs there, to the link's chain, and drop the rest."""
-    return [*_to_chains_of_links("I", state, family), Rule(f"-i {LINKS} -j DROP")]
+    return [*_to_chains_on_devices_interface("I", state, family), Rule(f"-i {LINKS} -g {TO_CELL}")]
 
 
 def own_api(state: State, _facts: HostFacts, family: int) -> list[Rule]:
@@ -143,9 +140,7 @@ def masquerade(state: State, facts: HostFacts, family: int) -> list[Rule]:
     """Give what leaves for the internet the uplink's address: what devices send, and those of the cells that this one is an exit for."""
     if not facts.uplink:
         return []
-    senders = [(network, names.GENERAL_TAG) for network in state.cell.own_networks(family)]
-    senders += [(network, names.tag(link.name)) for link in ruled(state) if link.relays for network in of_family(family, link.networks)]
-    return [Rule(f"-s {network} -o {facts.uplink} -j MASQUERADE", tag) for network, tag in senders]
+    return [Rule(f"-o {facts.uplink} -j {MASQUERADED}")]
 
 
 def clamp_mss(state: State, _facts: HostFacts, family: int) -> list[Rule]:
@@ -171,8 +166,20 @@ def joined(stages: Iterable[Stage], state: State, facts: HostFacts, family: int,
     return [rule for step in steps for rule in step(state, facts, family)]
 
 
-def _to_chains_of_links(kind: str, state: State, family: int) -> list[Rule]:
-    return [Rule(f"{match} -g {names.chain(kind, link.name)}", names.tag(link.name)) for link in ruled(state) for match in _arriving(link, family)]
+def _to_chains_on_devices_interface(kind: str, state: State, family: int) -> list[Rule]:
+    links = on_devices_interface(state.cell, ruled(state))
+    return [Rule(f"{match} -g {names.chain(kind, link.name)}", names.tag(link.name)) for link in links for match in _arriving(link, family)]
+
+
+def _ranges(numbers: Iterable[int]) -> list[str]:
+    """Return numbers as ranges without gaps, as iptables writes them."""
+    found: list[list[int]] = []
+    for number in sorted(numbers):
+        if found and found[-1][-1] == number - 1:
+            found[-1] = [found[-1][0], number]
+        else:
+            found.append([number])
+    return [":".join(map(str, ends)) for ends in found]
 
 
 def towards(cell: Cell, links: list[Link], family: int) -> list[tuple[str, str]]:
