@@ -86,6 +86,12 @@ def parse_dump(text: str) -> dict[str, Interface]:
     return interfaces
 
 
+def without_counts(text: str, now: float) -> str:
+    """Return what 'wg show all dump' printed without what changes all the time: of handshakes it says which are fresh, of bytes nothing. now: seconds."""
+    lines = [line.split("\t") for line in _lines(text)]
+    return "\n".join("\t".join([*cells[:5], str(is_recent(int(cells[5]), now, FRESH_HANDSHAKE)), *cells[8:]] if len(cells) == 9 else cells) for cells in lines)
+
+
 def _lines(text: str) -> list[str]:
     """Split at line feeds alone, as wg and wg-quick do: Python sees lines where a comment has U+2028, and would end the comment there."""
     return text.removesuffix("\n").split("\n") if text else []

@@ -24,6 +24,7 @@ from .listen import Listener
 from .output import DIFFERS, FAILED, OK, complain, report, say, say_only_to_a_person
 from .redial import follow
 from .restore import drafted, restore
+from .unchanged import restore_changed
 from .uninstall import plan_uninstall
 from .watch import Watcher
 
@@ -36,7 +37,8 @@ def _read(host: Host, store: Store) -> dict[str, Any]:
 
 
 def _restore(host: Host, store: Store, given: argparse.Namespace) -> int:
-    done = restore(host, store.path, given.guard, say_only_to_a_person(given), exits=given.exits)
+    log, partly = say_only_to_a_person(given), given.guard or given.exits
+    done = restore(host, store.path, given.guard, log, exits=given.exits) if partly else restore_changed(host, store.path, log)
     report(given, {"repairs": done.repairs, "errors": done.errors}, [])
     for error in done.errors:
         complain(error)

@@ -29,13 +29,21 @@ class Restored:
 
 
 def restore(
-    host: Host, path: str, guard: bool = False, log: Callable[[str], None] = lambda _line: None, predict: bool = False, exits: bool = False
+    host: Host,
+    path: str,
+    guard: bool = False,
+    log: Callable[[str], None] = lambda _line: None,
+    predict: bool = False,
+    exits: bool = False,
+    now: float | None = None,
+    unless: Callable[[], bool] = lambda: False,
 ) -> Restored:
     """Put back what is missing, and nothing else; a cell that is as it should be is only read.
 
     Where what closes the exits cannot be made, nothing is done that lets devices in; where one link cannot be, the others are.
     path: the folder with the records. guard, exits: as for cell.repairs. log: is told each repair once it is done.
-    predict: do nothing, and say what would be done. Raises StoreError.
+    predict: do nothing, and say what would be done. now: seconds since the epoch. unless: tells that nothing is missing before anything is planned.
+    Raises StoreError.
     """
     done = Restored()
 
@@ -57,7 +65,9 @@ def restore(
         return context
 
     with Store(host, path).lock(create=False):
-        context = drafted(host, path)
+        if unless():
+            return done
+        context = drafted(host, path, now)
         done.errors += context.store.warnings
         open_to_devices = True
         for part in cell.repairs(context, guard, exits):
@@ -74,7 +84,7 @@ def restore(
     return done
 
 
-def drafted(host: Host, path: str) -> Context:
-    """Read a cell without changing it: its plans are drafted, and make no key. path: the folder with the records."""
+def drafted(host: Host, path: str, now: float | None = None) -> Context:
+    """Read a cell without changing it: its plans are drafted, and make no key. path: the folder with the records. now: seconds since the epoch."""
     draft = Draft(host)
-    return Context(draft, Store(draft, path), predict=True)
+    return Context(draft, Store(draft, path), predict=True, now=now)

@@ -18,6 +18,7 @@ from ..parts import adoption, exits, pairing, units
 from ..parts.part import Context
 from ..parts.visible import FOLDERS
 from ..records.store import LOCK
+from . import redial, unchanged
 from .exchange import SPOOL
 
 PROGRAMS = ("/usr/local/bin/pic-cell", "/usr/local/lib/pic-cells")
@@ -57,9 +58,9 @@ def plan_uninstall(context: Context, name: str, purge: bool = False) -> Plan:
     plan.extend(tc.plan_removal(context.observed.links))
     plan.extend(_plan_kernel(context, found))
     plan.extend(pairing.plan_left(context)[0])
-    for path in (NETWORKD, KEPT):
+    for path in (NETWORKD, KEPT, unchanged.PATH, redial.NOTES):
         if host.exists(path):
-            plan.steps.append(Remove(path))
+            plan.steps.append(Remove(path, tree=path == redial.NOTES))
             plan.describe([f"{path}: there"], [])
     plan.extend(_plan_files(context, found, purge))
     return plan

@@ -24,6 +24,7 @@ from .listen import Listener
 from .pace import Pace
 from .redial import SAMPLE, Silence, begin, dialled, redial
 from .restore import Restored, restore
+from .unchanged import restore_changed
 
 GATHER = 0.05  # seconds in which what belongs together comes
 LEGACY_GAP = 2.0  # seconds between two looks at the rules of iptables-legacy
@@ -187,7 +188,7 @@ class Watcher:
                 self._host.run(["systemctl", "--job-mode=ignore-dependencies", "start", units.RESTORE], timeout=600)
             else:
                 self._host.lookups_left = UNANSWERED
-                done = restore(self._host, self._path, log=self._say)
+                done = restore_changed(self._host, self._path, self._say)
                 for error in done.errors:
                     self._say_once(error)
         except (CellError, OSError) as error:

@@ -13,6 +13,7 @@ import functools
 import hashlib
 import re
 
+from ansible_collections.pic.cells.plugins.module_utils.program import unchanged
 from ansible_collections.pic.cells.tests.unit.fake.conntrack import Conntrack
 from ansible_collections.pic.cells.tests.unit.fake.exits import Exits
 from ansible_collections.pic.cells.tests.unit.fake.ip import FAMILIES
@@ -57,7 +58,9 @@ class FakeHost(Systemd, Iptables, Conntrack, Exits):
                     lines += [f"{command(family)}{variant} {name} {chain} {number:03} {render(rule)}" for number, rule in enumerate(rules)]
         if files:
             lines += [
-                f"file {path} {mode:04o} {hashlib.sha256(text.encode('utf-8', 'surrogateescape')).hexdigest()[:8]}" for path, (mode, text) in self.files.items()
+                f"file {path} {mode:04o} {hashlib.sha256(text.encode('utf-8', 'surrogateescape')).hexdigest()[:8]}"
+                for path, (mode, text) in self.files.items()
+                if path != unchanged.PATH  # what a look has found is no state
             ]
         return "".join(f"{line}\n" for line in sorted(lines))
 
