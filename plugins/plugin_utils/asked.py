@@ -35,7 +35,8 @@ class Asked(ActionBase):
             module, arguments = self.execution(task_vars or {})
         except BadInput as error:
             return refused(result, error)
-        _bound_memory()
+        if self._connection.transport != "local":  # what the cell starts then would inherit it, wireguard-go too, and it is no other owner's
+            _bound_memory()
         began = time.monotonic()
         later = self._task.async_val and not self._connection.has_native_async
         answer = self.answer(module, arguments, task_vars, later)

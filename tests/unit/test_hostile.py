@@ -8,10 +8,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from ansible_collections.pic.cells.plugins.plugin_utils import asked
 from ansible_collections.pic.cells.plugins.plugin_utils.invitation import render_invitation
 from ansible_collections.pic.cells.tests.unit.controller import Controller
 from ansible_collections.pic.cells.tests.unit.fake.wg import made_key
@@ -373,3 +375,20 @@ bytearray(4 << 30)
 def test_an_answer_of_gigabytes_ends_its_own_task_alone() -> None:
     done = subprocess.run([sys.executable, "-c", GIGABYTES], capture_output=True, text=True, check=False)
     assert (done.stdout.strip(), done.returncode) == ("refused", 0), done.stderr
+
+
+@pytest.mark.parametrize(("transport", "bounded"), [("ssh", True), ("local", False)])
+def test_what_a_cell_on_the_controller_itself_starts_is_not_bounded(transport: str, bounded: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+    monkeypatch.setattr(asked, "_bound_memory", lambda: calls.append("bounded"))
+    action = asked.Asked(
+        SimpleNamespace(action="pic.cells.pic_cell_info", args={}, async_val=0, environment=None, check_mode=False, diff=False),
+        SimpleNamespace(transport=transport, has_native_async=False, _shell=SimpleNamespace(tmpdir=None)),
+        SimpleNamespace(check_mode=False, become=None),
+        None,
+        None,
+        None,
+    )
+    monkeypatch.setattr(action, "answer", lambda *_given: {"failed": True, "msg": "over"})
+    assert action.run(None, {})["msg"] == "over"
+    assert bool(calls) is bounded
