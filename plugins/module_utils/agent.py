@@ -28,7 +28,7 @@ from .program.spool import FOLDER as SPOOL
 from .records.store import STATE_DIR
 
 if TYPE_CHECKING:  # Ansible sends a host what is imported, wherever that stands; no module reads them, and the first one calls the others by name
-    from .program import cli, commands, unprivileged  # noqa: F401
+    from .program import cli, commands, every_minute, unprivileged  # noqa: F401
 
 LAUNCHER = "/usr/local/bin/pic-cell"
 

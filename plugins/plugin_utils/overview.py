@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ansible_collections.pic.cells.plugins.module_utils.base.names import DIRECT
-from ansible_collections.pic.cells.plugins.module_utils.kernel.wireguard import SILENT, is_recent
+from ansible_collections.pic.cells.plugins.module_utils.kernel.handshakes import SILENT, is_recent
 from ansible_collections.pic.cells.plugins.module_utils.program import status
 from ansible_collections.pic.cells.plugins.module_utils.records.codec import as_list
 

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from ansible_collections.pic.cells.plugins.module_utils.base import errors, wgkeys
+from ansible_collections.pic.cells.plugins.module_utils.kernel import handshakes, wgquick, wireguard
 from ansible_collections.pic.cells.plugins.module_utils.kernel import model as kernel
 from ansible_collections.pic.cells.plugins.module_utils.kernel import plan as plans
-from ansible_collections.pic.cells.plugins.module_utils.kernel import wgquick, wireguard
 from ansible_collections.pic.cells.tests.unit.fake.machine import Machine, Tool
 from ansible_collections.pic.cells.tests.unit.fake.wg import clamped, made_key
 
@@ -67,7 +67,7 @@ def test_all_interfaces_are_asked_for_at_once_where_wg_is_installed(tmp_path: Pa
     ],
 )
 def test_the_age_of_a_handshake(handshake: float, recent: bool, said: str) -> None:
-    assert (wireguard.is_recent(int(handshake), NOW, 135), wireguard.age(int(handshake), NOW)) == (recent, said)
+    assert (handshakes.is_recent(int(handshake), NOW, 135), handshakes.age(int(handshake), NOW)) == (recent, said)
 
 
 @pytest.mark.parametrize(

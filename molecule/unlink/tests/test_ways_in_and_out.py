@@ -1,11 +1,13 @@
 # Copyright (c) the pic.cells contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Servers of other tools become cells under a device's traffic, and are given back as they were. Each tool's file is one that people have."""
+"""Servers of other tools, and a cell of the original, become cells under a device's traffic; servers are given back as they were."""
 
 from __future__ import annotations
 
+import json
 import re
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -17,10 +19,10 @@ import lab
 from ansible_collections.pic.cells.tests.unit.adopted import ALICE, FILES, OWN, PORT, SECRET
 from cells import sh
 from lab import INTERNET
-from packets import Stream, snapshot
+from packets import Sniffer, Stream, reaches, snapshot
 from playbooks import INVENTORY, play
 
-SERVER, PHONE = "cellc", "phone-b1"
+SERVER, PHONE, DEVICE = "cellc", "phone-b1", "phone-a3"
 # what a server's owner has to open on this hardened host, whatever the tool
 OWNERS_RULES = "".join(
     f"{tool} -I INPUT -p udp --dport {PORT} -j ACCEPT; {tool} -I FORWARD -i wg0 -j ACCEPT; {tool} -I FORWARD -o wg0 -j ACCEPT; "
@@ -46,15 +48,54 @@ def served(text: str) -> None:
     lab.renew(SERVER)
     private = sh(PHONE, "wg genkey").strip()
     text = text.replace(ALICE, lab.inside(PHONE, "wg", "pubkey", stdin=f"{private}\n").stdout.strip())
-    lab.inside(SERVER, "sh", "-c", "umask 077; mkdir -p /etc/wireguard; cat >/etc/wireguard/wg0.conf", stdin=text)
-    forwarding = "sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1"
-    sh(SERVER, f"{forwarding}; {OWNERS_RULES} systemctl enable --quiet --now wg-quick@wg0")
+    sh(SERVER, f"sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1; {OWNERS_RULES} systemctl enable --quiet wg-quick@wg0")
+    installed(SERVER, text)
     key = lab.inside(SERVER, "wg", "pubkey", stdin=f"{OWN}\n").stdout.strip()
     config = (
         f"[Interface]\nPrivateKey = {private}\nAddress = 10.0.0.2/32, fd00:a::2/128\n\n[Peer]\nPublicKey = {key}\nPresharedKey = {SECRET['alice']}\n"
         f"Endpoint = {lab.NETWORKS['inet'].addresses(lab.HOSTS[SERVER].at['inet'])[0]}:{PORT}\nAllowedIPs = 0.0.0.0/0, ::/0\nPersistentKeepalive = 5\n"
     )
-    lab.inside(PHONE, "sh", "-c", "umask 077; cat >/etc/wireguard/wg0.conf; systemctl restart wg-quick@wg0", stdin=config)
+    installed(PHONE, config)
+
+
+def installed(host: str, config: str) -> None:
+    """The host has this file for wg0, and nothing else on it."""
+    lab.inside(host, "sh", "-c", "umask 077; mkdir -p /etc/wireguard; cat >/etc/wireguard/wg0.conf; systemctl restart wg-quick@wg0", stdin=config)
+
+
+# What the original had: all on wg0, and in FORWARD itself a line for each service that a cell may reach, and one that closes the rest.
+ORIGINAL = "10.0.2", "10.0.1"  # its own network, and that of the cell that it is linked with
+OPEN, CLOSED = ("tcp", 8445), ("udp", 9003)  # of what the device phone-a3 offers
+FLAT = (
+    f"iptables -A INPUT -p udp --dport {PORT} -j ACCEPT; "
+    f"iptables -A FORWARD -s {ORIGINAL[1]}.0/24 -d {ORIGINAL[0]}.4/32 -p {OPEN[0]} --dport {OPEN[1]} -m comment --comment pic-cell-cellb -j ACCEPT; "
+    f"iptables -A FORWARD -s {ORIGINAL[1]}.0/24 -m comment --comment pic-cell-cellb -j DROP; "
+    "iptables -A FORWARD -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT; iptables -A FORWARD -i wg0 -o eth0 -j ACCEPT; "
+)
+
+
+def original() -> None:
+    """The server is a cell of the original: phone-a3 is its device, and phone-b1 stands for the cell that it is linked with."""
+    lab.renew(SERVER)
+    peers, endpoint = "", f"{lab.NETWORKS['inet'].addresses(lab.HOSTS[SERVER].at['inet'])[0]}:{PORT}"
+    key = lab.inside(SERVER, "wg", "pubkey", stdin=f"{OWN}\n").stdout.strip()
+    keys, configs = {}, {}
+    for host, address, allowed in ((DEVICE, f"{ORIGINAL[0]}.4/32", f"{ORIGINAL[0]}.4/32"), (PHONE, f"{ORIGINAL[1]}.2/32", f"{ORIGINAL[1]}.0/24")):
+        private = sh(host, "wg genkey").strip()
+        keys[host] = lab.inside(host, "wg", "pubkey", stdin=f"{private}\n").stdout.strip()
+        peers += f"\n[Peer]\nPublicKey = {keys[host]}\nAllowedIPs = {allowed}\n"
+        configs[host] = (
+            f"[Interface]\nPrivateKey = {private}\nAddress = {address}\n\n[Peer]\nPublicKey = {key}\nEndpoint = {endpoint}\n"
+            "AllowedIPs = 10.0.0.0/16\nPersistentKeepalive = 5\n"
+        )
+    sh(SERVER, f"sysctl -qw net.ipv4.ip_forward=1; {FLAT}")
+    installed(SERVER, f"[Interface]\nPrivateKey = {OWN}\nAddress = {ORIGINAL[0]}.1/24\nListenPort = {PORT}\n{peers}")
+    for host, config in configs.items():
+        installed(host, config)
+    link = {"cell_name": "cellb", "public_key": keys[PHONE], "vpn_subnet": f"{ORIGINAL[1]}.0/24", "permissions": {"inbound": {"camera": True}, "outbound": {}}}
+    records = {"cell_links": [link], "peer_registry": [{"name": "phone", "public_key": keys[DEVICE], "ip": f"{ORIGINAL[0]}.4", "internet_access": True}]}
+    for name, content in records.items():
+        lab.inside(SERVER, "sh", "-c", f"umask 077; mkdir -p /var/lib/pic; cat >/var/lib/pic/{name}.json", stdin=json.dumps(content))
 
 
 def state() -> dict[str, str]:
@@ -92,3 +133,31 @@ def test_a_server_becomes_a_cell_under_traffic_and_is_given_back(tool: str, tmp_
         assert all(flow.undisturbed() for flow in flows)
     assert state() == before
     assert sh(SERVER, FILES_OF_THE_HOST) == files
+
+
+def test_a_cell_of_the_original_is_taken_over_under_a_flow_and_never_more_open(tmp_path: Path) -> None:
+    original()
+    inventory, adopted = told(tmp_path), tmp_path / "adopted.yml"
+    over, target = threading.Event(), f"{ORIGINAL[0]}.4"
+
+    def knock() -> None:
+        while not over.wait(0.05):
+            lab.inside(PHONE, "bash", "-c", f"echo x >/dev/{CLOSED[0]}/{target}/{CLOSED[1]}")
+
+    with Stream(PHONE, target, OPEN[1], OPEN[0]) as flow, Sniffer(DEVICE, "wg0", f"{CLOSED[0]} port {CLOSED[1]}") as arrived:
+        knocking = threading.Thread(target=knock)
+        knocking.start()
+        try:
+            outcome = play("adopt", inventory=inventory, cell=SERVER, dest=adopted)
+            assert outcome.rc == 0, outcome.message
+            for changed in (True, False):
+                outcome = play("site", "-i", str(adopted), inventory=inventory)
+                assert (outcome.rc, bool(outcome.changed[SERVER])) == (0, changed), outcome.message
+                assert flow.undisturbed()
+        finally:
+            over.set()
+            knocking.join()
+    assert arrived.lines == []
+    rules = sh(SERVER, "iptables-save -t filter")
+    assert "-A FORWARD" in rules and not [line for line in rules.splitlines() if line.startswith("-A FORWARD") and "pic-cell-cellb" in line]
+    assert (reaches(PHONE, target, OPEN[1], OPEN[0]), reaches(PHONE, target, CLOSED[1], CLOSED[0])) == (True, False)

@@ -13,6 +13,7 @@ from ..base.command import Host
 from ..base.names import LINK_PREFIX
 from ..base.networks import address_of, host_of, host_port, sort_key, sorted_networks
 from ..base.wgkeys import NO_KEY, clamped
+from .handshakes import FRESH_HANDSHAKE, is_recent
 from .model import MAIN, Interface, Route, Routing, WgPeer, changed, loses_ipv4, without_routes_of
 from .plan import Effect, Plan, Remove, Run, Step, Write
 from .routing import batch
@@ -20,26 +21,9 @@ from .systemd import drop_in_path, wants_path
 from .wgconfig import Config, config_path, parse
 from .wgquick import check_file, config_peers, merge_config, render_link
 
-FRESH_HANDSHAKE = 135  # seconds; a session is renewed after 120 s, so an older one is no sign of life (WireGuard paper, 6.1)
-SILENT = 180  # seconds; a tunnel without a handshake for longer carries nothing (WireGuard paper, 6.1: Reject-After-Time)
-_CLOCK_STEP = 5  # seconds by which a clock may be slewed
 _ENABLE = ("systemctl", "enable")
 _START = ("systemctl", "--job-mode=ignore-dependencies", "restart")
 _AT_ONCE = 50  # interfaces that one call starts: it has 60 seconds
-
-
-def is_recent(handshake: int, now: float, within: int) -> bool:
-    """Tell whether a handshake is a sign of life; one of a time to come is of before the clock was set back, and may be of any age."""
-    return handshake > 0 and -_CLOCK_STEP <= now - handshake <= within
-
-
-def age(handshake: int, now: float) -> str:
-    """Say how long ago the last handshake was."""
-    if not handshake:
-        return "no handshake yet"
-    if now - handshake < -_CLOCK_STEP:
-        return "last handshake in the future (the clock has been set back)"
-    return f"last handshake {max(0, int(now - handshake))} s ago"
 
 
 def read_interfaces(host: Host) -> dict[str, Interface]:
@@ -84,12 +68,6 @@ def parse_dump(text: str) -> dict[str, Interface]:
                 int(sent or 0),
             )
     return interfaces
-
-
-def without_counts(text: str, now: float) -> str:
-    """Return what 'wg show all dump' printed without what changes all the time: of handshakes it says which are fresh, of bytes nothing. now: seconds."""
-    lines = [line.split("\t") for line in _lines(text)]
-    return "\n".join("\t".join([*cells[:5], str(is_recent(int(cells[5]), now, FRESH_HANDSHAKE)), *cells[8:]] if len(cells) == 9 else cells) for cells in lines)
 
 
 def _lines(text: str) -> list[str]:

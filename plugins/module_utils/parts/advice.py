@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from ..base.networks import FAMILIES
 from ..base.texts import printable
 from ..kernel import foreign, iptables, mtu, sysctl, systemd, wgconfig
+from ..kernel.handshakes import SILENT, is_recent
 from ..kernel.model import Interface, Saved
 from ..kernel.observed import Observed
 from ..kernel.routing import FORWARDING, KEPT, NETWORKD, forwards, setting
 from ..kernel.wgconfig import config_path
-from ..kernel.wireguard import SILENT, is_named, is_recent
+from ..kernel.wireguard import is_named
 from ..records.model import State
 from . import access, fitness, hostfacts, limits, passage, services, units
 from .surveyed import Surveyed

@@ -9,24 +9,20 @@ from collections.abc import Iterable
 
 from ..base.command import Host
 from ..kernel.plan import Plan, Remove, Write
+from ..records.store import INVITATIONS
 
 AGE = 24 * 3600  # seconds
 _KEY, _MADE, _WHOLE = ".psk", ".made", ".token"  # a host may copy a file with another time, so when it was made is written down
 
 
-def within(folder: str) -> str:
-    """Return the folder of all keys that wait. folder: the one with the records."""
-    return f"{folder}/invitations"
-
-
 def key_path(folder: str, name: str) -> str:
     """Return the file with the key for a cell. folder: the one with the records."""
-    return f"{within(folder)}/{name}{_KEY}"
+    return f"{folder}/{INVITATIONS}/{name}{_KEY}"
 
 
 def token_path(folder: str, name: str) -> str:
     """Return the file with the whole invitation of a cell, its secret in it."""
-    return f"{within(folder)}/{name}{_WHOLE}"
+    return f"{folder}/{INVITATIONS}/{name}{_WHOLE}"
 
 
 def waiting(host: Host, folder: str, name: str, now: float) -> str | None:
@@ -52,14 +48,14 @@ def until(host: Host, folder: str, name: str, now: float) -> int:
 
 def plan_used(host: Host, folder: str, names: Iterable[str]) -> Plan:
     """Plan the end of the keys for cells whose link has its key, or is gone."""
-    there = {name.rpartition(".")[0] for name in host.list(within(folder))}
+    there = {name.rpartition(".")[0] for name in host.list(f"{folder}/{INVITATIONS}")}
     return _plan_end(host, (key_path(folder, name) for name in names if name in there))
 
 
 def plan_expired(host: Host, folder: str, now: float) -> Plan:
     """Plan the end of keys that nobody has used within a day; one of which nobody knows the time begins its day now."""
     plan = Plan()
-    for path in (f"{within(folder)}/{name}" for name in host.list(within(folder)) if name.endswith(_KEY)):
+    for path in (f"{folder}/{INVITATIONS}/{name}" for name in host.list(f"{folder}/{INVITATIONS}") if name.endswith(_KEY)):
         if _is_over(host, path, now):
             plan.extend(_plan_end(host, [path]))
         elif _made(host, path) is None:

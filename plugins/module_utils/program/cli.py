@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 from ..base.command import Host
 from ..base.errors import CellError
-from ..parts import verdicts
 from ..records.store import STATE_DIR, Store
 from .output import complain
 from .spool import FOLDER as SPOOL
@@ -41,6 +40,7 @@ class Command:
     """One subcommand: what it is called, what it says of itself, and what it takes.
 
     arguments: adds what it takes. forms: what it can print instead of lines for a person, each an option and its help. root: whether it needs to be root.
+    module: the file with what it does.
     """
 
     name: str
@@ -48,14 +48,14 @@ class Command:
     arguments: Callable[[argparse.ArgumentParser], None] = _nothing
     forms: tuple[tuple[str, str], ...] = (_JSON,)
     root: bool = True
+    module: str = "commands"
 
     def run(self, host: Host, store: Store, given: argparse.Namespace) -> int:
         """Carry it out, and return the exit code; errors of the engine are for main().
 
         What it needs is loaded only now: the programs that run for ever without privileges would keep the whole engine in memory.
         """
-        module = importlib.import_module(f"{__package__}.{'commands' if self.root else 'unprivileged'}")
-        return int(module.RUN[self.name](host, store, given))
+        return int(importlib.import_module(f"{__package__}.{self.module}").RUN[self.name](host, store, given))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -132,7 +132,7 @@ def _replay_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _probe_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--view", metavar="FOLDER", help="the folder with the exits that this program may see (default: below the records)")
-    parser.add_argument("--verdict", default=f"/run/{verdicts.RUNTIME}", metavar="FOLDER", help="the folder for what is found (default: %(default)s)")
+    parser.add_argument("--verdict", metavar="FOLDER", help="the folder for what is found (default: that of its unit in /run)")
 
 
 def _uninstall_arguments(parser: argparse.ArgumentParser) -> None:
@@ -142,11 +142,11 @@ def _uninstall_arguments(parser: argparse.ArgumentParser) -> None:
 
 # In the order of the help.
 COMMANDS: tuple[Command, ...] = (
-    Command("restore", "put back whatever is missing, and start what is not running", _restore_arguments),
+    Command("restore", "put back whatever is missing, and start what is not running", _restore_arguments, module="every_minute"),
     Command("check", "say what in the kernel differs from the records; change nothing"),
     Command("watch", "watch for anything that is removed from the cell, and start restore at once", forms=()),
-    Command("serve", "receive what linked cells tell this one; needs no privileges", _serve_arguments, forms=(), root=False),
-    Command("probe", "ask the exits of devices whether they work; needs no privileges", _probe_arguments, forms=(), root=False),
+    Command("serve", "receive what linked cells tell this one; needs no privileges", _serve_arguments, forms=(), root=False, module="unprivileged"),
+    Command("probe", "ask the exits of devices whether they work; needs no privileges", _probe_arguments, forms=(), root=False, module="unprivileged"),
     Command("apply", "apply what serve has received", _spool_argument, forms=()),
     Command("replay", "tell linked cells what they do not know yet", _replay_arguments),
     Command("redial", "dial linked cells anew where the names that they are dialled by lead, or where they have said to be", _redial_arguments, forms=()),

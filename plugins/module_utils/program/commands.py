@@ -23,8 +23,7 @@ from .exchange import replay, take_in
 from .listen import Listener
 from .output import DIFFERS, FAILED, OK, complain, report, say, say_only_to_a_person
 from .redial import follow
-from .restore import drafted, restore
-from .unchanged import restore_changed
+from .restore import drafted
 from .uninstall import plan_uninstall
 from .watch import Watcher
 
@@ -34,15 +33,6 @@ def _read(host: Host, store: Store) -> dict[str, Any]:
     with store.lock(create=False):
         context = drafted(host, store.path)
         return {**info.info(context), "warnings": context.store.warnings}
-
-
-def _restore(host: Host, store: Store, given: argparse.Namespace) -> int:
-    log, partly = say_only_to_a_person(given), given.guard or given.exits
-    done = restore(host, store.path, given.guard, log, exits=given.exits) if partly else restore_changed(host, store.path, log)
-    report(given, {"repairs": done.repairs, "errors": done.errors}, [])
-    for error in done.errors:
-        complain(error)
-    return FAILED if done.errors else OK
 
 
 def _check(host: Host, store: Store, given: argparse.Namespace) -> int:
@@ -133,7 +123,6 @@ def _uninstall(host: Host, store: Store, given: argparse.Namespace) -> int:
 
 
 RUN = {
-    "restore": _restore,
     "check": _check,
     "watch": _watch,
     "apply": _apply,

@@ -11,8 +11,8 @@ from typing import Any
 
 from ..base.command import Host
 from ..base.errors import StoreError
+from ..kernel.handshakes import SILENT, age, is_recent
 from ..kernel.model import WgPeer
-from ..kernel.wireguard import SILENT, age, is_recent
 from ..parts import probes
 from ..parts.part import Context
 from ..parts.verdicts import Watched, watched_link

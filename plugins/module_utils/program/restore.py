@@ -29,6 +29,19 @@ class Restored:
 
 
 def restore(
+    host: Host, path: str, guard: bool = False, log: Callable[[str], None] = lambda _line: None, predict: bool = False, exits: bool = False
+) -> Restored:
+    """Put back what is missing, and nothing else; a cell that is as it should be is only read.
+
+    Where what closes the exits cannot be made, nothing is done that lets devices in; where one link cannot be, the others are.
+    path: the folder with the records. guard, exits: as for cell.repairs. log: is told each repair once it is done.
+    predict: do nothing, and say what would be done. Raises StoreError.
+    """
+    with Store(host, path).lock(create=False):
+        return restore_locked(host, path, guard, log, predict, exits)
+
+
+def restore_locked(
     host: Host,
     path: str,
     guard: bool = False,
@@ -36,15 +49,8 @@ def restore(
     predict: bool = False,
     exits: bool = False,
     now: float | None = None,
-    unless: Callable[[], bool] = lambda: False,
 ) -> Restored:
-    """Put back what is missing, and nothing else; a cell that is as it should be is only read.
-
-    Where what closes the exits cannot be made, nothing is done that lets devices in; where one link cannot be, the others are.
-    path: the folder with the records. guard, exits: as for cell.repairs. log: is told each repair once it is done.
-    predict: do nothing, and say what would be done. now: seconds since the epoch. unless: tells that nothing is missing before anything is planned.
-    Raises StoreError.
-    """
+    """Do as restore does under the caller's lock. now: seconds since the epoch."""
     done = Restored()
 
     def carry_out(context: Context, part: Part, inputs: Inputs | None = None) -> Context:
@@ -64,23 +70,20 @@ def restore(
         context.simulate(plan)
         return context
 
-    with Store(host, path).lock(create=False):
-        if unless():
-            return done
-        context = drafted(host, path, now)
-        done.errors += context.store.warnings
-        open_to_devices = True
-        for part in cell.repairs(context, guard, exits):
-            if part not in cell.GUARD and not open_to_devices:
-                break
-            after = carry_out(context, part)
-            if after is not context and part in cell.GUARD:
-                open_to_devices = False
-            if after is not context and part is links.REPAIR:
-                for name in sorted(after.stored.links):
-                    after = carry_out(after, part, Inputs(links=[{"name": name}]))
-            context = after
-        done.context = context
+    context = drafted(host, path, now)
+    done.errors += context.store.warnings
+    open_to_devices = True
+    for part in cell.repairs(context, guard, exits):
+        if part not in cell.GUARD and not open_to_devices:
+            break
+        after = carry_out(context, part)
+        if after is not context and part in cell.GUARD:
+            open_to_devices = False
+        if after is not context and part is links.REPAIR:
+            for name in sorted(after.stored.links):
+                after = carry_out(after, part, Inputs(links=[{"name": name}]))
+        context = after
+    done.context = context
     return done
 
 

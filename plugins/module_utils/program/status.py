@@ -11,7 +11,7 @@ from typing import Any
 
 from ..base import destinations
 from ..base.names import DIRECT, answered_in_words, offers_no_exit, why_not_better
-from ..kernel.wireguard import SILENT, age, is_recent
+from ..kernel.handshakes import SILENT, age, is_recent
 from ..records.codec import as_list
 
 DRIFT, QUIET, PENDING, EXPECTATION = "drift", "silent", "pending", "expectation"

@@ -16,14 +16,16 @@ import re
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..base.command import Host, Result
 from ..base.errors import CellError, WriteFailed
-from ..kernel.wireguard import without_counts
-from ..parts import invitations
-from ..parts.part import Context
-from .restore import Restored, restore
+from ..kernel.handshakes import without_counts
+from ..records.store import INVITATIONS, Store
+
+if TYPE_CHECKING:
+    from ..parts.part import Context
+    from .restore import Restored
 
 PATH = "/run/pic-cell-unchanged.json"
 AT_MOST = 3600  # seconds until everything is planned again
@@ -159,17 +161,23 @@ class Asked(Host):
         self.same &= self._answers.setdefault(question, digest) == digest
 
 
-def restore_changed(host: Host, path: str, log: Callable[[str], None]) -> Restored:
-    """Put back what is missing, as restore does; where nothing has changed since nothing was missing, no part of the cell is planned.
+def restore_changed(host: Host, path: str, log: Callable[[str], None]) -> Restored | None:
+    """Put back what is missing, as restore does; None where nothing has changed since nothing was missing.
 
     path: the folder with the records. log: is told each repair. Raises StoreError.
     """
     asked = Asked(host, time.time())
-    done = restore(asked, path, log=log, now=asked.now, unless=lambda: _is_unchanged(asked, path))
-    if asked.same and done.context and not (done.plan or done.errors or _ends(done.context)):
-        kept = {"program": _PROGRAM, "records": path, "found": asked.now, "hash": asked.hash, "questions": list(asked.questions)}
-        with suppress(WriteFailed):
-            host.write(PATH, json.dumps(kept))
+    with Store(host, path).lock(create=False):
+        if _is_unchanged(asked, path):
+            return None
+        # Reading the engine takes longer than all of the above.
+        from .restore import restore_locked  # noqa: PLC0415
+
+        done = restore_locked(asked, path, log=log, now=asked.now)
+        if asked.same and done.context and not (done.plan or done.errors or _ends(done.context)):
+            kept = {"program": _PROGRAM, "records": path, "found": asked.now, "hash": asked.hash, "questions": list(asked.questions)}
+            with suppress(WriteFailed):
+                host.write(PATH, json.dumps(kept))
     return done
 
 
@@ -191,7 +199,7 @@ def _is_unchanged(asked: Asked, path: str) -> bool:
 def _ends(context: Context) -> bool:
     """Tell whether something of a cell ends at a moment: the time is no answer of the host."""
     timed = any(link.invited_until or link.exit_offered_until for link in context.stored.links.values())
-    return timed or bool(context.host.list(invitations.within(context.store.path)))
+    return timed or bool(context.host.list(f"{context.store.path}/{INVITATIONS}"))
 
 
 def steady(argv: Sequence[str], out: str, now: float) -> str:

@@ -17,13 +17,13 @@ from ..kernel.routing import KEPT, NETWORKD, batch
 from ..parts import adoption, exits, pairing, units
 from ..parts.part import Context
 from ..parts.visible import FOLDERS
-from ..records.store import LOCK
+from ..records.store import INVITATIONS, LOCK
 from . import redial, unchanged
 from .exchange import SPOOL
 
 PROGRAMS = ("/usr/local/bin/pic-cell", "/usr/local/lib/pic-cells")
 _OURS = "# Written by pic.cells."  # the first line of a file that we have made
-_INNER = ("invitations", "providers")  # folders of files that belong to the records
+_INNER = (INVITATIONS, "providers")  # folders of files that belong to the records
 
 
 def kept_folder(path: str) -> str:

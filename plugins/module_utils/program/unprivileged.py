@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 
 from ..base.command import Host
+from ..parts.verdicts import RUNTIME
 from ..parts.visible import EXITS_FILE, EXITS_FOLDER, FILE, FOLDER
 from ..records.store import Store
 from .output import OK, say
@@ -23,7 +24,7 @@ def _serve(host: Host, store: Store, given: argparse.Namespace) -> int:
 
 def _probe(host: Host, store: Store, given: argparse.Namespace) -> int:
     folder = given.view or f"{store.path}/{EXITS_FOLDER}"
-    Prober(host, f"{folder}/{EXITS_FILE}", given.verdict, say).run()
+    Prober(host, f"{folder}/{EXITS_FILE}", given.verdict or f"/run/{RUNTIME}", say).run()
     return OK
 
 

@@ -189,7 +189,7 @@ class Watcher:
             else:
                 self._host.lookups_left = UNANSWERED
                 done = restore_changed(self._host, self._path, self._say)
-                for error in done.errors:
+                for error in done.errors if done else ():
                     self._say_once(error)
         except (CellError, OSError) as error:
             self._say_once(str(error))

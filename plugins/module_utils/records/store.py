@@ -23,6 +23,7 @@ from .model import State
 
 STATE_DIR = "/var/lib/pic"
 LOCK = "lock"
+INVITATIONS = "invitations"  # the folder within of keys that wait for a link
 _SHOWN = 200  # characters of what is wrong with a file
 
 # In the order in which they are written.
