@@ -30,7 +30,7 @@ RUN: Steps = {
     "note": (sync.NOTE,),
 }
 # What makes the way to another cell, or changes it, outside of a run.
-WAY = (*RUN["rules"], *RUN["links"])
+WAY = (*RUN["rules"], links.TAKEN, limits.LIMITS)
 # What follows where the answer to a message takes an exit away.
 WITHDRAWN = (rules.RULES, routes.ROUTES)
 CONTRIBUTIONS = tuple(contribution for parts in RUN.values() for part in parts for contribution in part.rules)  # to the firewall

@@ -109,6 +109,7 @@ TUNNEL: dict[str, Any] = {
     "mtu": NUMBER,
     "preshared_key": {"type": "str", "no_log": True},
     **API_URL,
+    "accept_networks": TEXTS,
     "sync_auth": {"type": "str", "choices": ["hmac", "address"]},
 }
 

@@ -137,6 +137,13 @@ links:
         invited_until: {description: "Until when the other owner can redeem the invitation; null where they have, or where there is none.", type: str}
         forwarded: {description: "The port that it dials where a router forwards another one to the link's own, else null.", type: int}
         moved: {description: "Where the other cell has to dial this one, and does not know yet; else null.", type: str}
+        known_as: {description: "This cell's addresses by which it may still know it, as it has not taken over others yet.", type: list, elements: str}
+        told: {description: "The count of what this cell has announced of itself to it; 0 for nothing yet.", type: int}
+        accept_networks: {description: "Networks that are set aside for it to take by itself.", type: list, elements: str}
+        asked_networks: {description: "Networks that it asks to have, and this cell's owner has not agreed to.", type: list, elements: str}
+        asked_address: {description: "Its own addresses in these.", type: list, elements: str}
+        heard: {description: "The count and a hash of the last C(endpoint) and the last C(networks) that it has announced.", type: dict}
+        judged_place: {description: "The same as C(judged_claim), of the last networks that it has announced.", type: list, elements: str}
         judged_claim:
           description: What was last judged of what the other cell claims of itself, and why it was refused; an empty text where it was taken over.
           type: list
@@ -145,9 +152,7 @@ links:
         pending_push:
           description: Whether the other cell has not been told the latest.
           type: bool
-        last_push_at:
-          description: When it was told last, in UTC.
-          type: str
+        last_push_at: {description: "When it was told last, in UTC.", type: str}
         last_push_status:
           description: How that was answered, as in HTTP; 200 for taken over.
           type: int
@@ -157,15 +162,9 @@ links:
         last_remote_update_at:
           description: When the other cell was heard last, in UTC.
           type: str
-        generation:
-          description: The number of the last message to the other cell.
-          type: int
-        remote_generation:
-          description: The number of the last message from it.
-          type: int
-        minted:
-          description: A hash of the last message to the other cell.
-          type: str
+        generation: {description: The number of the last message to the other cell., type: int}
+        remote_generation: {description: The number of the last message from it., type: int}
+        minted: {description: A hash of the last message to the other cell., type: str}
         remote_api_url:
           description: Where the other cell is told, inside the tunnel.
           type: str

@@ -118,7 +118,7 @@ def main() -> None:
     with opened(module, "identity") as context:
         plan, facts = carry_out(module, context, RUN["identity"], Inputs(module.params["cell"], module.params["peers"], module.params["links"]))
         after = context.on(context.host)
-        if not module.check_mode and any(link.moved for link in after.stored.links.values()):
+        if not module.check_mode and any(link.moved or link.known_as for link in after.stored.links.values()):
             from ..module_utils.program.exchange import announce  # noqa: PLC0415  # compiled anew in each execution that reads it
 
             plan.warnings += announce(context.host, after.store.path)

@@ -17,7 +17,7 @@ Arguments = dict[str, Any]
 
 _DEVICE = ("name", "public_key", "preshared_key", "addresses", "networks", "exit_dns", "state")
 _ADDRESSED = ("name", "public_key", "networks", "allow_public_networks", "address", "interface", "listen_port")
-_TUNNEL = ("endpoint", "keepalive", "mtu", "preshared_key", "api_url", "sync_auth", "state")
+_TUNNEL = ("endpoint", "keepalive", "mtu", "preshared_key", "api_url", "accept_networks", "sync_auth", "state")
 _RIGHTS = ("share", *RIGHTS)
 # What the modules take of a link, by what they do with it.
 _PORTS = ("name", "interface", "listen_port", "state")

@@ -21,6 +21,7 @@ from ansible_collections.pic.cells.plugins.module_utils.base.networks import (
 )
 from ansible_collections.pic.cells.plugins.module_utils.base.wgkeys import check_endpoint, check_preshared_key, check_public_key
 from ansible_collections.pic.cells.plugins.module_utils.kernel.provided import read as read_provided
+from ansible_collections.pic.cells.plugins.module_utils.parts.claims import check_claimable
 from ansible_collections.pic.cells.plugins.module_utils.records.model import Cell
 from ansible_collections.pic.cells.plugins.plugin_utils import endpoints, schema
 from ansible_collections.pic.cells.plugins.plugin_utils.inventory import as_list
@@ -186,6 +187,15 @@ def _check_link(mesh: Mesh, host: str, item: Mapping[str, Any], sound: set[tuple
         check_endpoint(where, item["endpoint"])
     if item.get("api_url"):
         check_api_url(f"api_url of {where}", item["api_url"])
+    if item.get("accept_networks"):
+        beside = [key for key in ("networks", "address", "api_url") if item.get(key)]
+        if beside:
+            raise BadInput(
+                f"The {where} states {', '.join(beside)} beside accept_networks: the next run would put back what that cell has changed by itself. Leave "
+                f"{'these' if len(beside) > 1 else 'that'} out, as the cell's record keeps what the link has, or leave accept_networks out."
+            )
+        check_networks(f"accept_networks of {where}", item["accept_networks"], item)
+        check_claimable(f"accept_networks of {where}", as_list(item["accept_networks"]), item.get("allow_public_networks") is True)
     other = mesh.host_of.get(name)
     if item.get("state") != "absent":
         networks = item.get("networks") or (mesh.networks(other) if other else ())

@@ -100,6 +100,15 @@ mtu:
 preshared_key:
   description: The preshared key of the link. Left out, the one in the link's file stays.
   type: str
+accept_networks:
+  description:
+    - Networks that are set aside for the other cell. If it announces other networks through the tunnel, those within these are taken over at once, and all
+      others wait until they are stated here.
+    - They are judged as networks of the link. None may be wider than /16 (IPv6 /48), or public without O(allow_public_networks), or overlap the cell's admin
+      networks.
+    - Left out, the record's; an empty list sets none aside.
+  type: list
+  elements: str
 sync_auth:
   description:
     - What tells the other cell's pushes from others'. V(hmac) is a signature by a key that comes from the preshared key.

@@ -117,7 +117,7 @@ def _replaces(stated: Mapping[str, Any], record: Mapping[str, Any]) -> bool:
         record.get("sync_auth"),
     ) == _STRICTER:
         return True
-    lists = [key for key in ("addresses", "networks") if isinstance(stated.get(key), list)]
+    lists = [key for key in ("addresses", "networks", "accept_networks") if isinstance(stated.get(key), list)]
     return any(_networks(record.get(key)) - _networks(stated[key]) for key in lists)
 
 

@@ -209,6 +209,10 @@ def _waiting(mesh: Mesh, host: str) -> Iterator[tuple[str, str]]:
     for other in _pending(mesh, host, "links"):
         if other not in unmade and mesh.host_of.get(other) not in mesh.unreachable():
             yield _completing(mesh, other)
+    for other, link in sorted(mesh.read(host).get("links", {}).items()):
+        if link.get("known_as") and other not in mesh.host_of:
+            waits = f"{other} knows this cell as {', '.join(link['known_as'])}, and may not know its networks yet"
+            yield waits, f"ask the owner of {other} to agree, which pic-cell status there says how, unless this ends by itself"
     for other in endpoints.undialled(mesh, host, mesh.links(host).values()):
         yield f"nobody can dial the link with {other}, as neither end has an endpoint", f"give {name} or {other} a cell_endpoint that the other can reach"
     unlinked = [mesh.name(partner) for partner in mesh.partners(host, ("absent",))]

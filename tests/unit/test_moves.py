@@ -121,15 +121,15 @@ def test_an_upgrade_and_a_run_that_moves_nothing_tell_nothing(owners: tuple[Worl
 @pytest.mark.parametrize(
     "body",
     [
-        {"name": "near", "endpoint": "10.1.0.1:51821"},  # in the tunnel itself
-        {"name": "near", "endpoint": "192.0.2.9:51821\nPostUp = id"},
-        {"name": "near", "endpoint": "x" * 5000},
-        {"name": "other", "endpoint": "192.0.2.9:51821"},
-        {"name": "near", "endpoint": "192.0.2.9:51821", "networks": ["0.0.0.0/0"]},
-        {"name": "near", "endpoint": None},
+        {"name": "near", "count": 1, "endpoint": "10.1.0.1:51821"},  # in the tunnel itself
+        {"name": "near", "count": 1, "endpoint": "192.0.2.9:51821\nPostUp = id"},
+        {"name": "near", "count": 1, "endpoint": "x" * 5000},
+        {"name": "other", "count": 1, "endpoint": "192.0.2.9:51821"},
+        {"name": "near", "count": 1, "endpoint": "192.0.2.9:51821", "networks": ["0.0.0.0/0"]},
+        {"name": "near", "count": 1, "endpoint": None},
         ["near"],
-        *({"name": "near", "endpoint": f"{place}:51821"} for place in ("203.0.113.11", "172.17.0.1", "172.17.0.5", "192.168.1.1", "192.168.1.255")),
-        {"name": "near", "endpoint": "[2001:db8:113::11]:51821"},
+        *({"name": "near", "count": 1, "endpoint": f"{place}:51821"} for place in ("203.0.113.11", "172.17.0.1", "172.17.0.5", "192.168.1.1", "192.168.1.255")),
+        {"name": "near", "count": 1, "endpoint": "[2001:db8:113::11]:51821"},
     ],
 )
 def test_nothing_but_where_it_is_dialled_follows_from_an_announcement(owners: tuple[World, World], body: Any) -> None:
@@ -142,7 +142,7 @@ def test_nothing_but_where_it_is_dialled_follows_from_an_announcement(owners: tu
     delivery = Delivery("pic-near", "10.1.0.1", signing.sign_push(key, raw), raw)
     far["far"].files[spool.claim_path(exchange.SPOOL, "near")] = (0o600, render_delivery(delivery))
     exchange.take_in(far["far"], STATE)
-    assert {key: value for key, value in far.link("far", "near").items() if key != "judged_claim"} == before
+    assert {key: value for key, value in far.link("far", "near").items() if key not in ("judged_claim", "heard")} == before
 
 
 def test_a_name_counts_only_from_this_cells_owner(owners: tuple[World, World]) -> None:
@@ -166,7 +166,7 @@ def test_a_name_counts_only_from_this_cells_owner(owners: tuple[World, World]) -
 @pytest.mark.parametrize(("interface", "source", "signed"), [("eth0", "10.1.0.1", True), ("pic-near", "10.1.0.7", True), ("pic-near", "10.1.0.1", False)])
 def test_nobody_else_moves_a_link(owners: tuple[World, World], interface: str, source: str, signed: bool) -> None:
     near, far = owners
-    raw = claims.render_announcement("near", "192.0.2.66:51821")
+    raw = claims.render_announcement({"name": "near", "count": 1, "endpoint": "192.0.2.66:51821"})
     key = signing.claim_key(PSK, near.public_key("near"), far.public_key("far")) or ""
     signature = signing.sign_push(key, raw) if signed else "00" * 32
     far["far"].files[spool.claim_path(exchange.SPOOL, "near")] = (0o600, render_delivery(Delivery(interface, source, signature, raw)))

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import errno
 import json
 import os
@@ -22,7 +23,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.pic.cells.plugins.module_utils.base.command import Host
-from ansible_collections.pic.cells.plugins.module_utils.parts import peer_sync, signing
+from ansible_collections.pic.cells.plugins.module_utils.parts import claims, peer_sync, signing
 from ansible_collections.pic.cells.plugins.module_utils.parts.peer_sync import Push
 from ansible_collections.pic.cells.plugins.module_utils.parts.visible import Delivery, parse_delivery, parse_view, render_delivery, render_view
 from ansible_collections.pic.cells.plugins.module_utils.program import receiver, requests
@@ -346,6 +347,30 @@ def test_what_is_handed_over_is_read_or_refused(text: str) -> None:
         parse_delivery(text)
     delivery = Delivery("pic-b", "10.0.1.1", "ab", b"\xff\x00")
     assert parse_delivery(render_delivery(delivery)) == delivery
+
+
+def test_an_announcement_of_networks_waits_beside_one_of_an_endpoint(bench: Bench) -> None:
+    """Root looks when it can: neither may take the other's place."""
+    said = {"name": "cellb", "count": 3}
+    for more in ({"endpoint": "192.0.2.1:51821"}, {"networks": ["10.9.0.0/24"], "address": ["10.9.0.1"], "api_url": "http://10.9.0.1:8088"}):
+        body = json.dumps({**said, **more}).encode()
+        assert bench.talk(request(body).replace(peer_sync.PATH.encode(), claims.PATH.encode()))[0] == 200
+    assert bench.host.list("/spool") == ["cellb.claim.json", "cellb.networks.json"]
+
+
+def test_it_listens_at_an_address_by_which_a_link_still_knows_the_cell(bench: Bench) -> None:
+    def listens() -> bool:
+        with contextlib.suppress(OSError):
+            socket.create_connection(("127.0.0.9", bench.port)).close()
+            return True
+        return False
+
+    for wanted in (True, False):
+        bench.render(known_as=["127.0.0.9"] if wanted else [])
+        end = time.monotonic() + 5
+        while listens() != wanted and time.monotonic() < end:
+            time.sleep(0.02)
+        assert listens() == wanted
 
 
 def test_it_needs_little_memory(bench: Bench) -> None:

@@ -17,6 +17,7 @@ import time
 from collections import ChainMap
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -122,6 +123,14 @@ def program(host: FakeHost, *words: str, uid: int = 0, send: Callable[[Mapping[s
         except SystemExit as end:  # argparse
             rc = int(end.code or 0)
     return rc, out.getvalue(), err.getvalue()
+
+
+def passes(push: Push, source: str, origin: FakeHost, host: FakeHost) -> bool:
+    """Tell whether the sender's end of a tunnel has the address that it sends from, and WireGuard at the other end lets it in."""
+    has = {address.partition("/")[0] for address in origin.links[push.device].addresses} if push.device in origin.links else set()
+    key = public_key((origin.read("/var/lib/pic/identity.key") or "").strip())
+    peers = [device.peers[key] for device in host.wg.values() if key in device.peers]
+    return source in has and any(ip_address(source) in ip_network(network) for peer in peers for network in peer.allowed)
 
 
 @dataclass
@@ -258,16 +267,18 @@ class World:
 
     def carry(self, sender: str, pushes: Mapping[str, Push]) -> dict[str, Any]:
         """Carry pushes through the tunnels: to the receiver on the other host, and from its spool to root there."""
-        return {name: None if sender in self.dead else self._arrive(push) for name, push in pushes.items()}
+        return {name: None if sender in self.dead else self._arrive(push, self.hosts.get(sender)) for name, push in pushes.items()}
 
-    def _arrive(self, push: Push) -> dict[str, Any] | None:
+    def _arrive(self, push: Push, origin: FakeHost | None) -> dict[str, Any] | None:
         address = str(urlsplit(push.url).hostname)
         for name, host in {**self.hosts, **self.elsewhere}.items():
             text = host.read(f"/var/lib/pic/{FOLDER}/{FILE}")
             view = parse_view(text) if text and name not in self.dead else None
-            if view is None or address not in view.addresses:
+            if view is None or address not in {*view.addresses, *(one for link in view.links.values() for one in link.known_as)}:
                 continue
-            source = next(s for s in push.sources if (":" in s) == (":" in address))
+            source = next((s for s in push.sources if (":" in s) == (":" in address)), None)
+            if source is None or (origin and not passes(push, source, origin, host)):
+                return None
             interface = next((str(link.interface) for link in view.links.values() if source in link.address), "eth0")
             delivery = Delivery(interface, source, push.signature or "", push.body)
             claimed = push.path == claims.PATH
@@ -276,7 +287,11 @@ class World:
             except Refused as error:
                 return {"status": error.status, "generation": 0, "reason": str(error)}
             if answer["applied"]:
-                path = spool.claim_path(exchange.SPOOL, sender) if claimed else spool.path(exchange.SPOOL, sender, answer["generation"])
+                path = (
+                    spool.claim_path(exchange.SPOOL, sender, claims.is_about_networks(push.body))
+                    if claimed
+                    else spool.path(exchange.SPOOL, sender, answer["generation"])
+                )
                 host.files[path] = (0o600, render_delivery(delivery))
                 exchange.take_in(host, "/var/lib/pic")
             return {"status": status, "ignored": not answer["applied"], **answer}

@@ -300,8 +300,8 @@ def is_private(network: Network) -> bool:
 
 def outside(networks: Iterable[str], wider: Iterable[str]) -> list[str]:
     """Return the networks that are in none of the wider ones of their family, each once."""
-    around = [network_of(network) for network in wider]
-    return [network for network in dict.fromkeys(networks) if not any(network_of(network).subnet_of(other) for other in around)]  # type: ignore[arg-type]
+    around, found = [network_of(network) for network in wider], dict.fromkeys(networks)
+    return [text for text in found if not any(one.version == network_of(text).version and network_of(text).subnet_of(one) for one in around)]  # type: ignore[arg-type]
 
 
 def sorted_networks(values: Iterable[str]) -> list[str]:

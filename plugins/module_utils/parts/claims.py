@@ -14,14 +14,14 @@ import hashlib
 import hmac
 import json
 import zlib
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
 from ..base import names, wgkeys
 from ..base.errors import BadInput
-from ..base.networks import address_of, check_api_url, check_link_networks, is_inside, network_of, parse_address, parse_network
-from ..records.model import Link
+from ..base.networks import address_of, check_api_url, check_link_networks, is_inside, network_of, outside, parse_address, parse_network
+from ..records.model import LAST, Link
 from .visible import Delivery
 
 PATH = "/api/cells/peer-sync/pairing"
@@ -32,11 +32,15 @@ MOST_NETWORKS = 8
 WIDEST = {4: 16, 6: 48}  # that another owner may claim; nobody looks at it before it counts
 TAKEN_OVER = "taken over"
 HANDED_OVER = "handed over"  # the answer to a claim that root has not judged yet
+WAITS = "its owner has to agree to these networks, and reads in pic-cell status how"
+OUTDATED = "something else has been announced since"
+DIALLED, PLACED = "endpoint", "networks"  # what an announcement can be about, each judged by itself
 LONGEST = 400  # letters of the reason why a claim is refused
 _TEMPORARIES = 2**16
 _USE = b"pic.cells invitation key"
 _FIELDS = ("name", "public_key", "networks", "address", "endpoint", "api_url", "preshared_key")
 _MAY_LACK = ("endpoint", "api_url")
+_ANNOUNCED = {DIALLED: ("name", "count", "endpoint"), PLACED: ("name", "count", "networks", "address", "api_url")}
 
 
 def one_time_key(secret: str) -> str:
@@ -65,7 +69,14 @@ def parse_claim(body: bytes) -> dict[str, Any]:
     where = f"the claim of {names.check_name('Cell', claim['name'])!r}"
     wgkeys.check_public_key(f"public_key of {where}", claim["public_key"])
     wgkeys.check_preshared_key(where, claim["preshared_key"] if isinstance(claim["preshared_key"], str) else "")
+    return _placed(where, claim)
+
+
+def _placed(where: str, claim: dict[str, Any]) -> dict[str, Any]:
+    """Judge where a cell says that it is, and return it as the records have it. where: what the claim is called in a sentence."""
     for key, read in (("networks", parse_network), ("address", parse_address)):
+        if key not in claim:
+            continue
         values = claim[key]
         if not isinstance(values, list) or not values or len(values) > MOST_NETWORKS:
             raise BadInput(f"{key} of {where} has to be a list of 1 to {MOST_NETWORKS}.")
@@ -77,30 +88,59 @@ def parse_claim(body: bytes) -> dict[str, Any]:
     return claim
 
 
-def _read(body: bytes, fields: Collection[str]) -> dict[str, Any] | None:
-    """Return an object with just these fields; None for whatever is none."""
+def _read(body: bytes, *kinds: Collection[str]) -> dict[str, Any] | None:
+    """Return an object with just the fields of one of these kinds; None for whatever is none."""
     try:
         content = json.loads(body)
     except (ValueError, RecursionError):
         return None
-    return content if isinstance(content, dict) and set(content) == set(fields) else None
+    return content if isinstance(content, dict) and set(content) in map(set, kinds) else None
 
 
-def render_announcement(name: str, endpoint: str) -> bytes:
-    """Return where a cell says it is dialled from now on (inverse of parse_announcement)."""
-    return json.dumps({"name": name, "endpoint": endpoint}, sort_keys=True).encode()
+def render_announcement(said: dict[str, Any]) -> bytes:
+    """Return what a cell announces of itself (inverse of parse_announcement)."""
+    return json.dumps(said, sort_keys=True).encode()
 
 
 def parse_announcement(body: bytes, link: Link) -> dict[str, Any]:
-    """Read where a linked cell is dialled from now on; nothing else of a link follows from what it announces. Raises BadInput."""
-    content = _read(body, ("name", "endpoint"))
+    """Read where a linked cell is dialled from now on, or which networks it has; nothing else of a link follows from what it announces. Raises BadInput."""
+    content = _read(body, *_ANNOUNCED.values())
     if content is None or content["name"] != link.name:
-        raise BadInput(f"An announcement of {link.name!r} has to be an object with its name and its endpoint.")
-    return {"name": link.name, "endpoint": wgkeys.check_endpoint(f"the announcement of {link.name!r}", content["endpoint"])}
+        kinds = " or ".join(", ".join(fields) for fields in _ANNOUNCED.values())
+        raise BadInput(f"An announcement of {link.name!r} has to be an object with exactly the fields {kinds}.")
+    where = f"the announcement of {link.name!r}"
+    if type(content["count"]) is not int or not 0 < content["count"] <= LAST:
+        raise BadInput(f"count of {where} has to be a number from 1 to {LAST}.")
+    return _placed(where, content)
+
+
+def about(said: Mapping[str, Any]) -> str:
+    """Return what an announcement is about."""
+    return PLACED if "count" in said and "networks" in said else DIALLED
+
+
+def is_about_networks(body: bytes) -> bool:
+    """Tell whether somebody announces networks: they wait for root apart, since neither may take the other's place."""
+    return _read(body, _ANNOUNCED[PLACED]) is not None
+
+
+def known_count(link: Link, said: Mapping[str, Any], mark: str) -> int:
+    """Return the count that is known of what a cell announces if this announcement is older than that, or is another one with the same count; else 0.
+
+    What was signed once can be brought again by whoever has seen it: a receiver that was taken over.
+    """
+    count, _space, known = link.heard.get(about(said), "0 ").partition(" ")
+    old = "count" in said and (said["count"] < int(count) or (said["count"] == int(count) and mark != known))
+    return int(count) if old else 0
+
+
+def heard(link: Link, said: Mapping[str, Any], mark: str) -> dict[str, str]:
+    """Return what counts as announced by a cell once this was judged."""
+    return {**link.heard, about(said): f"{said['count']} {mark}"} if "count" in said else link.heard
 
 
 def said(link: Link, body: bytes) -> dict[str, Any]:
-    """Return what a claim changes of a link, as the modules take it: all that an invitation allows, or where the other cell is dialled. Raises BadInput."""
+    """Return what a claim changes of a link, as the modules take it: all that an invitation allows, or what a linked cell announces. Raises BadInput."""
     if not link.invited:
         return parse_announcement(body, link)
     claim = parse_claim(body)
@@ -108,20 +148,46 @@ def said(link: Link, body: bytes) -> dict[str, Any]:
     return claim
 
 
+def unagreed(asked: Iterable[str], has: Iterable[str], accepted: Iterable[str]) -> bool:
+    """Tell whether a linked cell may have networks only when this cell's owner agrees.
+
+    asked: which it announces. has: which it has. accepted: which are set aside for it; without any it changes nothing by itself. If it gave up a family, what
+    the owner expects could not hold any more.
+    """
+    asked, has, accepted = list(asked), list(has), list(accepted)
+    if set(map(network_of, asked)) == set(map(network_of, has)):
+        return False
+    return not accepted or bool(outside(asked, [*has, *accepted])) or gives_up(asked, has)
+
+
+def gives_up(asked: Iterable[str], has: Iterable[str]) -> bool:
+    """Tell whether a linked cell gives all of its networks of a family up."""
+    return not _families(has) <= _families(asked)
+
+
+def _families(networks: Iterable[str]) -> set[bool]:
+    return {":" in network for network in networks}
+
+
 def check_claim(link: Link, claim: dict[str, Any]) -> None:
-    """Refuse a claim that an invitation to this link does not allow. Raises BadInput."""
+    """Refuse what another owner's cell may not claim. Raises BadInput."""
     if claim["name"] != link.name:
         raise BadInput(f"The invitation is for cell {link.name!r}, and not for {claim['name']!r}.")
-    what = f"networks of {link.name!r}"
-    check_link_networks(what, claim["networks"], link.allow_public_networks)
-    for network in map(network_of, claim["networks"]):
+    check_claimable(f"networks of {link.name!r}", claim["networks"], link.allow_public_networks)
+    strange = [one for one in claim["address"] if not is_inside(one, claim["networks"])]
+    if strange:
+        raise BadInput(f"address {strange[0]} of {link.name!r} is in none of its networks {', '.join(claim['networks'])}.")
+
+
+def check_claimable(what: str, networks: Iterable[str], public: bool) -> None:
+    """Refuse networks that no other owner's cell may take by itself. what: what they are called in a sentence. public: whether it may have public ones."""
+    networks = list(networks)
+    check_link_networks(what, networks, public)
+    for network in map(network_of, networks):
         if network.overlaps(network_of(TEMPORARY[network.version])):
             raise BadInput(f"{what}: {network} is where invitations are redeemed from. Give the cell's own networks.")
         if network.prefixlen < WIDEST[network.version]:
-            raise BadInput(f"{what}: {network} is wider than /{WIDEST[network.version]}, which an invitation does not allow.")
-    outside = [one for one in claim["address"] if not is_inside(one, claim["networks"])]
-    if outside:
-        raise BadInput(f"address {outside[0]} of {link.name!r} is in none of its networks {', '.join(claim['networks'])}.")
+            raise BadInput(f"{what}: {network} is wider than /{WIDEST[network.version]}, which is the most that another owner's cell may take. Give less.")
 
 
 def comes_by(link: Link, delivery: Delivery, now: str) -> bool:
@@ -138,4 +204,4 @@ def fingerprint(body: bytes) -> str:
 def judged(link: Link, body: bytes) -> str | None:
     """Return why just this claim was not taken over, an empty text where it was, None where root has not judged it yet."""
     mark = fingerprint(body)
-    return next((why for marked, why in filter(None, (link.refused_claim, link.judged_claim)) if marked == mark), None)
+    return next((why for marked, why in filter(None, (link.refused_claim, link.judged_claim, link.judged_place)) if marked == mark), None)

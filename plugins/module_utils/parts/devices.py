@@ -12,7 +12,7 @@ from ..base.errors import BadInput, StoreError
 from ..base.names import DNS_PORT
 from ..base.networks import EVERYWHERE, FAMILIES, Interface, Network, address_of, host_port, interface_of, network_of, of_family, sorted_networks
 from ..records.model import Cell, Peer, State
-from . import keys
+from . import former, keys
 from .part import Context
 
 # For a device that sends everything into its tunnel, where its cell has no resolver: the one that it had may be out of reach then.
@@ -152,7 +152,7 @@ def _resolvers(cell: Cell) -> list[str]:
 
 def _taken(state: State, seen: Iterable[str]) -> list[str]:
     """Return what somebody has of the cell's own networks. seen: what is on the devices' interface."""
-    said = [*seen, *state.cell.own_addresses(), *state.cell.resolver]
+    said = [*seen, *state.cell.own_addresses(), *former.addresses(state), *state.cell.resolver]
     said += [address for peer in state.peers.values() for address in (*peer.addresses, *peer.networks)]
     said += [address for service in state.cell.services.values() for address in service.addresses]
     own = [network_of(network) for network in state.cell.own_networks()]

@@ -26,7 +26,7 @@ from ..base import destinations, names
 from ..base.networks import HOME, PRIVATE, host_networks, is_private, network_of, of_family, sort_key
 from ..kernel.ruleset import Rule, Ruleset, Table
 from ..records.model import Cell, Link, Peer, Service, State
-from . import dns, probes
+from . import dns, former, probes
 from .chains import Chains, again, tree
 from .hostfacts import HostFacts
 from .peer_sync import api_port
@@ -81,9 +81,10 @@ def build(state: State, family: int, facts: HostFacts, more: Iterable[Contributi
     filters.update(_apis(state.cell, links, family))
     if on_devices_interface(state.cell, links):
         filters.update(_senders(state.cell, links, family, facts))
+    old = of_family(family, former.addresses(state))
     for link in (link for link in links if not link.provided):
         filters[names.chain("L", link.name)] = _from_link(link, family, facts)
-        filters[names.chain("I", link.name)] = _to_cell(state.cell, link, family)
+        filters[names.chain("I", link.name)] = _to_cell(state.cell, link, family, old)
         filters[names.chain("S", link.name)] = _shares(state.cell, link, family)
     questions = dns.nat(state, family)
     return {
@@ -306,14 +307,19 @@ def _from_link(link: Link, family: int, facts: HostFacts) -> list[Rule]:
     return [*rules, Rule(f"-g {shares}", tag)]
 
 
-def _to_cell(cell: Cell, link: Link, family: int) -> list[Rule]:
-    """Return what another cell may reach of this one itself: the API, by its own address alone, admins everything else, and what is shared with it."""
+def _to_cell(cell: Cell, link: Link, family: int, old: Iterable[str]) -> list[Rule]:
+    """Return what another cell may reach of this one itself: the API, by its own address alone, admins everything else, and what is shared with it.
+
+    old: this cell's addresses by which some linked cell still knows it, where there is the API alone.
+    """
     tag = names.tag(link.name)
     rules = []
     for remote in of_family(family, link.address):
-        rules += [Rule(f"-s {remote} -d {own} -p tcp --dport {cell.sync_port} -j ACCEPT", tag) for own in cell.own_addresses(family)]
+        asked = [*cell.own_addresses(family), *of_family(family, former.of_link(cell, link))]
+        rules += [Rule(f"-s {remote} -d {own} -p tcp --dport {cell.sync_port} -j ACCEPT", tag) for own in asked]
     # An admin's network is let in below: to the cell, not to the API.
     rules += [Rule(f"-d {own} -p tcp --dport {cell.sync_port} -j DROP", tag) for own in cell.own_addresses(family)]
+    rules += [Rule(f"-d {address} -j DROP", tag) for address in old]
     rules += [Rule(f"-s {network} -j ACCEPT", tag) for network in of_family(family, cell.admin_networks)]
     return [*rules, Rule(f"-g {names.chain('S', link.name)}", tag)]
 

@@ -18,6 +18,7 @@ from ..kernel import conntrack
 from ..kernel.plan import Ask, Run
 from ..records.model import Link, State
 from ..records.tombstones import Flows
+from . import former
 from .hostfacts import HostFacts
 from .peer_sync import api_port
 from .stages import given_addresses, ruled
@@ -105,6 +106,11 @@ class Allowed:
         return asks and self._answerers[flow.source] not in (OWN, flow.answering)
 
     @cached_property
+    def _former(self) -> list[str]:
+        """Return the addresses by which some linked cell still knows this one."""
+        return former.addresses(self.state)
+
+    @cached_property
     def _ports(self) -> set[int | None]:
         """Return the ports at which WireGuard lets others begin."""
         return {self.state.cell.listen_port, *(link.listen_port for link in self.state.links.values() if not link.provided)}
@@ -156,8 +162,11 @@ class Allowed:
         cell = self.state.cell
         if flow.answering not in self.here:
             return False
-        if flow.protocol == "tcp" and flow.port == cell.sync_port and flow.to in cell.own_addresses(self.family):
+        told = flow.protocol == "tcp" and flow.port == cell.sync_port
+        if told and flow.to in (*cell.own_addresses(self.family), *former.of_link(cell, link)):
             return flow.source in link.address
+        if flow.to in self._former:
+            return False
         if flow.protocol == "udp" and flow.port in self._ports:
             return True
         return _holds(map(network_of, of_family(self.family, cell.admin_networks)), flow.source)

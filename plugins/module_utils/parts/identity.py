@@ -21,9 +21,9 @@ from ..kernel import wgconfig, wireguard
 from ..kernel.model import MAIN, Interface, WgPeer, loses_ipv4
 from ..kernel.plan import Plan, Run, Write
 from ..kernel.routing import NETWORKD, batch
-from ..records.model import State
+from ..records.model import LAST, Cell, State
 from ..records.ownership import Fields
-from . import access, adoption, checks, exits, fitness, keys, killswitch, merge, tunnels
+from . import access, adoption, checks, exits, fitness, former, keys, killswitch, merge, tunnels
 from .part import Context, Part, Planned
 
 NETWORKD_TEXT = """\
@@ -49,6 +49,7 @@ def plan_identity(context: Context) -> Planned:
     checks.check_keys(state, None if identity.new else identity.public, seen.wireguard)
     tunnels.allocate_ports(context)
     unknown = _note_moves(context)
+    former.check(state, stored, context.inputs.absent_links)
     checks.check_links(state, seen.wireguard, context.inputs.absent_links)
     name = state.cell.interface
     fitness.check_families(context.host, state.cell, [name], seen.wireguard)
@@ -71,7 +72,7 @@ def plan_identity(context: Context) -> Planned:
 
 
 def _note_moves(context: Context) -> list[str]:
-    """Note where linked cells have to dial this one from now on. They are told before their tunnels change, by those.
+    """Note where linked cells have to dial this one from now on, and that it has other networks. They are told before their tunnels lose what they know.
 
     Returns a sentence for each that is told a name, which only its owner can have it dial.
     """
@@ -82,17 +83,32 @@ def _note_moves(context: Context) -> list[str]:
         if forwarded is not None:
             link.forwarded = forwarded.get(name)
         old = context.stored.links.get(name)
-        if old is None or not after.endpoint or name in told or link.pending or link.provided or link.invited:
+        if old is None or name in told or link.pending or link.provided or link.invited:
             continue
+        renumbered = bool(before.networks) and _place(before) != _place(after)
+        if renumbered and link.interface == after.interface:
+            warnings.append(
+                f"Cell {name!r} is not told the networks {', '.join(after.own_networks())}: its link is on the devices' interface {after.interface!r}, where "
+                "the addresses by which it knows this cell are gone at once. Unlink the two cells and link them anew (pic.cells.unlink, pic.cells.link)."
+            )
+        elif renumbered and link.remote_api_url:
+            link.known_as = list(dict.fromkeys([*old.known_as, *before.own_addresses()]))
         was, now = ((cell.endpoint, known.forwarded or known.listen_port) for cell, known in ((before, old), (after, link)))
-        if was != now and now[1]:
+        if after.endpoint and was != now and now[1]:
             link.moved = host_port(after.endpoint, now[1])
             if wireguard.is_named(link.moved) and before.endpoint != after.endpoint:
                 warnings.append(
                     f"Cell {name!r} is told that this one is dialled at {link.moved}, and dials no name for that but the one that it knows. Ask its owner to "
                     f"set endpoint: {link.moved} for link {after.name!r} in cell_links. It takes an address in digits at once."
                 )
+        if (link.moved, link.known_as) != (old.moved, old.known_as) or (renumbered and link.known_as):
+            link.told = min(old.told + 1, LAST)
     return warnings
+
+
+def _place(cell: Cell) -> tuple[list[str], list[str]]:
+    """Return what linked cells know of where a cell is: its networks, and its own addresses."""
+    return cell.own_networks(), cell.own_addresses()
 
 
 def plan_key(context: Context) -> Plan:
@@ -254,7 +270,9 @@ def _words(state: State) -> list[str]:
     lines += [f"peer {p.name}: networks behind it {', '.join(p.networks)}" for p in state.peers.values() if p.networks]
     lines += [f"peer {p.name}: its DNS is answered by {answered_in_words(p.exit_dns)}" for p in state.peers.values() if p.exit_dns]
     lines += [f"link {link.name}: {link.interface}, port {link.listen_port}" for link in state.links.values()]
-    return lines + [f"link {link.name}: is to hear that this cell is dialled at {link.moved}" for link in state.links.values() if link.moved]
+    lines += [f"link {link.name}: is to hear that this cell is dialled at {link.moved}" for link in state.links.values() if link.moved]
+    networks = ", ".join(cell.own_networks())
+    return lines + [f"link {link.name}: is to hear that the networks of this cell are {networks}" for link in state.links.values() if link.known_as]
 
 
 IDENTITY = Part(
@@ -262,7 +280,7 @@ IDENTITY = Part(
     plan_identity,
     owns=Fields(
         cell=True,
-        links=("interface", "listen_port", "moved", "forwarded"),
+        links=("interface", "listen_port", "moved", "known_as", "told", "forwarded"),
         makes_links=True,
         peers=("public_key", "addresses", "route_via", "route_except", "networks", "exit_dns"),
         makes_peers=True,

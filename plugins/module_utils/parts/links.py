@@ -20,7 +20,7 @@ from ..kernel.plan import Plan, Write
 from ..kernel.routing import batch
 from ..records.model import Link, State
 from ..records.ownership import Fields
-from . import adoption, checks, exits, fitness, invitations, merge, providers, reach, remains, tunnels
+from . import adoption, checks, exits, fitness, former, invitations, merge, providers, reach, remains, setaside, tunnels
 from .identity import check_key, plan_key
 from .inputs import Args, Inputs
 from .part import Context, Part, Planned
@@ -80,6 +80,7 @@ def _check(context: Context, present: Sequence[Args]) -> None:
     checks.check_keys(state, None if context.identity.new else context.identity.public, seen.wireguard)
     host_networks = seen.host_networks(state.cell.interface)
     checks.check_networks(state, host_networks)
+    former.check(state, context.stored)
     providers.check(state, context.stored, host_networks)
     adoption.check_others(state, context.stored, context.devices_interface())
     tunnels.allocate_ports(context)
@@ -166,14 +167,16 @@ LINKS = Part(
         links=(
             *("public_key", "networks", "address", "endpoint", "interface", "listen_port", "keepalive", "mtu"),
             *("remote_api_url", "sync_auth", "allow_public_networks", "given_addresses", "given_resolvers", "invited_until"),
-            *("judged_claim", "refused_claim"),
+            *("judged_claim", "refused_claim", "judged_place", "heard", "accept_networks", "asked_networks", "asked_address"),
         ),
         makes_links=True,
         removes_links=True,
     ),
     merges=(merge.merge_cell, merge.merge_links, providers.merge_exits),
+    check=setaside.check,
     words=_words,
 )
+TAKEN = replace(LINKS, check=lambda _context: None)  # by another cell: nothing is stated
 REPAIR = replace(
     LINKS,
     plan=_plan_unless_lost,

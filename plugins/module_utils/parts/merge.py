@@ -13,19 +13,17 @@ from typing import Any
 
 from ..base import destinations, expectations, names, targets, wgkeys
 from ..base.errors import BadInput
-from ..base.names import DIRECT, EXIT, OWN
+from ..base.names import EXIT, OWN
 from ..base.networks import (
-    Overlaps,
-    address_of,
     check_api_url,
     check_host,
     check_link_networks,
-    host_of,
     host_port,
     interface_of,
     is_inside,
     is_private,
     network_of,
+    outside,
     parse_address,
     parse_interface,
     parse_network,
@@ -34,7 +32,7 @@ from ..base.rates import parse_rate
 from ..base.times import parse_moment
 from ..kernel.mtu import LEAST
 from ..records.model import Cell, Link, Peer, Service, State
-from . import remains
+from . import claims, near, remains
 from .inputs import Args, Inputs
 from .peer_sync import MOST_SERVICES
 
@@ -157,6 +155,7 @@ def _merge_link(state: State, item: Args) -> None:
     if name == state.cell.name:
         raise BadInput(f"Cell {name!r} cannot be linked with itself. Name another cell.")
     link = state.links.setdefault(name, Link(name))
+    place, key = (link.networks, link.address, link.remote_api_url), link.public_key
     if link.provided:
         if set(given) - {"name", "state", "generated"}:
             raise BadInput(f"Link {name!r} has the name of an exit of this cell that is no cell (cell_exits). Choose another name for one of them.")
@@ -177,20 +176,31 @@ def _merge_link(state: State, item: Args) -> None:
         link.allow_public_networks = given["allow_public_networks"]
     if "networks" in given:
         link.networks = [str(parse_network(n, f"networks of {where}")) for n in given["networks"]]
-        # A renumbered cell: an address of before is not held against the new networks.
-        link.address = [a for a in link.address if is_inside(a, link.networks)]
+        # A renumbered cell: an address of before is not held against the new networks. Which one it has there now it may have said.
+        inside = [[a for a in known if is_inside(a, link.networks)] for known in (link.address, link.asked_address)]
+        link.address = inside[0] or inside[1]
+        if "count" in given or not outside(link.asked_networks, link.networks):
+            link.asked_networks, link.asked_address = [], []
     if "networks" in given or "allow_public_networks" in given:
         check_link_networks(f"networks of {where}", link.networks, link.allow_public_networks or link.invited)
+    if item.get("accept_networks") is not None:  # an empty list sets nothing aside any more
+        link.accept_networks = [str(parse_network(n, f"accept_networks of {where}")) for n in given.get("accept_networks", ())]
+    if "accept_networks" in given or "allow_public_networks" in given:
+        claims.check_claimable(f"accept_networks of {where}", link.accept_networks, link.allow_public_networks)
     if "address" in given:
-        link.address = [str(parse_address(a, f"address of {where}")) for a in given["address"]]
+        stated = [str(parse_address(a, f"address of {where}")) for a in given["address"]]
+        if "networks" not in given and link.judged_place[1:] == [""]:  # the other cell has other networks by now, which is no reason to refuse a run
+            stated = [a for a in stated if is_inside(a, link.networks)] or link.address
+        link.address = stated
     if "endpoint" in given:
         link.endpoint, link.refused_claim = wgkeys.check_endpoint(where, given["endpoint"]), []
         link.judged_claim = [given["claim"], ""] if "claim" in given else []
     if "keepalive" in given:
         link.keepalive = _within(given["keepalive"], 0, 65535, f"keepalive of {where}", "seconds")
-    if "mtu" in given:
-        least = max([LEAST[interface_of(network).version] for network in link.networks] or [LEAST[4]])
-        link.mtu = _within(given["mtu"], least, 65535, f"mtu of {where}", "bytes")
+    if "mtu" in given or ("accept_networks" in given and link.mtu):
+        # What the other cell can take counts as its own: it is not to make this value a wrong one.
+        least = max([LEAST[interface_of(network).version] for network in (*link.networks, *link.accept_networks)] or [LEAST[4]])
+        link.mtu = _within(given.get("mtu", link.mtu), least, 65535, f"mtu of {where}", "bytes")
     if "api_url" in given:
         link.remote_api_url = check_api_url(f"api_url of {where}", given["api_url"])
     if "sync_auth" in given:
@@ -210,9 +220,15 @@ def _merge_link(state: State, item: Args) -> None:
     for address in link.address:
         if link.networks and not is_inside(address, link.networks):
             raise BadInput(f"address {address} of {where} is in none of its networks {', '.join(link.networks)}. Correct one of them.")
-    _check_endpoint_outside(link)
+    near.check_endpoint(link)
     if link.remote_api_url in (None, derived):
         link.remote_api_url = api_url(link.address, state.cell.sync_port)
+    if "count" in given:
+        link.heard = claims.heard(link, given, given["claim"])
+    if (link.networks, link.address, link.remote_api_url) != place or ("count" in given and "networks" in given):
+        link.judged_place = [given["claim"], ""] if "count" in given else []
+    if link.public_key != key:
+        link.heard = {}
 
 
 def merge_rights(state: State, inputs: Inputs) -> None:
@@ -279,7 +295,7 @@ def merge_routes(state: State, inputs: Inputs) -> None:
             peer.route_via = names.check_exits(f"via_cell of peer {name!r}:", given["via_cell"])
         if item.get("route_except") is not None:  # an empty list takes away those that were there
             peer.route_except = destinations.read(item["route_except"], f"route_except of peer {name!r}")
-    _check_exceptions(state)
+    near.check_exceptions(state)
 
 
 def _merge_service(cell: Cell, item: Args) -> None:
@@ -311,46 +327,6 @@ def _check_peers(state: State) -> None:
                     f"Address {address} of peer {peer.name!r} is in none of the cell's networks {', '.join(state.cell.own_networks())}. Give it one "
                     "from these networks."
                 )
-
-
-def _check_exceptions(state: State) -> None:
-    """Refuse exceptions that hold what a device reaches in another way: networks of cells and of devices, and the resolver that its questions go to."""
-    if not any(peer.route_except for peer in state.peers.values()):
-        return
-    near = Overlaps()
-    for who, networks in (
-        (f"cell {state.cell.name!r}", state.cell.own_networks()),
-        *((f"link {link.name!r}", link.networks) for link in state.links.values()),
-        *((f"peer {peer.name!r}", peer.networks) for peer in state.peers.values()),
-    ):
-        for network in networks:
-            near.add(network_of(network), who)
-    for peer in state.peers.values():
-        for text, via in peer.route_except.items():
-            what = f"route_except of peer {peer.name!r}: {text}"
-            for other, who in near.of(network_of(text)):
-                raise BadInput(f"{what} overlaps {other} of {who}, which the device reaches without an exit. Give networks of the internet.")
-            stated = peer.exit_dns or state.cell.exit_dns if via == DIRECT else []
-            resolver = next((address for address in stated if address not in (EXIT, OWN) and address_of(address) in network_of(text)), None)
-            if resolver:
-                whose = f"peer {peer.name!r}" if peer.exit_dns else f"cell {state.cell.name!r}"
-                raise BadInput(
-                    f"{what} contains {resolver}, a resolver of {whose} (exit_dns), so what the device asks by DNS would leave directly. "
-                    "Give another resolver, or leave this network out."
-                )
-
-
-def _check_endpoint_outside(link: Link) -> None:
-    try:
-        address = address_of(host_of(link.endpoint or ""))
-    except ValueError:
-        return
-    for network in link.networks:
-        if address in network_of(network):
-            raise BadInput(
-                f"endpoint {link.endpoint!r} of link {link.name!r} lies in the link's own network {network}, which would create a loop. "
-                "Give the address outside the tunnel."
-            )
 
 
 def api_url(addresses: Sequence[str], port: int) -> str | None:

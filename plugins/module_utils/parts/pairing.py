@@ -12,7 +12,7 @@ from ..base.texts import printable
 from ..kernel.plan import Effect, Plan, Remove, Run
 from ..records.model import State
 from ..records.ownership import Fields
-from .claims import LONGEST
+from .claims import LONGEST, PLACED, about, heard
 from .part import Context, Part, Planned
 
 NAME = "pairing0"  # of the interface by which this cell redeems an invitation, which is no link's, and of its namespace
@@ -22,8 +22,12 @@ NAMESPACE, LOCK = f"/run/netns/{NAME}", "pairing.lock"  # that such a run holds:
 def _plan_refusal(context: Context) -> Planned:
     for name, said in context.inputs.answers.items():
         if said:
-            link = context.wanted.links[name]
-            setattr(link, "refused_claim" if link.announced else "judged_claim", [str(said["claim"]), printable(str(said["reason"]))[:LONGEST]])
+            link, judged = context.wanted.links[name], [str(said["claim"]), printable(str(said["reason"]))[:LONGEST]]
+            link.heard = heard(link, said["said"], said["claim"])
+            if about(said["said"]) == PLACED:
+                link.judged_place, link.asked_networks, link.asked_address = judged, list(said["asked"]), list(said["said"]["address"] if said["asked"] else ())
+            else:
+                setattr(link, "refused_claim" if link.announced else "judged_claim", judged)
     return context.write_records(), {}
 
 
@@ -59,7 +63,16 @@ def _words(state: State) -> list[str]:
     return [f"link {link.name}: {_WAITS} until {link.invited_until}" for link in state.links.values() if link.invited]
 
 
-REFUSE = Part("refuse a claim", _plan_refusal, owns=Fields(links=("judged_claim", "refused_claim")))
+def _asked_words(state: State) -> list[str]:
+    return [f"link {link.name}: asks to have the networks {', '.join(link.asked_networks)}" for link in state.links.values() if link.asked_networks]
+
+
+REFUSE = Part(
+    "refuse a claim",
+    _plan_refusal,
+    owns=Fields(links=("judged_claim", "refused_claim", "judged_place", "asked_networks", "asked_address", "heard")),
+    words=_asked_words,
+)
 LEFT = Part("what a killed run has left", plan_left)
 EXPIRY = Part(
     "invitations that are over",

@@ -18,7 +18,7 @@ from ..base.networks import address_of
 from ..base.texts import printable
 from ..records.model import LAST, Cell, Link, State
 
-OK, MALFORMED, FORBIDDEN, CONFLICT = 200, 400, 403, 409
+OK, MALFORMED, FORBIDDEN, UNKNOWN, CONFLICT = 200, 400, 403, 404, 409
 PATH = "/api/cells/peer-sync/permissions"
 EXIT_PATH = "/api/cells/peer-sync/exit"
 SIGNATURE = "X-Pic-Cells-Signature"

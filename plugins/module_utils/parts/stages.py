@@ -12,6 +12,7 @@ from ..base import names
 from ..base.networks import host_networks, of_family
 from ..kernel.ruleset import Rule
 from ..records.model import Cell, Link, State
+from . import former
 from .hostfacts import HostFacts
 
 LINKS = "pic-+"
@@ -121,8 +122,9 @@ def from_links_to_cell(state: State, _facts: HostFacts, family: int) -> list[Rul
 
 
 def own_api(state: State, _facts: HostFacts, family: int) -> list[Rule]:
-    """Keep everybody else from this cell's peer-sync API."""
-    return [Rule(f"! -i lo -d {address} -p tcp --dport {state.cell.sync_port} -j DROP") for address in state.cell.own_addresses(family)]
+    """Keep everybody else from this cell's peer-sync API, and from all that it has at addresses by which some linked cell alone still knows it."""
+    api = [Rule(f"! -i lo -d {address} -p tcp --dport {state.cell.sync_port} -j DROP") for address in state.cell.own_addresses(family)]
+    return [*api, *(Rule(f"! -i lo -d {address} -j DROP") for address in of_family(family, former.addresses(state)))]
 
 
 def provided_sources(state: State, _facts: HostFacts, family: int) -> list[Rule]:

@@ -16,7 +16,7 @@ from typing import Any, Optional
 from ..base.errors import BadInput
 from ..base.networks import interface_of
 from ..kernel.plan import Plan
-from ..records.model import Link
+from ..records.model import LAST, Cell, Link
 from ..records.ownership import Fields
 from . import claims, merge, peer_sync, signing
 from .inputs import Args
@@ -97,19 +97,35 @@ def pushes(context: Context, payloads: Mapping[str, Args]) -> dict[str, Push]:
     return found
 
 
-def announcements(context: Context) -> dict[str, Push]:
-    """Return what is to be sent to the cells that do not know yet where this one is dialled."""
-    moved = {name: link for name, link in context.stored.links.items() if link.moved and link.remote_api_url}
-    secrets, found = context.preshared_keys() if moved else {}, {}
-    for name, link in moved.items():
+def announcements(context: Context, about: str) -> dict[str, list[Push]]:
+    """Return what is to be sent to the cells that do not know yet where this one is dialled, or which networks it has.
+
+    about: one of the two, as in claims. To each cell by one address after the other, first by the cell's own: who answers there knows them already.
+    """
+    cell, links = context.stored.cell, context.stored.links
+    late = {name: link for name, link in links.items() if (link.moved if about == claims.DIALLED else link.known_as) and link.remote_api_url}
+    secrets, found = context.preshared_keys() if late else {}, {}
+    for name, link in late.items():
         observed = context.observed.wireguard.get(str(link.interface))
-        if observed and secrets.get(name):
-            body = claims.render_announcement(context.stored.cell.name, str(link.moved))
-            # The addresses that the tunnel has, whatever the records say that it will have.
-            sources = tuple(str(interface_of(address).ip) for address in observed.addresses)
-            ends = secrets[name], context.identity.public, str(link.public_key)
-            found[name] = claim_push(str(link.remote_api_url), sources, str(link.interface), body, ends)
-    return found
+        # The addresses that the tunnel has, whatever the records say that it will have.
+        there = [str(interface_of(address).ip) for address in observed.addresses] if observed else []
+        if not secrets.get(name) or (about == claims.PLACED and not set(cell.own_addresses()) <= set(there)):
+            continue  # who takes the networks over at once has to find this cell there
+        own = [address for address in cell.own_addresses() if address in there] or there
+        tries = [own, *([address] for address in link.known_as[::-1] if address in there)]
+        body = claims.render_announcement(_announced(cell, link, about))
+        ends = secrets[name], context.identity.public, str(link.public_key)
+        found[name] = [claim_push(str(link.remote_api_url), tuple(sources), str(link.interface), body, ends) for sources in tries if sources]
+    return {name: pushes for name, pushes in found.items() if pushes}
+
+
+def _announced(cell: Cell, link: Link, about: str) -> dict[str, Any]:
+    """Return what a linked cell is told of this one, with a count by which it knows the last from all before."""
+    said: dict[str, Any] = {"name": cell.name, "count": link.told or 1}
+    if about == claims.DIALLED:
+        return {**said, "endpoint": link.moved}
+    address = cell.own_addresses()
+    return {**said, "networks": cell.own_networks(), "address": address, "api_url": merge.api_url(address, cell.sync_port)}
 
 
 def claim_push(url: str, sources: tuple[str, ...], device: str, body: bytes, ends: Ends) -> Push:
@@ -118,16 +134,22 @@ def claim_push(url: str, sources: tuple[str, ...], device: str, body: bytes, end
 
 
 def _plan_announced(context: Context) -> Planned:
-    """Plan to note who knows by now where this cell is dialled: an answer that it was heard says nothing of what becomes of it there."""
+    """Plan to note who knows by now what it was told: an answer that it was heard says nothing of what becomes of it there."""
     for name, answer in context.inputs.answers.items():
-        if answer and answer["status"] == peer_sync.OK and answer.get("ignored") and name in context.wanted.links:
-            context.wanted.links[name].moved = None
+        link = context.wanted.links.get(name)
+        if not link or not answer:
+            continue
+        if answer["status"] == peer_sync.OK and answer.get("ignored"):
+            link.moved, link.known_as = (None, link.known_as) if answer["about"] == claims.DIALLED else (link.moved, [])
+        elif answer["status"] == peer_sync.CONFLICT and link.told <= answer["generation"] <= link.told + peer_sync.AHEAD:
+            # A later one is known there, as where this cell's records were brought back from a backup.
+            link.told = min(answer["generation"] + 1, LAST)
     return context.write_records(), {}
 
 
 def _push(context: Context, link: Link, message: Mapping[str, Any], ends: Ends) -> Push:
     """Return one push to a cell."""
-    sources = tuple(context.wanted.cell.own_addresses())
+    sources = (*link.known_as, *context.wanted.cell.own_addresses())
     return _signed(str(link.remote_api_url), sources, str(link.interface), peer_sync.render_push(message), ends, signing.push_key, peer_sync.PATH)
 
 
@@ -192,7 +214,7 @@ HEAR = Part(
     merges=(merge.merge_cell, merge.merge_links, merge.merge_rights),
 )
 DELIVER = Part("deliver", plan_deliveries, owns=HEAR.owns)
-ANNOUNCED = Part("announced", _plan_announced, owns=Fields(links=("moved",)))
+ANNOUNCED = Part("announced", _plan_announced, owns=Fields(links=("moved", "known_as", "told")))
 NOTE = Part(
     "note",
     plan_answers,

@@ -16,7 +16,7 @@ from ..kernel import mtu, wgconfig, wgquick, wireguard
 from ..kernel.model import Interface, Route, WgPeer
 from ..kernel.plan import Plan
 from ..records.model import Cell, Link
-from . import exits, invitations, keys, providers
+from . import exits, former, invitations, keys, providers
 from .part import Context
 
 # Seconds. The lower one lets a linked cell hear within 30 s from where this one sends now; the other keeps the mappings of common NATs and firewalls open
@@ -78,7 +78,8 @@ def plan_tunnels(context: Context, interface: str, links: Collection[Link], ever
 
 def _addresses(cell: Cell, link: Link) -> list[str]:
     """Return the addresses of a link's own interface, as networks."""
-    return sorted_networks(host_networks(address for family in FAMILIES if cell.has_family(family) for address in link.sources(cell, family)))
+    own = [address for family in FAMILIES if cell.has_family(family) for address in link.sources(cell, family)]
+    return sorted_networks(host_networks([*own, *former.of_link(cell, link)]))
 
 
 def device_addresses(context: Context) -> list[str]:

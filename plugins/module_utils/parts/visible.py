@@ -20,7 +20,8 @@ FOLDER, FILE = "view", "links.json"
 EXITS_FOLDER, EXITS_FILE = "exits", "exits.json"
 FOLDERS = (FOLDER, EXITS_FOLDER)
 _FIELDS = ("name", "public_key", "address", "interface", "exit_offered", "remote_generation", "sync_auth")
-_OF_CLAIMS = ("invited_until", "judged_claim", "refused_claim", "allow_public_networks")
+_OF_ANNOUNCEMENTS = ("known_as", "heard", "judged_place")
+_OF_CLAIMS = ("invited_until", "judged_claim", "refused_claim", "allow_public_networks", *_OF_ANNOUNCEMENTS)
 
 
 @dataclass
@@ -61,7 +62,8 @@ def render_view(state: State, public_key: str, preshared_keys: Mapping[str, str 
 
 def _claims(link: Link) -> dict[str, Any]:
     """Return what else it takes to judge claims; where there is nothing of it, the view is as every version before had it."""
-    return {name: getattr(link, name) for name in _OF_CLAIMS if getattr(link, name) and (link.invited or link.judged_claim)}
+    judged = link.invited or link.judged_claim
+    return {name: getattr(link, name) for name in _OF_CLAIMS if getattr(link, name) and (judged or name in _OF_ANNOUNCEMENTS)}
 
 
 def _keys(preshared_key: str | None, sender: str, receiver: str) -> dict[str, str | None]:

@@ -1,15 +1,16 @@
 # Copyright (c) the pic.cells contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What cells claim of themselves, root's side: what the receiver has handed over is judged again, and makes the link, or lets it be dialled elsewhere."""
+"""What cells claim of themselves, root's side: what the receiver has handed over is judged again, and makes the link, or changes where it leads."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from ..base.command import Draft, Host
 from ..base.errors import BadInput
-from ..base.networks import check_not_managed_from, host_of
+from ..base.networks import check_not_managed_from, host_of, outside
 from ..cell import WAY, plan_step
 from ..kernel import wireguard
 from ..kernel.plan import Plan, apply
@@ -22,6 +23,10 @@ from ..records.store import Store
 from .redial import begin, may_lead
 
 _UNFIT = "its networks, its key or its endpoint cannot be those of a link there; the owner of that cell finds the reason in its journal"
+
+
+class _NotAgreed(Exception):
+    """Networks that this cell's owner has set aside for nobody, or not for this cell."""
 
 
 def take_claims(host: Host, path: str, deliveries: Iterable[Delivery], log: Callable[[str], None]) -> Plan:
@@ -55,25 +60,38 @@ def _take(context: Context, link: Link, delivery: Delivery, log: Callable[[str],
     def planned(parts: Sequence[Part], inputs: Inputs) -> Plan:
         return plan_step(context.on(Draft(context.host)), parts, inputs)[0]
 
-    def refused(reason: str) -> Plan:
-        return planned((pairing.REFUSE,), Inputs(answers={link.name: {"claim": mark, "reason": reason}}))
+    said: dict[str, Any] = {}
+
+    def refused(reason: str, asked: Sequence[str] = ()) -> Plan:
+        return planned((pairing.REFUSE,), Inputs(answers={link.name: {"claim": mark, "reason": reason, "said": said, "asked": asked}}))
 
     try:
         said = claims.said(link, delivery.body)
+        if claims.known_count(link, said, mark):
+            log(f"What {link.name} has announced before was brought again, and not looked at.")
+            return Plan()
+        if "networks" in said:
+            claims.check_claim(link, said)
         _check_name(link, said.get("endpoint"))
     except BadInput as error:  # by nothing but what it says
         plan = refused(str(error))
     else:
         try:
+            if not link.invited and "networks" in said and claims.unagreed(said["networks"], link.networks, link.accept_networks):
+                raise _NotAgreed
             _check_endpoint(context, link, said.get("endpoint"))
-            check_not_managed_from(f"networks of {link.name!r}", said.get("networks", ()), context.stored.cell.admin_networks)
+            # Of those that it has already the owner has decided.
+            new = outside(said.get("networks", ()), link.networks)
+            check_not_managed_from(f"networks of {link.name!r}", new, context.stored.cell.admin_networks)
             plan, taken = planned(WAY, Inputs(links=[{**said, "claim": mark}])), True
+        except _NotAgreed:
+            plan = refused(claims.WAITS, said["networks"])
         except BadInput as error:
             # Whoever may claim something of itself may not find out by that what else this cell has.
             log(f"What {link.name} claims of itself was not taken over: {error}")
             plan = refused(_UNFIT)
     apply(context.host, plan)
-    if taken and not link.invited and context.host.exists("/run/systemd/system"):
+    if taken and "endpoint" in said and not link.invited and context.host.exists("/run/systemd/system"):
         begin(context.host, str(link.interface))
     return plan
 

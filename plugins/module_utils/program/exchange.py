@@ -7,18 +7,20 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any
 
-from ..base.command import Host
+from ..base.command import Draft, Host
+from ..base.errors import BadInput, StoreError
+from ..cell import WAY, plan_step
 from ..kernel.plan import apply
-from ..parts import sync
+from ..parts import claims, sync
 from ..parts.inputs import Inputs
 from ..parts.part import Context
-from ..parts.peer_sync import CONFLICT, MALFORMED, OK, Push, answer_to_older, parse_push
+from ..parts.peer_sync import CONFLICT, FORBIDDEN, MALFORMED, OK, UNKNOWN, Push, answer_to_older, parse_push
 from ..parts.units import SERVE
-from ..records.model import Link
+from ..records.model import Link, State
 from ..records.store import Store
 from .claiming import take_claims
 from .restore import Restored, restore
@@ -27,6 +29,7 @@ from .transport import send_all
 
 SPOOL = FOLDER
 _ROUNDS = 2  # a wish that is refused, or a later generation that is known there, is answered by one more push
+_ASKED = 3  # times that networks are told at once: what was handed over is judged a moment later
 _PAUSE = 2.0  # seconds before the second attempt, doubled for each further one
 
 Send = Callable[[Mapping[str, Push]], dict[str, Any]]
@@ -79,31 +82,94 @@ def push(host: Host, context: Context, send: Send | None = None) -> dict[str, An
     return answers
 
 
-def announce(host: Host, path: str, send: Send | None = None, lock: Callable[[], AbstractContextManager[None]] = nullcontext) -> list[str]:
-    """Tell the linked cells where this one is dialled, where they do not know yet. Returns a sentence for each that was not told.
+def announce(
+    host: Host,
+    path: str,
+    what: Sequence[str] = (claims.DIALLED, claims.PLACED),
+    send: Send | None = None,
+    lock: Callable[[], AbstractContextManager[None]] = nullcontext,
+) -> list[str]:
+    """Tell the linked cells where this one is dialled and which networks it has, where they do not know yet. Returns a sentence for each that was not told.
 
-    path: the folder with the records. lock: what keeps others from these, which it does not while the other cells are waited for; none where the caller does.
+    path: the folder with the records. what: of the two, each of which is judged by itself, so that neither holds up the other. lock: what keeps others from
+    the records, which it does not while the other cells are waited for; none where the caller does.
     """
-    # Once: whatever is sent from the old port afterwards leads the other cell back to it. That it is known there is found out by the next replay.
-    with lock():
-        pushes = sync.announcements(Context(host, Store(host, path)))
-    answers = dict((send or send_all)(pushes)) if pushes else {}
-    if not answers:
-        return []
-    with lock():
-        return _note_announced(host, Context(host, Store(host, path)), answers)
+    # Of an endpoint once: whatever is sent from the old port afterwards leads the other cell back to it. Whether it is known there the next replay finds out.
+    late = [_announce(host, path, about, 1 if about == claims.DIALLED else _ASKED, send or send_all, lock) for about in what]
+    return [line for lines in late for _name, line in sorted(lines.items())]
 
 
-def _note_announced(host: Host, context: Context, answers: Mapping[str, Any]) -> list[str]:
-    where = {name: link.moved for name, link in context.stored.links.items()}
-    plan, _facts = context.plan(sync.ANNOUNCED, Inputs(answers=answers))
+def _announce(host: Host, path: str, about: str, times: int, send: Send, lock: Callable[[], AbstractContextManager[None]]) -> dict[str, str]:
+    """Tell cells one thing, and those that have it only handed over once more after a pause, by when their root has judged it."""
+    late: dict[str, str] = {}
+    due: Collection[str] | None = None
+    for number in range(times):
+        with lock():
+            pushes = {name: tries for name, tries in sync.announcements(Context(host, Store(host, path)), about).items() if due is None or name in due}
+        if not pushes:
+            break
+        if number:
+            time.sleep(_PAUSE)
+        answers = _first_heard(pushes, send, about)
+        with lock():
+            context = Context(host, Store(host, path))
+            # What another run has changed meanwhile is still to be told.
+            now = sync.announcements(context, about)
+            answers = {name: answer for name, answer in answers.items() if name in now and now[name][0].body == pushes[name][0].body}
+            late.update(_note_announced(host, context, about, answers))
+        due = [name for name, answer in answers.items() if answer and (answer["status"] == OK or answer["generation"]) and not answer.get("ignored")]
+    return {name: line for name, line in late.items() if line}
+
+
+def _first_heard(pushes: Mapping[str, Sequence[Push]], send: Send, about: str) -> dict[str, Any]:
+    """Send what is told by one address after the other until a cell knows the sender. Returns the last answer of each."""
+    answers: dict[str, Any] = {}
+    for attempt in range(max(map(len, pushes.values()))):
+        due = {name: tries[attempt] for name, tries in pushes.items() if attempt < len(tries) and not _knows_the_sender(answers.get(name))}
+        heard = dict(send(due)) if due else {}
+        if attempt and about == claims.PLACED:
+            # Whoever is reached by an old address does not know the new ones, whatever the receiver says: root lets in nothing else once it has them.
+            heard = {name: answer and {key: answer[key] for key in answer if key != "ignored"} for name, answer in heard.items()}
+        answers.update(heard)
+    return answers
+
+
+def _knows_the_sender(answer: Mapping[str, Any] | None) -> bool:
+    return answer is not None and answer["status"] != FORBIDDEN
+
+
+def _note_announced(host: Host, context: Context, about: str, answers: Mapping[str, Any]) -> dict[str, str]:
+    """Note who knows what it was told. Returns a sentence for each that does not, an empty one where it has it."""
+    before = context.stored
+    plan, _facts = context.plan(sync.ANNOUNCED, Inputs(answers={name: answer and {**answer, "about": about} for name, answer in answers.items()}))
     apply(host, plan)
-    return [
-        f"Cell {name!r} does not know yet that this one is dialled at {where.get(name)} ({'not reached' if answer is None else answer['reason']}). This cell "
-        "tells it again every minute. If that does not help, link it anew with an invitation."
-        for name, answer in sorted(answers.items())
-        if answer is None or answer["status"] != OK
-    ]
+    known = [name for name, answer in answers.items() if answer and answer["status"] == OK and answer.get("ignored")]
+    if known and about == claims.PLACED:
+        # The addresses by which they have known this cell are of no use any more. What cannot be made anew is for restore to say: others are still to be told.
+        with suppress(BadInput, StoreError):
+            apply(host, plan_step(context.on(Draft(host)), WAY, Inputs(links=[{"name": name} for name in known]))[0])
+    has_it = [name for name, answer in answers.items() if name in known or (about == claims.DIALLED and answer and answer["status"] == OK)]
+    late = {
+        name: f"Cell {name!r} does not know yet {_told(before, name, about)} ({_why(answer)}). This cell tells it again every minute. If that does not help, "
+        "link it anew with an invitation."
+        for name, answer in answers.items()
+        if name not in has_it
+    }
+    return {**dict.fromkeys(has_it, ""), **late}
+
+
+def _told(state: State, name: str, about: str) -> str:
+    """Say what a linked cell does not know yet of this one."""
+    if about == claims.PLACED:
+        return f"that this one has the networks {', '.join(state.cell.own_networks())}"
+    return f"that this one is dialled at {state.links[name].moved}"
+
+
+def _why(answer: Mapping[str, Any] | None) -> str:
+    """Say why a cell does not know what it was told."""
+    if answer is None:
+        return "not reached"
+    return "its program is older and knows no announcements" if answer["status"] == UNKNOWN else str(answer["reason"])
 
 
 def replay(host: Host, path: str, send: Send | None = None, attempts: int = 1, log: Log = lambda _line: None) -> dict[str, Any]:
@@ -112,7 +178,7 @@ def replay(host: Host, path: str, send: Send | None = None, attempts: int = 1, l
     attempts: how often the cells that are not reached are tried, with growing pauses of no fixed length.
     """
     answers: dict[str, Any] = {}
-    for line in announce(host, path, send, lambda: Store(host, path).lock(create=False)):
+    for line in announce(host, path, send=send, lock=lambda: Store(host, path).lock(create=False)):
         log(line)
     tried = rounds = 0
     while tried < attempts:

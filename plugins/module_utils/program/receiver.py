@@ -64,9 +64,12 @@ def receive_claim(view: View, delivery: Delivery, now: str) -> tuple[str, int, d
     if link is None:
         raise Refused(FORBIDDEN)
     try:
-        claims.said(link, delivery.body)
+        said = claims.said(link, delivery.body)
     except BadInput as error:
         return link.name, CONFLICT, {"applied": False, "generation": 0, "reason": printable(str(error))[: claims.LONGEST]}
+    later = claims.known_count(link, said, claims.fingerprint(delivery.body))
+    if later:
+        return link.name, CONFLICT, {"applied": False, "generation": later, "reason": claims.OUTDATED}
     why = claims.judged(link, delivery.body)
     reason = claims.HANDED_OVER if why is None else why or claims.TAKEN_OVER
     # What was refused is judged again: what it collided with may be gone.
@@ -189,8 +192,9 @@ class Server:
             link.remote_generation = max(link.remote_generation, self._spooled.get(name, 0))
 
     def _listen(self) -> None:
-        """Listen on each of the cell's addresses by each link's interface; an interface that was made anew gets a new socket."""
-        wanted = {(str(link.interface), address, self.view.port) for link in self.view.links.values() for address in self.view.addresses}
+        """Listen on each of the cell's addresses, and of those by which a link knows it, by that interface; one that was made anew gets a new socket."""
+        links = self.view.links.values()
+        wanted = {(str(link.interface), address, self.view.port) for link in links for address in (*self.view.addresses, *link.known_as)}
         indices = {interface: _index_of(interface) for interface in {str(link.interface) for link in self.view.links.values()}}
         for key, listener in list(self._listeners.items()):
             if key not in wanted or indices[listener.interface] != listener.index:
@@ -296,7 +300,10 @@ class Server:
         if answer["applied"]:
             if not self._pace.setdefault(name, Pace()).allows(time.monotonic()):
                 raise Refused(429)
-            self._hand_over(spool.claim_path(self.spool, name) if claimed else spool.path(self.spool, name, answer["generation"]), delivery)
+            self._hand_over(
+                spool.claim_path(self.spool, name, claims.is_about_networks(delivery.body)) if claimed else spool.path(self.spool, name, answer["generation"]),
+                delivery,
+            )
             if not claimed:
                 # Root reads what it finds and removes what it has read: a later push is never in a file of the same name.
                 with contextlib.suppress(WriteFailed):

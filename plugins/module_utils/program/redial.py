@@ -158,7 +158,8 @@ def may_lead(context: Context, link: Link, place: str, before: str | None = None
     place: an address and a port. before: where the link was dialled, if not where the kernel or the record has it.
     """
     state, seen, address = context.stored, context.observed, _address(place)
-    if not is_of_a_host(address) or str(address) in seen.addresses() or is_inside(str(address), state.networks):
+    networks = [*state.networks, *(network for one in state.links.values() for network in one.accept_networks)]
+    if not is_of_a_host(address) or str(address) in seen.addresses() or is_inside(str(address), networks):
         return False
     peer = seen.wireguard.get(str(link.interface), Interface("")).peers.get(peer_key(link))
     named = link.endpoint is None or wireguard.is_named(link.endpoint)

@@ -3,8 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The folder by which the unprivileged receiver hands over to root what linked cells say.
 
-The receiver names its files <cell>.<generation>.json, or <cell>.claim.json for what a cell claims of itself, and keeps one of each for each cell. It is
-not trusted: whatever else is there is removed unread, and what root does for it is bounded by the number of links.
+The receiver names its files <cell>.<generation>.json, or <cell>.claim.json for what a cell claims of itself and <cell>.networks.json where it announces
+networks, and keeps one of each for each cell. It is not trusted: whatever else is there is removed unread, and what root does for it is bounded by the
+number of links.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ from ..parts.visible import Delivery, parse_delivery
 
 FOLDER = "/var/lib/pic-cell-serve"
 DELIVERY_LIMIT = 2 * BODY_LIMIT  # bytes: a body in base64, and what it came with
-_SPARE = 64  # entries beyond those that the receiver needs: two for each link, and another one while a newer push takes its place
-_CLAIM = "claim"
-_NAME = re.compile(rf"([a-z0-9-]{{1,32}})\.({_CLAIM}|[0-9]{{1,19}})\.json")
+_SPARE = 64  # entries beyond those that the receiver needs: three for each link, and another one while a newer push takes its place
+_CLAIMS = ("claim", "networks")
+_NAME = re.compile(rf"([a-z0-9-]{{1,32}})\.({'|'.join(_CLAIMS)}|[0-9]{{1,19}})\.json")
 
 
 def path(spool: str, cell: str, generation: int) -> str:
@@ -29,9 +30,9 @@ def path(spool: str, cell: str, generation: int) -> str:
     return f"{spool}/{cell}.{generation}.json"
 
 
-def claim_path(spool: str, cell: str) -> str:
-    """Return the file of what a cell claims of itself; the last one counts."""
-    return f"{spool}/{cell}.{_CLAIM}.json"
+def claim_path(spool: str, cell: str, networks: bool = False) -> str:
+    """Return the file of what a cell claims of itself; the last one counts. networks: whether it announces networks, which is judged apart."""
+    return f"{spool}/{cell}.{_CLAIMS[networks]}.json"
 
 
 @dataclass
@@ -45,17 +46,17 @@ class Taken:
 
 
 def take(host: Host, spool: str, cells: Collection[str], log: Callable[[str], None]) -> Taken:
-    """Read the newest push of each linked cell, and its claim.
+    """Read the newest push of each linked cell, and its claims.
 
     cells: the names of the linked cells. log: is told of what is neither.
     """
-    most = 3 * len(cells) + _SPARE
+    most = 4 * len(cells) + _SPARE
     found = host.list_foreign(spool, most + 1)
     taken = Taken(found, len(found) > most)
     if taken.too_many:
         return taken
     strange = 0
-    claims = sorted({f"{cell}.{_CLAIM}.json" for cell in cells} & set(found))
+    claims = sorted({f"{cell}.{claim}.json" for cell in cells for claim in _CLAIMS} & set(found))
     for deliveries, names in ((taken.pushes, _newest(found, cells)), (taken.claims, claims)):
         for name in names:
             try:
@@ -72,6 +73,6 @@ def _newest(found: Iterable[str], cells: Collection[str]) -> list[str]:
     newest: dict[str, tuple[int, str]] = {}
     for name in found:
         match = _NAME.fullmatch(name)
-        if match and match[1] in cells and match[2] != _CLAIM:
+        if match and match[1] in cells and match[2] not in _CLAIMS:
             newest[match[1]] = max(newest.get(match[1], (-1, "")), (int(match[2]), name))
     return sorted(name for _generation, name in newest.values())

@@ -12,6 +12,7 @@ from typing import Any
 from ..base import destinations
 from ..base.names import DIRECT, answered_in_words, offers_no_exit, why_not_better
 from ..kernel.handshakes import SILENT, age, is_recent
+from ..parts.claims import unagreed
 from ..records.codec import as_list
 
 DRIFT, QUIET, PENDING, EXPECTATION = "drift", "silent", "pending", "expectation"
@@ -40,6 +41,8 @@ def report(info: Mapping[str, Any], now: float | None = None) -> list[str]:
             "relays its devices, whose traffic is among these bytes" if relays(link) else "",
             f"has not told it the latest state ({link['last_push_error']})" if link["pending_push"] else "",
             f"has not heard yet that this cell is dialled at {link['moved']}" if link.get("moved") else "",
+            f"knows this cell as {', '.join(link['known_as'])}, and may not know its networks yet" if link.get("known_as") else "",
+            f"asks to have the networks {', '.join(_asked(link))}, and you have not agreed" if _asked(link) else "",
             f"waits until {link['invited_until']} for its owner to redeem the invitation" if link.get("invited_until") else "",
         ]
         lines.append(f"link {name}: {'; '.join(note for note in notes if note)}")
@@ -104,8 +107,18 @@ def of_link(name: str, link: Mapping[str, Any], now: float) -> Iterator[tuple[st
         yield QUIET, f"{'exit' if link.get('given_addresses') else 'link'} {name}: {tunnel(link, now)}"
     if link.get("moved"):
         yield PENDING, f"{name} has not heard yet that this cell is dialled at {link['moved']}"
+    if link.get("known_as"):
+        yield PENDING, f"{name} knows this cell as {', '.join(link['known_as'])}, and may not know its networks yet"
+    if _asked(link):
+        yield PENDING, f"{name} asks to have the networks {', '.join(_asked(link))}, and you have not agreed"
     if link["pending_push"]:
         yield PENDING, f"{name} has not been told the latest state ({link['last_push_error']})"
+
+
+def _asked(link: Mapping[str, Any]) -> list[str]:
+    """Return the networks that another cell asks to have, where its owner's agreement does not cover them."""
+    asked: list[str] = link.get("asked_networks") or []
+    return asked if asked and unagreed(asked, link["networks"], link.get("accept_networks", ())) else []
 
 
 def of_device(name: str, info: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -13,7 +13,8 @@ from ..base.names import DIRECT
 from .model import Cell, Link, Peer, Service
 from .tombstones import Flows, Leaving, Tunnel
 
-_LATER = ("given_addresses", "given_resolvers", "invited_until", "judged_claim", "refused_claim", "moved", "forwarded")
+_OF_ANNOUNCEMENTS = ("known_as", "told", "accept_networks", "asked_networks", "asked_address", "heard", "judged_place")
+_LATER = ("given_addresses", "given_resolvers", "invited_until", "judged_claim", "refused_claim", "moved", "forwarded", *_OF_ANNOUNCEMENTS)
 # Of a link that is invited: for a version that knows no invitations, as after a downgrade, such a link has no key and no networks, and so no tunnel.
 _OF_AN_INVITATION = ("invited_until", "public_key", "networks", "address", "remote_api_url")
 Record = TypeVar("Record", "Cell", "Service", "Link", "Peer")

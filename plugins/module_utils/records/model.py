@@ -147,6 +147,13 @@ class Link:
     judged_claim: list[str] = field(default_factory=list)  # fingerprint of the last claim, and why it was not taken over: an empty text where it was
     refused_claim: list[str] = field(default_factory=list)  # the same of one that was refused after another one had been taken over, which stays
     moved: str | None = None  # where the other cell has to dial this one and does not know yet
+    known_as: list[str] = field(default_factory=list)  # this cell's addresses by which the other one may still know it, oldest first, until it knows all
+    told: int = 0  # the count of what this cell has announced of itself, raised with each change of that
+    accept_networks: list[str] = field(default_factory=list)  # that this cell's owner has set aside for the other one to take by itself
+    asked_networks: list[str] = field(default_factory=list)  # that it asks to have instead of its own, and this cell's owner has not agreed to
+    asked_address: list[str] = field(default_factory=list)  # its own in these
+    heard: dict[str, str] = field(default_factory=dict)  # "count fingerprint" of the last announcement that was judged, by what it is about
+    judged_place: list[str] = field(default_factory=list)  # as judged_claim, of what the other cell has announced of its networks
     forwarded: int | None = None  # the port at the cell's endpoint that it dials, where a router forwards another one to the link's own
 
     @property

@@ -10,6 +10,7 @@ the rest of it may be forged too. Raises ValueError.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
@@ -28,6 +29,7 @@ LARGEST = 16 * 1024 * 1024  # characters; 10,000 devices take 2 million
 _PORTS = range(1, 65536)
 _TABLES = range(1, 2**32)
 _LIMITS = range(1, 86401)
+_HEARD = re.compile(r"[0-9]{1,16} [0-9a-f]{16}")
 
 
 def read(text: str, load: Callable[[Any], Loaded]) -> Loaded:
@@ -79,8 +81,9 @@ def links(data: Any) -> dict[str, Link]:
     for link in found.values():
         names.check_name("Cell", link.name)
         _key(link.public_key)
-        _all(interface_of, link.networks)
-        _all(address_of, [*link.address, *link.remote_resolvers, *link.given_addresses, *link.given_resolvers])
+        _all(interface_of, [*link.networks, *link.asked_networks])
+        _all(network_of, link.accept_networks)
+        _all(address_of, [*link.address, *link.remote_resolvers, *link.given_addresses, *link.given_resolvers, *link.known_as, *link.asked_address])
         own = {address_of(address).version for address in link.given_addresses}
         if link.provided and (link.networks or link.address or link.interface != names.link_interface(link.name) or len(own) < len(link.given_addresses)):
             raise ValueError(f"{link.name} is a provider and a cell at once")
@@ -95,7 +98,9 @@ def links(data: Any) -> dict[str, Link]:
             check_moment(moment)
         if link.moved is not None:
             wgkeys.check_endpoint("moved", link.moved)
-        for claim in (link.judged_claim, link.refused_claim):
+        if link.told < 0 or not all(_HEARD.fullmatch(count) for count in link.heard.values()):
+            raise ValueError(f"an announcement of {link.name} that no cell makes")
+        for claim in (link.judged_claim, link.refused_claim, link.judged_place):
             if len(claim) not in (0, 2):
                 raise ValueError(f"a claim of {link.name} has {len(claim)} entries")
         if link.exit_offered_rate is not None:
@@ -103,7 +108,7 @@ def links(data: Any) -> dict[str, Link]:
         if link.generation < 0 or link.remote_generation < 0:
             raise ValueError("a generation below 0")
         # Whoever let it come beyond must not end the link for ever: from there it is counted anew.
-        link.generation, link.remote_generation = min(link.generation, LAST), min(link.remote_generation, LAST)
+        link.generation, link.remote_generation, link.told = min(link.generation, LAST), min(link.remote_generation, LAST), min(link.told, LAST)
         for service in (name for side in link.permissions.values() for name in side):
             names.check_name("Service", service)
         try:
