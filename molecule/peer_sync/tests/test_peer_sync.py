@@ -5,13 +5,16 @@
 
 from __future__ import annotations
 
+import contextlib
+from ipaddress import ip_interface
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 from cells import link_record, may_use, sh, switched_off, watching, within
-from lab import inside
+from lab import INTERNET, inside
 from packets import Sniffer, Stream, reaches, seen_address
 from playbooks import INVENTORY, Outcome, play, run
 
@@ -148,13 +151,19 @@ def test_two_owners_link_share_and_use_an_exit_with_one_command_each(tmp_path):
     assert within(5, lambda: link_record("cellc", "cellb")["remote_exit_relay_active"])
     assert within(20, lambda: seen_address("phone-b1", 4) == "198.51.100.13")
     assert_a_move_is_told(ours)
+    assert_other_networks_are_told(ours, theirs)
+
+
+def state(path: Path, cell: str, **variables: Any) -> None:
+    """States something else of a cell in its owner's inventory."""
+    inventory = yaml.safe_load(path.read_text())
+    inventory["cells"]["hosts"][cell].update(variables)
+    path.write_text(yaml.safe_dump(inventory))
 
 
 def assert_a_move_is_told(ours: Path) -> None:
     """Gives cellb's link another port while its owner sees nothing of the other inventory, and that cell a stream from it."""
-    inventory = yaml.safe_load(ours.read_text())
-    inventory["cells"]["hosts"]["cellb"]["cell_links"] = [{"name": "cellc", "listen_port": 51777}]
-    ours.write_text(yaml.safe_dump(inventory))
+    state(ours, "cellb", cell_links=[{"name": "cellc", "listen_port": 51777}])
     # Behind a filter that lets nothing new in, as a NAT does, cellc has to know before it happens.
     port = inside("cellc", "wg", "show", "pic-cellb", "listen-port").stdout.strip()
     filtered = f"PREROUTING -i eth0 -p udp --dport {port} -m conntrack --ctstate NEW -j DROP"
@@ -169,3 +178,47 @@ def assert_a_move_is_told(ours: Path) -> None:
         assert inside("cellc", "wg", "show", "pic-cellb", "endpoints").stdout.split()[1] == "198.51.100.12:51777"
     finally:
         sh("cellc", f"iptables -t mangle -D {filtered}")
+
+
+def assert_other_networks_are_told(ours: Path, theirs: Path) -> None:
+    """Gives cellc other networks, and its own ones back, while what is not bound to these goes on: what it relays, and what goes to it in the other family."""
+    old, new = ("10.0.2.1/24", "fd00:c::1/64"), ("10.9.2.1/24", "fd00:9c::1/64")
+    link = {"name": "cellc", "listen_port": 51777}
+    state(ours, "cellb", cell_links=[{**link, "accept_networks": [str(ip_interface(network).network) for network in (*old, *new)]}])
+    assert play("site", inventory=ours).rc == 0
+    for networks, streams in (
+        (new, [("phone-b1", address, 9000, "udp") for address in INTERNET]),
+        ((old[0], new[1]), [("cellb", "fd00:9c::1", FILES, "tcp")]),
+        (old, [("cellb", "10.0.2.1", FILES, "tcp")]),
+    ):
+        addresses = [str(ip_interface(network).ip) for network in networks]
+        wanted = [str(ip_interface(network).network) for network in networks]
+        state(theirs, "cellc", cell_networks=list(networks), cell_services=[{"name": "files", "address": addresses, "port": FILES, "protocol": "tcp"}])
+        with watching("cellb"), contextlib.ExitStack() as stack:
+            flows = [stack.enter_context(Stream(*stream)) for stream in streams]
+            done = play("site", inventory=theirs)
+            assert done.rc == 0, done.message
+            assert within(PERIOD + 15, lambda wanted=wanted: link_record("cellb", "cellc")["networks"] == wanted)
+            assert within(35, lambda flows=flows: all(flow.last_packet_age() < 0.5 for flow in flows))
+            print(f"longest gaps {[round(flow.longest, 1) for flow in flows]} s with the networks {wanted}")
+            assert max(flow.longest for flow in flows) < 5
+            assert all(flow.undisturbed() for flow in flows)
+        assert within(PERIOD + 15, lambda: not link_record("cellc", "cellb").get("known_as"))
+        shown = inside("cellc", "ip", "-o", "address", "show", "dev", "pic-cellb", "scope", "global").stdout.splitlines()
+        assert sorted(line.split()[3].partition("/")[0] for line in shown) == sorted(addresses)
+        assert within(10, lambda addresses=addresses: all(reaches("cellb", address, FILES) for address in addresses))
+        assert within(5, lambda: inside("cellb", "pic-cell", "check", check=False).returncode == 0)
+    again = play("site", inventory=theirs)
+    assert (again.rc, again.changed) == (0, {"cellc": 0}), again.text
+    # What was not set aside waits for its owner, and can be taken back.
+    state(ours, "cellb", cell_links=[{**link, "accept_networks": []}])
+    assert play("site", inventory=ours).rc == 0
+    state(theirs, "cellc", cell_networks=[new[0], old[1]], cell_services=[{"name": "files", "address": ["fd00:c::1"], "port": FILES, "protocol": "tcp"}])
+    assert play("site", inventory=theirs).rc == 0
+    assert within(5, lambda: "asks to have the networks 10.9.2.0/24" in inside("cellb", "pic-cell", "status").stdout)
+    assert reaches("cellb", "fd00:c::1", FILES), "what both have goes on"
+    assert not reaches("cellb", "10.0.2.1", FILES), "the old address is there for what the cells tell each other alone"
+    state(theirs, "cellc", cell_networks=list(old), cell_services=[{"name": "files", "address": ["10.0.2.1", "fd00:c::1"], "port": FILES, "protocol": "tcp"}])
+    assert play("site", inventory=theirs).rc == 0
+    assert within(2 * PERIOD, lambda: not link_record("cellc", "cellb").get("known_as"))
+    assert within(10, lambda: reaches("cellb", "10.0.2.1", FILES))
