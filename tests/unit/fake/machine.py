@@ -65,7 +65,12 @@ class Machine(Host):
         self.late = False
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "watch": None}
+        # without its files as bytes most of the time would go into what is no UTF-8: the program
+        files = {path: (mode, text.encode("utf-8", "surrogateescape")) for path, (mode, text) in self.files.items()}
+        return {**vars(self), "watch": None, "files": files}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, files={path: (mode, data.decode("utf-8", "surrogateescape")) for path, (mode, data) in state["files"].items()})
 
     def begun(self: Self) -> Self:
         """Return this host as a new process finds it."""
@@ -74,7 +79,9 @@ class Machine(Host):
 
     def fork(self: Self) -> Self:
         """Return a copy that goes its own way."""
+        files, self.files = self.files, {}  # what they hold never changes, and is most of a host
         twin: Self = pickle.loads(pickle.dumps(self))
+        self.files, twin.files = files, dict(files)
         return twin
 
     def boot(self) -> None:
