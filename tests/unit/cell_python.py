@@ -3,28 +3,23 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A cell's Python, as real Ansible meets it: it runs a module on a fake host, or says what a hostile root would have it say.
 
-What Ansible starts is CLIENT. It hands its arguments and its standard streams to a process that has imported everything already, which forks for each
-module: most of what a module took was the imports.
+What Ansible starts is CLIENT, which hands its arguments and its standard streams to a server (forking.py).
 """
 
 from __future__ import annotations
 
 import ast
-import contextlib
 import fcntl
 import json
-import os
 import pickle
-import select
-import signal
-import socket
-import subprocess
+import re
 import sys
-import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.pic.cells.plugins.module_utils import agent
+from ansible_collections.pic.cells.tests.unit import forking
 from ansible_collections.pic.cells.tests.unit.fake.host import FakeHost
 from ansible_collections.pic.cells.tests.unit.world import call
 
@@ -34,57 +29,21 @@ CLIENT = """\
 import json, socket, sys
 with socket.socket(socket.AF_UNIX) as server:
     server.connect({address!r})
-    socket.send_fds(server, [json.dumps([{folder!r}, {name!r}, sys.argv[-1]]).encode()], [0, 1, 2])
+    socket.send_fds(server, [json.dumps([{folder!r}, {name!r}]).encode()], [0, 1, 2])
     sys.exit(server.recv(1)[0])
 """
 
 
-@contextlib.contextmanager
-def serving(address: Path) -> Iterator[None]:
-    """Have a server for clients. address: of the socket that it makes."""
-    argv = [sys.executable, "-c", f"from {__name__} import serve; serve({str(address)!r})"]
-    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as server:
-        assert server.stdin and server.stdout
-        assert server.stdout.readline(), "the server of the cells' Python has not begun"
-        yield
-        server.stdin.close()
-
-
 def serve(address: str) -> None:
-    """Serve clients, each in a process of its own, until the standard input ends."""
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for them here
-    with socket.socket(socket.AF_UNIX) as server:
-        server.bind(address)
-        server.listen()
-        print("listening", flush=True)
-        while sys.stdin not in select.select([server, sys.stdin], [], [])[0]:
-            client = server.accept()[0]
-            if os.fork() == 0:
-                os._exit(_serve_one(client))
-            client.close()
+    """Serve those who ask for a module at an address."""
+    files = agent.sources()
+    agent.is_built_of(files, agent.build(files).decode("utf-8", "surrogateescape"))  # once for all of them
+    forking.serve(address, main)
 
 
-def _serve_one(client: socket.socket) -> int:
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    given, streams, _flags, _address = socket.recv_fds(client, 1 << 16, 3)
-    for stream, number in zip(streams, (0, 1, 2)):
-        os.dup2(stream, number)
-    rc = 0
-    try:
-        main(*json.loads(given))
-    except BaseException:
-        traceback.print_exc()
-        rc = 1
-    sys.stdout.flush()
-    sys.stderr.flush()
-    client.send(bytes([rc]))
-    return rc
-
-
-def main(folder: str, name: str, file: str) -> None:
-    """Answer Ansible as the cell called name does. folder: that of the controller; <name>.py there defines what a hostile one answers. file: the module."""
-    program = Path(file)
-    module, arguments = program.stem.removeprefix("AnsiballZ_"), _arguments(program)
+def main(folder: str, name: str) -> None:
+    """Answer Ansible as the cell called name does. folder: that of the controller; <name>.py there defines what a hostile one answers."""
+    module, arguments = _read(sys.stdin.read())
     script = Path(folder, f"{name}.py")
     log = Path(folder, f"{name}.log")
     with log.open("a") as file:
@@ -99,13 +58,13 @@ def main(folder: str, name: str, file: str) -> None:
     print(answer if isinstance(answer, str) else json.dumps(answer))
 
 
-def _arguments(program: Path) -> dict[str, Any]:
-    """Find the arguments in what Ansible sends; each of its versions wraps them otherwise, but all of them as one text."""
-    for node in ast.walk(ast.parse(program.read_bytes())):
+def _read(program: str) -> tuple[str, dict[str, Any]]:
+    """Find a module's name and arguments in what Ansible sends; each of its versions wraps them otherwise, but all of these as one text."""
+    (module,) = set(re.findall(r"(?:module_fqn|mod_name)='[\w.]*?(\w+)'", program))
+    for node in ast.walk(ast.parse(program)):
         if isinstance(node, ast.Constant) and isinstance(node.value, (str, bytes)) and ARGUMENTS in str(node.value)[:40]:
-            found: dict[str, Any] = json.loads(node.value)[ARGUMENTS]
-            return found
-    raise AssertionError(f"{program} holds no arguments")
+            return module, json.loads(node.value)[ARGUMENTS]
+    raise AssertionError(f"{module} was sent without arguments")
 
 
 def _honest(state: Path, module: str, arguments: dict[str, Any]) -> dict[str, Any]:

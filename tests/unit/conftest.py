@@ -5,17 +5,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from ansible.release import __version__ as core
 
 from ansible_collections.pic.cells.plugins.module_utils.base.command import Host
-from ansible_collections.pic.cells.tests.unit.cell_python import serving
-from ansible_collections.pic.cells.tests.unit.controller import PROGRAMS, Controller
+from ansible_collections.pic.cells.tests.unit import cell_python
+from ansible_collections.pic.cells.tests.unit.controller import PROGRAMS, Controller, serving_playbooks
 from ansible_collections.pic.cells.tests.unit.fake.host import FakeHost
+from ansible_collections.pic.cells.tests.unit.forking import serving
 from ansible_collections.pic.cells.tests.unit.world import World, three_cells
 
 
@@ -72,11 +75,19 @@ def ansible(request: pytest.FixtureRequest) -> Path:
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Return a folder for what real Ansible and its cells need once."""
     folder = tmp_path_factory.mktemp("shared")
-    with serving(folder / "cell-python"):
+    with serving(folder / "cell-python", cell_python.__name__):
         yield folder
 
 
+@pytest.fixture(scope="session")
+def _serving() -> Iterator[Callable[[Path, Path], None]]:
+    """Return what sees to it that there is a server for a program, in the folder for what all share."""
+    with contextlib.ExitStack() as stack:
+        yield functools.cache(lambda program, shared: stack.enter_context(serving_playbooks(program, shared)))
+
+
 @pytest.fixture
-def controller(ansible: Path, linked: World, tmp_path: Path, shared: Path) -> Controller:
+def controller(ansible: Path, linked: World, tmp_path: Path, shared: Path, _serving: Callable[[Path, Path], None]) -> Controller:
     """Return a machine with real Ansible, and three cells that are set up."""
+    _serving(ansible, shared)
     return Controller(ansible, tmp_path, linked.inventory, linked.hosts, shared)

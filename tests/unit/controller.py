@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pickle
@@ -17,6 +18,7 @@ from typing import Any
 
 import yaml
 
+from ansible_collections.pic.cells.tests.unit import forking, playbooks
 from ansible_collections.pic.cells.tests.unit.cell_python import CLIENT
 from ansible_collections.pic.cells.tests.unit.fake.host import FakeHost
 
@@ -102,22 +104,23 @@ class Controller:
         """Run a playbook of the collection by its name, or a file."""
         inventory, config = self.folder / "inventory.yml", self.folder / "ansible.cfg"
         inventory.write_text(yaml.safe_dump(self.inventory))
-        config.write_text("[defaults]\n" + "".join(f"{key} = {value}\n" for key, value in self.settings.items()))
-        environment = {key: value for key, value in os.environ.items() if not key.startswith("ANSIBLE_")}
+        config.write_text("[defaults]\ninternal_poll_interval = 0.01\n" + "".join(f"{key} = {value}\n" for key, value in self.settings.items()))
+        environment = _environment(self.shared)
         environment.update(
-            ANSIBLE_COLLECTIONS_PATH=os.pathsep.join(map(str, [BUILD / "collections", *_neighbours()])),
             ANSIBLE_CONFIG=str(config),
             ANSIBLE_HOME=str(self.folder / "ansible"),
-            ANSIBLE_NOCOLOR="1",
             ANSIBLE_REMOTE_TEMP=str(self.folder / "remote"),
             ANSIBLE_STDOUT_CALLBACK=callback,
             HOME=str(self.folder),
-            **self.shared,
         )
         argv = [str(self.program), "-i", str(inventory), *options, playbook if "/" in playbook else f"pic.cells.{playbook}"]
         for key, value in extra_vars.items():
             argv += ["-e", json.dumps({key: value}) if not isinstance(value, str) else f"{key}={value}"]
-        done = subprocess.run(argv, env=environment, cwd=self.folder, capture_output=True, text=True, check=False, timeout=timeout)
+        server = _address(self.shared)
+        if server.exists() and not self.settings:
+            done = forking.asked(server, timeout, argv, environment, str(self.folder))
+        else:
+            done = subprocess.run(argv, env=environment, cwd=self.folder, capture_output=True, text=True, check=False, timeout=timeout)
         return self._outcome(done)
 
     @staticmethod
@@ -138,6 +141,23 @@ def built_once(shared: Path, program: Path) -> dict[str, str]:
     built = shared / f"built by {program.parents[1].name}"
     built.mkdir(exist_ok=True)
     return {"ANSIBLE_CALLBACK_PLUGINS": str(Path(__file__).parent / "callbacks"), "PIC_CELLS_BUILT": str(built)}
+
+
+def serving_playbooks(program: Path, shared: Path) -> contextlib.AbstractContextManager[None]:
+    """Have a server that runs playbooks as a program does, for all controllers that share a folder."""
+    built = built_once(shared, program)
+    return forking.serving(_address(built), playbooks.__name__, str(program.parent / "python"), _environment(built))
+
+
+def _address(built: Mapping[str, str]) -> Path:
+    return Path(built["PIC_CELLS_BUILT"] + ".socket")
+
+
+def _environment(built: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment that all calls of ansible-playbook have."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("ANSIBLE_")}
+    collections = os.pathsep.join(map(str, [BUILD / "collections", *_neighbours()]))
+    return {**environment, "ANSIBLE_COLLECTIONS_PATH": collections, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_PIPELINING": "1", **built}
 
 
 def _neighbours() -> list[Path]:
