@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A cell's Python, as real Ansible meets it: it runs a module on a fake host, or says what a hostile root would have it say.
 
-What Ansible starts is CLIENT, which hands its arguments and its standard streams to a server (forking.py).
+What Ansible starts hands its arguments and its standard streams to a server (forking.py).
 """
 
 from __future__ import annotations
@@ -24,14 +24,6 @@ from ansible_collections.pic.cells.tests.unit.fake.host import FakeHost
 from ansible_collections.pic.cells.tests.unit.world import call
 
 ARGUMENTS = "ANSIBLE_MODULE_ARGS"
-CLIENT = """\
-#!{python} -IS
-import json, socket, sys
-with socket.socket(socket.AF_UNIX) as server:
-    server.connect({address!r})
-    socket.send_fds(server, [json.dumps([{folder!r}, {name!r}]).encode()], [0, 1, 2])
-    sys.exit(server.recv(1)[0])
-"""
 
 
 def serve(address: str) -> None:

@@ -19,7 +19,6 @@ from typing import Any
 import yaml
 
 from ansible_collections.pic.cells.tests.unit import forking, playbooks
-from ansible_collections.pic.cells.tests.unit.cell_python import CLIENT
 from ansible_collections.pic.cells.tests.unit.fake.host import FakeHost
 
 PROJECT = Path(__file__).parents[2]
@@ -66,8 +65,7 @@ class Controller:
         for name, host in hosts.items():
             self[name] = host
             python = folder / f"{name}-python"
-            python.write_text(CLIENT.format(python=sys.executable, address=str(shared / "cell-python"), folder=str(folder), name=name))
-            python.chmod(0o755)
+            forking.write_client(python, shared / "cell-python", repr([str(folder), name]))
             self.of(name).update(ansible_connection="local", ansible_python_interpreter=str(python))
 
     def of(self, host: str) -> dict[str, Any]:
@@ -116,12 +114,7 @@ class Controller:
         argv = [str(self.program), "-i", str(inventory), *options, playbook if "/" in playbook else f"pic.cells.{playbook}"]
         for key, value in extra_vars.items():
             argv += ["-e", json.dumps({key: value}) if not isinstance(value, str) else f"{key}={value}"]
-        server = _address(self.shared)
-        if server.exists() and not self.settings:
-            done = forking.asked(server, timeout, argv, environment, str(self.folder))
-        else:
-            done = subprocess.run(argv, env=environment, cwd=self.folder, capture_output=True, text=True, check=False, timeout=timeout)
-        return self._outcome(done)
+        return self._outcome(called(argv, environment, self.folder, timeout, anew=bool(self.settings)))
 
     @staticmethod
     def _outcome(done: subprocess.CompletedProcess[str]) -> Outcome:
@@ -141,6 +134,14 @@ def built_once(shared: Path, program: Path) -> dict[str, str]:
     built = shared / f"built by {program.parents[1].name}"
     built.mkdir(exist_ok=True)
     return {"ANSIBLE_CALLBACK_PLUGINS": str(Path(__file__).parent / "callbacks"), "PIC_CELLS_BUILT": str(built)}
+
+
+def called(argv: list[str], environment: dict[str, str], folder: Path, timeout: float = 120, anew: bool = False) -> subprocess.CompletedProcess[str]:
+    """Run ansible-playbook in a folder, where there is a server for its environment by that. anew: in any case as a program of its own."""
+    server = _address(environment)
+    if server.exists() and not anew:
+        return forking.asked(server, timeout, argv, environment, str(folder))
+    return subprocess.run(argv, env=environment, cwd=folder, capture_output=True, text=True, check=False, timeout=timeout)
 
 
 def serving_playbooks(program: Path, shared: Path) -> contextlib.AbstractContextManager[None]:

@@ -19,6 +19,21 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+_CLIENT = """\
+#!{python} -IS
+import json, os, socket, sys
+with socket.socket(socket.AF_UNIX) as server:
+    server.connect({address!r})
+    socket.send_fds(server, [json.dumps({arguments}).encode()], [0, 1, 2])
+    sys.exit(server.recv(1)[0])
+"""
+
+
+def write_client(path: Path, address: Path, arguments: str) -> None:
+    """Write a program that has a server do its work. arguments: what it gets, as Python."""
+    path.write_text(_CLIENT.format(python=sys.executable, address=str(address), arguments=arguments))
+    path.chmod(0o755)
+
 
 @contextlib.contextmanager
 def serving(address: Path, serve: str, python: str = sys.executable, env: Mapping[str, str] | None = None) -> Iterator[None]:

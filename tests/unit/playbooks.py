@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +32,10 @@ def serve(address: str) -> None:
         del sys.modules[name]  # Ansible finds collections in its own way
     importlib.import_module("ansible.cli.playbook")
     importlib.import_module("ansible.plugins.loader").init_plugin_loader()
+    warnings.filterwarnings("ignore", "AnsibleCollectionFinder has already been configured")
     for name in PLUGINS:
-        importlib.import_module(name)
+        with contextlib.suppress(ImportError):  # each version of Ansible has its own
+            importlib.import_module(name)
     forking.serve(address, main)
 
 

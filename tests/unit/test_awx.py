@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,9 @@ import yaml
 from ansible_collections.pic.cells.plugins.module_utils.program.status import CONDITIONS
 from ansible_collections.pic.cells.plugins.plugin_utils import checks, job
 from ansible_collections.pic.cells.plugins.plugin_utils.mesh import Mesh
+from ansible_collections.pic.cells.tests.unit import forking, module_python
 from ansible_collections.pic.cells.tests.unit.awx_stand_in import TOKEN, Awx, Refused, check_survey, served
-from ansible_collections.pic.cells.tests.unit.controller import PROGRAMS, built_once
+from ansible_collections.pic.cells.tests.unit.controller import PROGRAMS, built_once, called
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = ROOT / "playbooks" / "files" / "awx_project"
@@ -168,17 +169,26 @@ ONE_TEMPLATE = ("-e", json.dumps({"__pic_cells_awx_templates": DATA["__pic_cells
 RunPlaybook = Callable[..., tuple[int, str]]
 
 
+@pytest.fixture(scope="session")
+def _module_python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("awx")
+    with forking.serving(folder / "socket", module_python.__name__):
+        forking.write_client(folder / "python", folder / "socket", "[dict(os.environ)]")
+        yield folder / "python"
+
+
 @pytest.fixture
-def run_playbook(shared: Path) -> RunPlaybook:
+def run_playbook(shared: Path, _serving: Callable[[Path, Path], None], _module_python: Path) -> RunPlaybook:
     """Return what runs pic.cells.awx as a person does, and returns its exit code and what it printed."""
+    _serving(PROGRAMS["current"], shared)
 
     def run(url: str, *options: str, playbook: str = "pic.cells.awx", **variables: Any) -> tuple[int, str]:
         environment = {**os.environ, "CONTROLLER_HOST": url, "CONTROLLER_OAUTH_TOKEN": TOKEN, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_PIPELINING": "1"}
-        argv = [str(PROGRAMS["current"]), playbook, *options]
+        argv = [str(PROGRAMS["current"]), playbook, "-e", f"ansible_python_interpreter={_module_python}", *options]
         for name, value in variables.items():
             argv += ["-e", json.dumps({f"pic_cells_awx_{name}": value})]
         environment.update(built_once(shared, PROGRAMS["current"]))
-        done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=120, env=environment, cwd=ROOT)
+        done = called(argv, environment, ROOT)
         return done.returncode, done.stdout + done.stderr
 
     return run

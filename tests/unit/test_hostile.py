@@ -327,10 +327,9 @@ def test_a_refusal_of_one_cell_keeps_no_other_of_the_site_from_taking_back(contr
 
 OLD_PYTHON = """\
 #!{python}
-import collections, runpy, sys
+import collections, sys
 sys.version_info = collections.namedtuple("version_info", "major minor micro releaselevel serial")(3, 8, 18, "final", 0)
-sys.argv = sys.argv[1:]
-runpy.run_path(sys.argv[0], run_name="__main__")
+exec(compile(sys.stdin.read(), "module", "exec"), {{"__name__": "__main__"}})
 """
 
 
