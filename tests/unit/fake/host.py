@@ -58,7 +58,7 @@ class FakeHost(Systemd, Iptables, Conntrack, Exits):
                     lines += [f"{command(family)}{variant} {name} {chain} {number:03} {render(rule)}" for number, rule in enumerate(rules)]
         if files:
             lines += [
-                f"file {path} {mode:04o} {hashlib.sha256(text.encode('utf-8', 'surrogateescape')).hexdigest()[:8]}"
+                f"file {path} {mode:04o} {_digest(text)}"
                 for path, (mode, text) in self.files.items()
                 if path != unchanged.PATH  # what a look has found is no state
             ]
@@ -85,3 +85,8 @@ class FakeHost(Systemd, Iptables, Conntrack, Exits):
             return tool
         match = re.fullmatch(r"ip(6?)tables(-nft|-legacy)?(-save|-restore)?", name)
         return functools.partial(self._iptables, match) if match else None
+
+
+@functools.lru_cache(maxsize=1000)
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:8]
