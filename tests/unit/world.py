@@ -69,9 +69,10 @@ Answer = Callable[[str, dict[str, Any]], dict[str, Any]]
 
 
 def _worked_out_once() -> None:
-    """Let all fake hosts share what becomes of the engine's own sources: most of what a module took was to read and judge the program anew."""
+    """Let all fake hosts share what is the same for all: most of what a module took was to read and judge the on-cell program anew."""
     judged = functools.lru_cache(16)(lambda files, program, judge=agent.is_built_of: judge(dict(files), program))
     mock.patch.multiple(agent, sources=functools.cache(agent.sources), is_built_of=lambda files, program: judged(frozenset(files.items()), program)).start()
+    mock.patch.object(cli, "_parser", functools.cache(cli._parser)).start()
 
 
 _worked_out_once()
