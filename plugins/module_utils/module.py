@@ -93,7 +93,8 @@ def run_steps(module: AnsibleModule, steps: Steps, inputs: Inputs) -> None:
         if not module.check_mode:
             apply(context.host, whole)
             confirm(context, whole)
-            _announce(context, whole)
+            if whole:
+                _announce(context, whole)
         diff = [{**plan.diff(), "before_header": step, "after_header": step} for step, (plan, _facts) in planned.items() if plan]
         parts = {step: {"changed": bool(plan), **facts} for step, (plan, facts) in planned.items()}
         report(module, whole, {"diff": diff, "steps": parts})

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -18,7 +19,8 @@ from ansible_collections.pic.cells.plugins.module_utils.parts.visible import FIL
 from ansible_collections.pic.cells.plugins.module_utils.program import exchange, spool
 from ansible_collections.pic.cells.plugins.module_utils.program.receiver import receive_claim
 from ansible_collections.pic.cells.plugins.module_utils.records.model import LAST
-from ansible_collections.pic.cells.tests.unit.fake.wg import made_key
+from ansible_collections.pic.cells.tests.unit.fake.wg import made_key, public_key
+from ansible_collections.pic.cells.tests.unit.netfilter import Packet, verdict
 from ansible_collections.pic.cells.tests.unit.test_moves import PSK, STATE
 from ansible_collections.pic.cells.tests.unit.test_renumbered import NEW, OLD, _owners, accept, minute, owners, renumber, replay, settled
 from ansible_collections.pic.cells.tests.unit.world import Refusal, World, program
@@ -376,3 +378,112 @@ def test_a_record_with_a_count_that_is_none_is_damaged(owners: tuple[World, Worl
     record["links"][0]["heard"] = value
     far["far"].write(f"{STATE}/cell_links.json", json.dumps(record))
     assert program(far["far"], "check")[0] != 0
+
+
+# What a reading as a hostile cell has found
+
+
+def test_a_network_of_the_host_may_have_an_address_that_another_cell_still_knows(owners: tuple[World, World]) -> None:
+    near, _far = owners
+    renumber(near)
+    host = near["near"]
+    host.add_link("lan0", "10.1.0.1/24")
+    assert near.site().warnings() == []
+    assert [verdict(host, Packet("10.1.0.50", "10.1.0.1", way, port=22)) for way in ("lan0", "wg0", "pic-far")] == ["ACCEPT", "DROP", "DROP"]
+    assert verdict(host, Packet("10.1.0.50", "10.1.0.1", "lan0", port=8088)) == "DROP"
+
+
+def test_another_address_waits_for_the_owner_where_nothing_is_set_aside(owners: tuple[World, World]) -> None:
+    near, far = owners
+    far.inventory["far"]["cell_links"] = [{"name": "near", "networks": OLD, "address": ["10.1.0.1"]}]
+    far.site()
+    renumber(near, "10.1.0.7/24")
+    assert (far.link("far", "near")["address"], near.link("near", "far")["known_as"]) == (["10.1.0.1"], ["10.1.0.1"])
+    assert "asks to have the networks 10.1.0.0/24 with 10.1.0.7 instead of 10.1.0.0/24 with 10.1.0.1" in " ".join(far.site().warnings())
+    far.inventory["far"]["cell_links"][0]["address"] = ["10.1.0.7"]
+    far.site()
+    for _time in range(3):
+        minute(near, far)
+    assert (far.link("far", "near")["address"], near.link("near", "far").get("known_as")) == (["10.1.0.7"], None)
+    assert "asks" not in program(far["far"], "status")[1]
+
+
+def test_networks_that_an_owner_puts_back_are_asked_for_again(owners: tuple[World, World]) -> None:
+    near, far = owners
+    accept(far, "10.1.0.0/16")
+    far.inventory["far"]["cell_links"] = [{"name": "near", "networks": OLD}]
+    far.site()
+    renumber(near)
+    assert far.link("far", "near")["networks"] == ["10.1.9.0/24"]
+    assert "asks to have the networks 10.1.9.0/24" in " ".join(far.site().warnings())
+    assert far.link("far", "near")["networks"] == OLD
+    assert not far.site().changed
+    far.inventory["far"]["cell_links"] = [{"name": "near", "networks": ["10.1.9.0/24"], "address": ["10.1.9.1"]}]
+    far.site()
+    assert "asks" not in program(far["far"], "status")[1]
+
+
+def test_what_no_cell_could_take_is_known_once_its_owner_has_stated_it(owners: tuple[World, World]) -> None:
+    near, far = owners
+    renumber(near, "10.16.0.1/12")
+    assert near.link("near", "far")["known_as"] == ["10.1.0.1"]
+    far.inventory["far"]["cell_links"] = [{"name": "near", "networks": ["10.16.0.0/12"], "address": ["10.16.0.1"]}]
+    far.site()
+    for _time in range(3):
+        minute(near, far)
+    assert near.link("near", "far").get("known_as") is None
+
+
+def test_pushes_go_by_the_address_that_was_answered(owners: tuple[World, World]) -> None:
+    near, far = owners
+    accept(far, "10.1.9.0/24")
+    carry = near.carry
+    near.carry = lambda sender, pushes: dict.fromkeys(carry(sender, pushes))  # the answers are lost
+    renumber(near)
+    near.carry = carry
+    renumber(near, "10.1.8.1/24")
+    near.inventory["near"]["cell_links"] = [{"name": "far", "offer_exit": True}]
+    near.site()
+    minute(near, far)
+    assert far.link("far", "near")["remote_exit_offered"]
+    assert not near.link("near", "far")["pending_push"]
+
+
+def test_what_its_owner_has_replaced_is_not_brought_again(owners: tuple[World, World]) -> None:
+    near, far = owners
+    bodies = recorded(near)
+    near.inventory["near"]["cell_endpoint"] = "192.0.2.9"
+    near.site()
+    far.inventory["far"]["cell_links"] = [{"name": "near", "endpoint": "near.example.net:51821"}]
+    far.site()
+    far["far"].files[spool.claim_path(exchange.SPOOL, "near")] = (0o600, render_delivery(delivery(near, far, bodies[-1], "10.1.0.1")))
+    exchange.take_in(far["far"], STATE)
+    assert far.link("far", "near")["endpoint"] == "near.example.net:51821"
+
+
+def test_under_the_lock_no_cell_is_waited_for_as_long_as_it_likes(owners: tuple[World, World], monkeypatch: pytest.MonkeyPatch) -> None:
+    near, _far = owners
+    for number in (9, 8, 7):
+        renumber(near, f"10.1.{number}.1/24")
+    clock, asked = [0.0], []
+
+    def slow(pushes: dict[str, Push]) -> dict[str, Any]:
+        clock[0] += 4
+        asked.append(pushes)
+        return {name: {"status": 403, "generation": 0, "reason": "no"} for name in pushes}
+
+    monkeypatch.setattr(exchange.time, "monotonic", lambda: clock[0])
+    exchange.announce(near["near"], STATE, send=slow)
+    assert clock[0] <= 12
+    asked.clear()
+    exchange.announce(near["near"], STATE, send=slow, lock=nullcontext)
+    assert len(asked) == len(near.link("near", "far")["known_as"]) + 1
+
+
+def test_with_another_key_nothing_counts_that_the_cell_before_has_said(owners: tuple[World, World]) -> None:
+    near, far = owners
+    renumber(near)
+    assert far.link("far", "near")["asked_networks"]
+    far.inventory["far"]["cell_links"] = [{"name": "near", "public_key": public_key(made_key("another"))}]
+    far.site()
+    assert not {"asked_networks", "asked_address", "heard", "judged_place"} & {key for key, value in far.link("far", "near").items() if value}

@@ -96,7 +96,7 @@ def test_an_uplink_whose_name_no_rule_can_hold_lets_nobody_out_and_stops_nothing
     result = call("pic_cell_rules", host, {"name": "cellb"})
     assert not result.get("failed") and any("a name that cannot be used in a rule" in warning and warning.isprintable() for warning in result["warnings"])
     assert not any(name in line for line in host.chain(4, "PIC-PATH"))
-    assert any("-s 10.0.1.0/24" in line for line in host.chain(4, "PIC-PATH"))
+    assert any("-s 10.0.1.0/24" in line for line in host.chain(4, "PIC-LINK"))
 
 
 def test_what_a_command_is_given_and_says_is_bytes(real: Host) -> None:

@@ -28,8 +28,8 @@ from ansible_collections.pic.cells.tests.unit.world import FORWARDING, FakeHost,
 STATE = test_moves.STATE
 OLD, NEW = ["10.1.0.0/24"], ["10.1.9.0/24"]
 ASKED = (
-    "Cell 'near' asks to have the networks 10.1.9.0/24 instead of 10.1.0.0/24, and is reached at its old address alone until you agree. To agree, state "
-    "accept_networks: [10.1.9.0/24] for the link 'near' in cell_links, and run pic.cells.site. Where networks or address of that link are stated there, state "
+    "Cell 'near' asks to have the networks 10.1.9.0/24 with 10.1.9.1 instead of 10.1.0.0/24 with 10.1.0.1, and may not be reached until you agree. "
+    "To agree, state accept_networks: [10.1.9.0/24] for the link 'near' in cell_links, and run pic.cells.site. Where networks or address of that link are stated there, state "
     "networks: [10.1.9.0/24] and address: [10.1.9.1] instead."
 )
 UNTOLD = "Cell 'far' knows this cell as 10.1.0.1, and may not know yet that its networks are 10.1.9.0/24. It is told again every minute."
@@ -304,8 +304,9 @@ def test_nothing_changes_by_itself_where_nothing_is_set_aside(owners: tuple[Worl
     assert "To agree, state accept_networks: [10.1.0.0/2" in program(far["far"], "status")[1]
 
 
-def test_another_address_in_the_networks_that_it_has_needs_no_agreement(owners: tuple[World, World]) -> None:
+def test_another_address_in_the_networks_that_it_has_is_taken_where_something_is_set_aside(owners: tuple[World, World]) -> None:
     near, far = owners
+    accept(far, *OLD)
     renumber(near, "10.1.0.7/24")
     assert far.link("far", "near")["address"] == ["10.1.0.7"]
     minute(near, far)
@@ -436,7 +437,7 @@ def test_the_old_address_is_there_for_what_that_cell_tells_and_for_nothing_else(
     for port in (22, 443, 8088):
         assert drops(host, "pic-third", "10.3.0.1", port)
         assert drops(host, "wg0", "10.1.9.2", port)
-        assert drops(host, "eth0", "203.0.113.5", port)
+    assert drops(host, "eth0", "203.0.113.5", 8088)
     near.elsewhere = dict(far.hosts)
     accept(far, *NEW)
     for _time in range(2):
@@ -534,7 +535,7 @@ def test_a_restored_cell_goes_on_where_it_was(owners: tuple[World, World], tmp_p
     assert not restore(host, document, "near").get("failed")
     accept(far, *NEW)
     renumber(near)
-    for _time in range(3):
+    for _time in range(4):
         minute(near, far)
     settled(near, far)
 

@@ -9,10 +9,12 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ansible_collections.pic.cells.plugins.module_utils import cell as engine
+from ansible_collections.pic.cells.plugins.module_utils.base.errors import WriteFailed
 from ansible_collections.pic.cells.plugins.module_utils.program import unchanged
 from ansible_collections.pic.cells.plugins.module_utils.records.store import STATE_DIR
 from ansible_collections.pic.cells.tests.unit.fake.host import FakeHost
@@ -142,6 +144,15 @@ def test_a_handshake_that_ends_to_be_fresh_counts(fresh_before: int, fresh_now: 
     assert (unchanged.steady(words, dump.format(now - fresh_before), now) == unchanged.steady(words, dump.format(now - fresh_now), now)) is same
 
 
+def test_what_a_tool_says_when_it_refuses_counts(cell: FakeHost, planned: list[str]) -> None:
+    """Whether the kernel can limit what it receives shows only in how ip refuses."""
+    argv = next(question[1:] for question in json.loads(cell.files[unchanged.PATH][1])["questions"] if question[0] == "run")
+    before = cell.run(argv)
+    cell.answers[tuple(argv)] = replace(before, err="Error: Unknown device type.")
+    restored(cell)
+    assert planned
+
+
 @pytest.mark.parametrize(("later", "same"), [(60, True), (3599, True), (3600, False), (-1, False), (-86400, False)])
 def test_after_an_hour_and_when_the_clock_was_set_back_it_plans_again(later: int, same: bool, cell: FakeHost, planned: list[str]) -> None:
     cell.now += later
@@ -222,7 +233,11 @@ def test_what_was_repaired_is_looked_at_once_more(cell: FakeHost, planned: list[
     assert planned == []
 
 
-def test_a_full_disk_keeps_nothing_and_is_no_error(cell: FakeHost) -> None:
+def test_a_full_disk_keeps_nothing_and_is_no_error(cell: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
     del cell.files[unchanged.PATH]
-    cell.fail_at = 1
+
+    def full(*_given: Any) -> None:
+        raise WriteFailed("No space left on device")
+
+    monkeypatch.setattr(cell, "write", full)
     assert restored(cell) == ""

@@ -21,7 +21,7 @@ from ..kernel.routing import FORWARDING, KEPT, NETWORKD, forwards, setting
 from ..kernel.wgconfig import config_path
 from ..kernel.wireguard import is_named
 from ..records.model import State
-from . import access, claims, fitness, hostfacts, limits, passage, services, units
+from . import access, claims, fitness, former, hostfacts, limits, passage, services, units
 from .surveyed import Surveyed
 
 
@@ -312,9 +312,13 @@ def _exits(situation: Situation) -> Iterable[str]:
 def _renumbered(situation: Situation) -> Iterable[str]:
     """Say which cells ask to have other networks, and which do not know this cell's, and what the owner of which cell does to agree."""
     for name, link in sorted(situation.state.links.items()):
-        if link.asked_networks and claims.unagreed(link.asked_networks, link.networks, link.accept_networks):
+        moved = sorted(link.asked_address) != sorted(link.address)
+        if link.asked_networks and claims.unagreed(link.asked_networks, link.networks, link.accept_networks, moved):
             asked, accept = ", ".join(link.asked_networks), ", ".join([*link.accept_networks, *outside(link.asked_networks, link.accept_networks)])
-            begun = f"Cell {name!r} asks to have the networks {asked} instead of {', '.join(link.networks)}, and is reached at its old address alone until you"
+            instead = f"{', '.join(link.networks)}{' with ' if link.address else ''}{', '.join(link.address)}"
+            begun = (
+                f"Cell {name!r} asks to have the networks {asked} with {', '.join(link.asked_address)} instead of {instead}, and may not be reached until you"
+            )
             place = f"networks: [{asked}] and address: [{', '.join(link.asked_address)}]"
             if claims.gives_up(link.asked_networks, link.networks):
                 yield f"{begun} agree. To agree, state {place} for the link {name!r} in cell_links, and run pic.cells.site."
@@ -323,7 +327,7 @@ def _renumbered(situation: Situation) -> Iterable[str]:
                     f"{begun} agree. To agree, state accept_networks: [{accept}] for the link {name!r} in cell_links, and run pic.cells.site. Where networks "
                     f"or address of that link are stated there, state {place} instead."
                 )
-        if link.known_as and not situation.run:  # a run goes on to tell it, and says itself how that has ended
+        if former.of_link(situation.state.cell, link) and not situation.run:  # a run goes on to tell it, and says itself how that has ended
             yield (
                 f"Cell {name!r} knows this cell as {', '.join(link.known_as)}, and may not know yet that its networks are "
                 f"{', '.join(situation.state.cell.own_networks())}. It is told again every minute. If this stays, ask its owner to run pic-cell status there, "

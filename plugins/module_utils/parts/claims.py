@@ -139,6 +139,11 @@ def heard(link: Link, said: Mapping[str, Any], mark: str) -> dict[str, str]:
     return {**link.heard, about(said): f"{said['count']} {mark}"} if "count" in said else link.heard
 
 
+def used_up(known: str) -> str:
+    """Return what counts as announced where nothing with the same count is taken any more, as heard has it."""
+    return f"{known.partition(' ')[0]} {'0' * 16}"
+
+
 def said(link: Link, body: bytes) -> dict[str, Any]:
     """Return what a claim changes of a link, as the modules take it: all that an invitation allows, or what a linked cell announces. Raises BadInput."""
     if not link.invited:
@@ -148,16 +153,22 @@ def said(link: Link, body: bytes) -> dict[str, Any]:
     return claim
 
 
-def unagreed(asked: Iterable[str], has: Iterable[str], accepted: Iterable[str]) -> bool:
+def unagreed(asked: Iterable[str], has: Iterable[str], accepted: Iterable[str], moved: bool = True) -> bool:
     """Tell whether a linked cell may have networks only when this cell's owner agrees.
 
-    asked: which it announces. has: which it has. accepted: which are set aside for it; without any it changes nothing by itself. If it gave up a family, what
-    the owner expects could not hold any more.
+    asked: which it announces. has: which it has. accepted: which are set aside for it; without any it changes nothing by itself. moved: whether its address or
+    its API is another one in these. If it gave up a family, what the owner expects could not hold any more.
     """
     asked, has, accepted = list(asked), list(has), list(accepted)
     if set(map(network_of, asked)) == set(map(network_of, has)):
-        return False
+        return moved and not accepted
     return not accepted or bool(outside(asked, [*has, *accepted])) or gives_up(asked, has)
+
+
+def is_there(said: Mapping[str, Any], link: Link) -> bool:
+    """Tell whether a link has the networks, the address and the API already that a cell announces: its owner may have stated what no cell could take."""
+    has = set(map(network_of, link.networks)), set(link.address), link.remote_api_url
+    return (set(map(network_of, said["networks"])), set(said["address"]), said["api_url"]) == has
 
 
 def gives_up(asked: Iterable[str], has: Iterable[str]) -> bool:

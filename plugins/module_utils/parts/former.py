@@ -18,8 +18,11 @@ def addresses(state: State) -> list[str]:
 
 
 def of_link(cell: Cell, link: Link) -> list[str]:
-    """Return those by which one linked cell may know this one, oldest first; none where the link is about to go, and has no rules any more."""
-    if not link.known_as or not link.ruled:
+    """Return those by which one linked cell may know this one.
+
+    None where the link is about to go, and has no rules any more, or is on the devices' interface, where all devices would have them before them.
+    """
+    if not link.known_as or not link.ruled or link.interface == cell.interface:
         return []
     own = cell.own_addresses()
     return [address for address in link.known_as if address not in own]

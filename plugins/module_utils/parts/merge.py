@@ -155,7 +155,7 @@ def _merge_link(state: State, item: Args) -> None:
     if name == state.cell.name:
         raise BadInput(f"Cell {name!r} cannot be linked with itself. Name another cell.")
     link = state.links.setdefault(name, Link(name))
-    place, key = (link.networks, link.address, link.remote_api_url), link.public_key
+    place, key, dialled = (link.networks, link.address, link.remote_api_url), link.public_key, link.endpoint
     if link.provided:
         if set(given) - {"name", "state", "generated"}:
             raise BadInput(f"Link {name!r} has the name of an exit of this cell that is no cell (cell_exits). Choose another name for one of them.")
@@ -175,12 +175,14 @@ def _merge_link(state: State, item: Args) -> None:
     if "allow_public_networks" in given:
         link.allow_public_networks = given["allow_public_networks"]
     if "networks" in given:
+        has = link.networks, link.address
         link.networks = [str(parse_network(n, f"networks of {where}")) for n in given["networks"]]
+        if link.judged_place[1:] == [""] and "count" not in given and not given.get("generated") and outside(has[0], link.networks):
+            # Its owner puts back what the other cell has changed within what was set aside for it: it asks for that again.
+            link.accept_networks, (link.asked_networks, link.asked_address) = [], has
         # A renumbered cell: an address of before is not held against the new networks. Which one it has there now it may have said.
         inside = [[a for a in known if is_inside(a, link.networks)] for known in (link.address, link.asked_address)]
         link.address = inside[0] or inside[1]
-        if "count" in given or not outside(link.asked_networks, link.networks):
-            link.asked_networks, link.asked_address = [], []
     if "networks" in given or "allow_public_networks" in given:
         check_link_networks(f"networks of {where}", link.networks, link.allow_public_networks or link.invited)
     if item.get("accept_networks") is not None:  # an empty list sets nothing aside any more
@@ -192,6 +194,9 @@ def _merge_link(state: State, item: Args) -> None:
         if "networks" not in given and link.judged_place[1:] == [""]:  # the other cell has other networks by now, which is no reason to refuse a run
             stated = [a for a in stated if is_inside(a, link.networks)] or link.address
         link.address = stated
+    agreed = not outside(link.asked_networks, link.networks) and set(link.asked_address) <= set(link.address)
+    if ("networks" in given or "address" in given) and ("count" in given or agreed):
+        link.asked_networks, link.asked_address = [], []
     if "endpoint" in given:
         link.endpoint, link.refused_claim = wgkeys.check_endpoint(where, given["endpoint"]), []
         link.judged_claim = [given["claim"], ""] if "claim" in given else []
@@ -225,10 +230,14 @@ def _merge_link(state: State, item: Args) -> None:
         link.remote_api_url = api_url(link.address, state.cell.sync_port)
     if "count" in given:
         link.heard = claims.heard(link, given, given["claim"])
-    if (link.networks, link.address, link.remote_api_url) != place or ("count" in given and "networks" in given):
+    replaced = {claims.DIALLED: link.endpoint != dialled, claims.PLACED: (link.networks, link.address, link.remote_api_url) != place}
+    if replaced[claims.PLACED] or ("count" in given and "networks" in given):
         link.judged_place = [given["claim"], ""] if "count" in given else []
-    if link.public_key != key:
-        link.heard = {}
+    if "count" not in given:  # what its owner has replaced is not to be brought again
+        link.heard = {what: claims.used_up(known) if replaced[what] else known for what, known in link.heard.items()}
+    if key and link.public_key != key:
+        link.heard, link.judged_place, link.asked_networks, link.asked_address = {}, [], [], []
+        link.accept_networks = link.accept_networks if "accept_networks" in given else []
 
 
 def merge_rights(state: State, inputs: Inputs) -> None:

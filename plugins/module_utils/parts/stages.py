@@ -122,9 +122,13 @@ def from_links_to_cell(state: State, _facts: HostFacts, family: int) -> list[Rul
 
 
 def own_api(state: State, _facts: HostFacts, family: int) -> list[Rule]:
-    """Keep everybody else from this cell's peer-sync API, and from all that it has at addresses by which some linked cell alone still knows it."""
-    api = [Rule(f"! -i lo -d {address} -p tcp --dport {state.cell.sync_port} -j DROP") for address in state.cell.own_addresses(family)]
-    return [*api, *(Rule(f"! -i lo -d {address} -j DROP") for address in of_family(family, former.addresses(state)))]
+    """Keep everybody else from this cell's peer-sync API, and devices from all that it has at addresses by which some linked cell alone still knows it.
+
+    A network of the host's own may have such an address meanwhile.
+    """
+    old = of_family(family, former.addresses(state))
+    api = [Rule(f"! -i lo -d {address} -p tcp --dport {state.cell.sync_port} -j DROP") for address in (*state.cell.own_addresses(family), *old)]
+    return [*api, *(Rule(f"-i {state.cell.interface} -d {address} -j DROP") for address in old)]
 
 
 def provided_sources(state: State, _facts: HostFacts, family: int) -> list[Rule]:

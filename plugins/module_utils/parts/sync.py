@@ -112,7 +112,7 @@ def announcements(context: Context, about: str) -> dict[str, list[Push]]:
         if not secrets.get(name) or (about == claims.PLACED and not set(cell.own_addresses()) <= set(there)):
             continue  # who takes the networks over at once has to find this cell there
         own = [address for address in cell.own_addresses() if address in there] or there
-        tries = [own, *([address] for address in link.known_as[::-1] if address in there)]
+        tries = [own, *([address] for address in (*link.known_as[:1], *link.known_as[:0:-1]) if address in there)]
         body = claims.render_announcement(_announced(cell, link, about))
         ends = secrets[name], context.identity.public, str(link.public_key)
         found[name] = [claim_push(str(link.remote_api_url), tuple(sources), str(link.interface), body, ends) for sources in tries if sources]
@@ -139,6 +139,9 @@ def _plan_announced(context: Context) -> Planned:
         link = context.wanted.links.get(name)
         if not link or not answer:
             continue
+        if answer["status"] != peer_sync.FORBIDDEN and answer["source"] in link.known_as:
+            # Pushes go by the first one.
+            link.known_as = [answer["source"], *(address for address in link.known_as if address != answer["source"])]
         if answer["status"] == peer_sync.OK and answer.get("ignored"):
             link.moved, link.known_as = (None, link.known_as) if answer["about"] == claims.DIALLED else (link.moved, [])
         elif answer["status"] == peer_sync.CONFLICT and link.told <= answer["generation"] <= link.told + peer_sync.AHEAD:

@@ -70,14 +70,15 @@ def _take(context: Context, link: Link, delivery: Delivery, log: Callable[[str],
         if claims.known_count(link, said, mark):
             log(f"What {link.name} has announced before was brought again, and not looked at.")
             return Plan()
-        if "networks" in said:
+        there = not link.invited and "networks" in said and claims.is_there(said, link)
+        if "networks" in said and not there:
             claims.check_claim(link, said)
         _check_name(link, said.get("endpoint"))
     except BadInput as error:  # by nothing but what it says
         plan = refused(str(error))
     else:
         try:
-            if not link.invited and "networks" in said and claims.unagreed(said["networks"], link.networks, link.accept_networks):
+            if not link.invited and not there and "networks" in said and claims.unagreed(said["networks"], link.networks, link.accept_networks):
                 raise _NotAgreed
             _check_endpoint(context, link, said.get("endpoint"))
             # Of those that it has already the owner has decided.

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -30,6 +31,7 @@ from .transport import send_all
 SPOOL = FOLDER
 _ROUNDS = 2  # a wish that is refused, or a later generation that is known there, is answered by one more push
 _ASKED = 3  # times that networks are told at once: what was handed over is judged a moment later
+_PATIENCE = 8.0  # seconds in which cells are told under the lock; others wait 30 s for it
 _PAUSE = 2.0  # seconds before the second attempt, doubled for each further one
 
 Send = Callable[[Mapping[str, Push]], dict[str, Any]]
@@ -87,30 +89,33 @@ def announce(
     path: str,
     what: Sequence[str] = (claims.DIALLED, claims.PLACED),
     send: Send | None = None,
-    lock: Callable[[], AbstractContextManager[None]] = nullcontext,
+    lock: Callable[[], AbstractContextManager[None]] | None = None,
 ) -> list[str]:
     """Tell the linked cells where this one is dialled and which networks it has, where they do not know yet. Returns a sentence for each that was not told.
 
     path: the folder with the records. what: of the two, each of which is judged by itself, so that neither holds up the other. lock: what keeps others from
-    the records, which it does not while the other cells are waited for; none where the caller does.
+    the records, which it does not while the other cells are waited for; None where the caller does: then these are not waited for as long as they like.
     """
     # Of an endpoint once: whatever is sent from the old port afterwards leads the other cell back to it. Whether it is known there the next replay finds out.
-    late = [_announce(host, path, about, 1 if about == claims.DIALLED else _ASKED, send or send_all, lock) for about in what]
+    until = math.inf if lock else time.monotonic() + _PATIENCE
+    late = [_announce(host, path, about, until, send or send_all, lock or nullcontext) for about in what]
     return [line for lines in late for _name, line in sorted(lines.items())]
 
 
-def _announce(host: Host, path: str, about: str, times: int, send: Send, lock: Callable[[], AbstractContextManager[None]]) -> dict[str, str]:
-    """Tell cells one thing, and those that have it only handed over once more after a pause, by when their root has judged it."""
+def _announce(host: Host, path: str, about: str, until: float, send: Send, lock: Callable[[], AbstractContextManager[None]]) -> dict[str, str]:
+    """Tell cells one thing, and those that have it only handed over once more after a pause, by when their root has judged it. until: when nothing is begun."""
     late: dict[str, str] = {}
     due: Collection[str] | None = None
-    for number in range(times):
+    for number in range(1 if about == claims.DIALLED else _ASKED):
+        if number and time.monotonic() > until:
+            break
         with lock():
             pushes = {name: tries for name, tries in sync.announcements(Context(host, Store(host, path)), about).items() if due is None or name in due}
         if not pushes:
             break
         if number:
             time.sleep(_PAUSE)
-        answers = _first_heard(pushes, send, about)
+        answers = _first_heard(pushes, send, about, until)
         with lock():
             context = Context(host, Store(host, path))
             # What another run has changed meanwhile is still to be told.
@@ -121,16 +126,18 @@ def _announce(host: Host, path: str, about: str, times: int, send: Send, lock: C
     return {name: line for name, line in late.items() if line}
 
 
-def _first_heard(pushes: Mapping[str, Sequence[Push]], send: Send, about: str) -> dict[str, Any]:
-    """Send what is told by one address after the other until a cell knows the sender. Returns the last answer of each."""
+def _first_heard(pushes: Mapping[str, Sequence[Push]], send: Send, about: str, until: float) -> dict[str, Any]:
+    """Send what is told by one address after the other until a cell knows the sender. Returns the last answer of each, with the address that it came to."""
     answers: dict[str, Any] = {}
     for attempt in range(max(map(len, pushes.values()))):
+        if attempt and time.monotonic() > until:
+            break
         due = {name: tries[attempt] for name, tries in pushes.items() if attempt < len(tries) and not _knows_the_sender(answers.get(name))}
         heard = dict(send(due)) if due else {}
         if attempt and about == claims.PLACED:
             # Whoever is reached by an old address does not know the new ones, whatever the receiver says: root lets in nothing else once it has them.
             heard = {name: answer and {key: answer[key] for key in answer if key != "ignored"} for name, answer in heard.items()}
-        answers.update(heard)
+        answers.update({name: answer and {**answer, "source": due[name].sources[0]} for name, answer in heard.items()})
     return answers
 
 

@@ -118,7 +118,8 @@ def of_link(name: str, link: Mapping[str, Any], now: float) -> Iterator[tuple[st
 def _asked(link: Mapping[str, Any]) -> list[str]:
     """Return the networks that another cell asks to have, where its owner's agreement does not cover them."""
     asked: list[str] = link.get("asked_networks") or []
-    return asked if asked and unagreed(asked, link["networks"], link.get("accept_networks", ())) else []
+    moved = sorted(link.get("asked_address", ())) != sorted(link["address"])
+    return asked if asked and unagreed(asked, link["networks"], link.get("accept_networks", ()), moved) else []
 
 
 def of_device(name: str, info: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -71,7 +71,7 @@ class Asked(Host):
             self.ahead = {}  # it may be a command that changes something
             done = self._asked(lambda: self.host.run(argv, stdin=stdin, ok=ok, timeout=timeout))
         if stdin is None:
-            self._note(question, f"{done.rc}\n{steady(argv, done.out, self.now)}")
+            self._note(question, f"{done.rc}\n{done.err}\n{steady(argv, done.out, self.now)}")
         return Result(done.rc, done.out, done.err)
 
     def lookup(self, name: str) -> str | None:

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from ansible_collections.pic.cells.plugins.module_utils.base.command import UNANSWERED, Host, Result, missing_tool, writing
 from ansible_collections.pic.cells.plugins.module_utils.base.errors import CommandFailed
+from ansible_collections.pic.cells.plugins.module_utils.program import unchanged
 
 Self = TypeVar("Self", bound="Machine")
 Tool = Callable[[list[str], str], str]  # takes its arguments and its standard input, returns its standard output, raises Refused
@@ -139,6 +140,9 @@ class Machine(Host):
         folder = path.rpartition("/")[0]
         if not self.exists(folder) and kept & 0o004:
             self.folders[folder] = 0o755
+        if path == unchanged.PATH:  # what a look has found is no state
+            self.files[path] = (kept, text)
+            return
         self._file_step("write", path, lambda: self.files.update({path: (kept, text)}))
 
     def access(self, path: str) -> tuple[int, int, bool] | None:
