@@ -29,8 +29,8 @@ STATE = test_moves.STATE
 OLD, NEW = ["10.1.0.0/24"], ["10.1.9.0/24"]
 ASKED = (
     "Cell 'near' asks to have the networks 10.1.9.0/24 with 10.1.9.1 instead of 10.1.0.0/24 with 10.1.0.1, and may not be reached until you agree. "
-    "To agree, state accept_networks: [10.1.9.0/24] for the link 'near' in cell_links, and run pic.cells.site. Where networks or address of that link are stated there, state "
-    "networks: [10.1.9.0/24] and address: [10.1.9.1] instead."
+    "To agree, state accept_networks: [10.1.9.0/24] for the link 'near' in cell_links, and run pic.cells.site. Where networks or address of that link are "
+    "stated there, state networks: [10.1.9.0/24] and address: [10.1.9.1] instead."
 )
 UNTOLD = "Cell 'far' knows this cell as 10.1.0.1, and may not know yet that its networks are 10.1.9.0/24. It is told again every minute."
 
