@@ -33,7 +33,7 @@ SIZES = [(size, size, 2) for size in (20, 40, 80)]  # links, devices, shares of 
 def calls(function: Callable[[], Any]) -> int:
     """Return how many calls a function makes the engine make: of its own functions, of what it is built on, and comparisons of its objects."""
     for found in gc.get_objects():
-        if isinstance(found, functools._lru_cache_wrapper):
+        if isinstance(found, functools._lru_cache_wrapper) and ".module_utils." in str(found.__module__):
             found.cache_clear()
     return calls_in(ENGINE, function)
 
