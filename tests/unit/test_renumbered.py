@@ -545,8 +545,6 @@ def test_a_link_that_its_owner_does_not_list_comes_to_the_same(owners: tuple[Wor
     accept(far, "10.1.0.0/16")
     near.inventory["near"]["cell_links"] = []
     renumber(near)
-    for _time in range(2):
-        minute(near, far)
     assert far.link("far", "near")["networks"] == NEW
     settled(near, far)
 

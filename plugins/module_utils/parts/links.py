@@ -108,6 +108,10 @@ def _by_interface(context: Context, present: Sequence[Args]) -> dict[str, list[L
             # Whether it is an exit is for the plan of the routes, which has its order, unless somebody says otherwise.
             exit_wanted = link.exit_relay_active if item.get("exit") is None else item["exit"]
             found.setdefault(str(link.interface), []).append(replace(link, exit_relay_active=exit_wanted))
+    for link in context.wanted.links.values():
+        # Also where nobody states it: it has both the new addresses and the old before the other cell is told.
+        if former.of_link(context.wanted.cell, link) and not link.pending and str(link.interface) not in found:
+            found[str(link.interface)] = [link]
     if context.wanted.cell.interface in tunnels.left_keys(context):
         found.setdefault(context.wanted.cell.interface, [])
     return found
