@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from ansible_collections.pic.cells.plugins.module_utils.parts.peer_sync import Push
+from ansible_collections.pic.cells.tests.unit.fake.host import FakeHost
 from ansible_collections.pic.cells.tests.unit.netfilter import Packet, verdict
 from ansible_collections.pic.cells.tests.unit.test_gaps import entry
 from ansible_collections.pic.cells.tests.unit.test_ordered_exits import PHONE, run
@@ -134,11 +135,11 @@ class Older(World):
     old: frozenset[str] = frozenset()
     fields = ("from_cell", "from_public_key", "generation", "permissions", "exit_offered", "use_as_exit_relay")
 
-    def _arrive(self, push: Push) -> dict[str, Any] | None:
+    def _arrive(self, push: Push, origin: FakeHost | None) -> dict[str, Any] | None:
         to = {"10.0.0.1": "cella", "10.0.1.1": "cellb", "10.0.2.1": "cellc"}[str(urlsplit(push.url).hostname)]
         if to in self.old and set(json.loads(push.body)) != set(self.fields):  # as check_payload was
             return {"status": 400, "generation": 0, "reason": "HTTP status 400"}
-        return super()._arrive(push)
+        return super()._arrive(push, origin)
 
 
 @pytest.fixture

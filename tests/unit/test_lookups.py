@@ -95,8 +95,8 @@ def test_the_uplink_is_where_the_kernel_sends_what_is_forwarded(linked: World, v
     linked.site()
     linked.reset()
     assert f"-i wg0 -o {name} -s 10.0.1.0/24 -j ACCEPT" in host.chain(4, "PIC-PATH")
-    assert f"-s 10.0.1.0/24 -o {name} -j MASQUERADE" in host.chain(4, "PIC-POST", "nat")
-    assert "-s fd00:b::/64 -o eth0 -j MASQUERADE" in host.chain(6, "PIC-POST", "nat")
+    assert f"-o {name} -j PIC-MASQ" in host.chain(4, "PIC-POST", "nat") and "-s 10.0.1.0/24 -j MASQUERADE" in host.chain(4, "PIC-MASQ", "nat")
+    assert "-o eth0 -j PIC-MASQ" in host.chain(6, "PIC-POST", "nat") and "-s fd00:b::/64 -j MASQUERADE" in host.chain(6, "PIC-MASQ", "nat")
     (sentence,) = told(host)
     assert sentence.startswith(f"IPv4 packets of devices leave through '{name}', although the default route in main is through 'eth0'")
     assert said_in_a_run(linked, "cellb") == [sentence]
