@@ -104,7 +104,7 @@ accept_networks:
   description:
     - Networks that are set aside for the other cell. If it announces other networks through the tunnel, those within these are taken over at once, and all
       others wait until they are stated here.
-    - They are judged as networks of the link. None may be wider than /16 (IPv6 /48), or public without O(allow_public_networks), or overlap the cell's admin
+    - They are judged as networks of the link. None may be wider than /16 (IPv6 /48), or public without C(allow_public_networks), or overlap the cell's admin
       networks.
     - Left out, the record's; an empty list sets none aside.
   type: list
