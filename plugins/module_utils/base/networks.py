@@ -300,8 +300,12 @@ def is_private(network: Network) -> bool:
 
 def outside(networks: Iterable[str], wider: Iterable[str]) -> list[str]:
     """Return the networks that are in none of the wider ones of their family, each once."""
-    around, found = [network_of(network) for network in wider], dict.fromkeys(networks)
-    return [text for text in found if not any(one.version == network_of(text).version and network_of(text).subnet_of(one) for one in around)]  # type: ignore[arg-type]
+    around = [network_of(network) for network in wider]
+
+    def is_within(one: Network, other: Network) -> bool:
+        return one.version == other.version and one.subnet_of(other)  # type: ignore[arg-type]
+
+    return [text for text in dict.fromkeys(networks) if not any(is_within(network_of(text), other) for other in around)]
 
 
 def sorted_networks(values: Iterable[str]) -> list[str]:
