@@ -5,17 +5,17 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
-
-import ansible.module_utils.basic
-import ansible.module_utils.urls  # noqa: F401
 
 from ansible_collections.pic.cells.tests.unit import forking
 
 
 def serve(address: str) -> None:
     """Serve those who ask for a module at an address."""
+    for name in ("basic", "urls"):
+        importlib.import_module(f"ansible.module_utils.{name}")
     forking.serve(address, main)
 
 

@@ -109,7 +109,8 @@ def parse_announcement(body: bytes, link: Link) -> dict[str, Any]:
         kinds = " or ".join(", ".join(fields) for fields in _ANNOUNCED.values())
         raise BadInput(f"An announcement of {link.name!r} has to be an object with exactly the fields {kinds}.")
     where = f"the announcement of {link.name!r}"
-    if type(content["count"]) is not int or not 0 < content["count"] <= LAST:
+    count = content["count"]
+    if not isinstance(count, int) or isinstance(count, bool) or not 0 < count <= LAST:
         raise BadInput(f"count of {where} has to be a number from 1 to {LAST}.")
     return _placed(where, content)
 
