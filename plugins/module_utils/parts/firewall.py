@@ -20,7 +20,7 @@ In mangle the same packets are refused again, since in filter the rule of somebo
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from ..base import destinations, names
 from ..base.networks import HOME, PRIVATE, host_networks, is_private, network_of, of_family, sort_key
@@ -75,9 +75,10 @@ def build(state: State, family: int, facts: HostFacts, more: Iterable[Contributi
         "PIC-IN": [*chain(INPUT), *dns.at_the_cell(state)],
         "PIC-OUT": chain(OUTPUT),
     }
-    filters.update(_sources(state.cell, links, family))
-    filters.update(_by_source(FROM_LINKS, "L", state.cell, links, family))
-    filters.update(_by_source(TO_CELL, "I", state.cell, links, family))
+    # With 0.0.0.0/0 in AllowedIPs the exit cell could send with any source.
+    filters.update(_by_source("PIC-SOURCE", "PIC-N", state.cell, links, family, lambda _link: "-j RETURN", f"-g {ANSWERS}"))
+    filters.update(_by_source(FROM_LINKS, FROM_LINKS, state.cell, links, family, lambda link: f"-g {names.chain('L', link.name)}", "-j DROP"))
+    filters.update(_by_source(TO_CELL, TO_CELL, state.cell, links, family, lambda link: f"-g {names.chain('I', link.name)}", "-j DROP"))
     filters.update(_apis(state.cell, links, family))
     if on_devices_interface(state.cell, links):
         filters.update(_senders(state.cell, links, family, facts))
@@ -237,25 +238,18 @@ def _guard(cell: Cell, family: int) -> list[Rule]:
     return rules
 
 
-def _sources(cell: Cell, links: list[Link], family: int) -> Chains:
-    """Return who may send from a link's interface: with 0.0.0.0/0 in AllowedIPs the exit cell could send with any source."""
-    leaves = {}
-    for link in links:
-        if link.interface != cell.interface:
-            for network in of_family(family, link.networks):
-                leaves[network] = [Rule(f"-i {link.interface} -s {network} -j RETURN", names.tag(link.name))]
-    return tree("PIC-SOURCE", "PIC-N", "-s", leaves, [Rule(f"-g {ANSWERS}")])
+def _by_source(chain: str, branch: str, cell: Cell, links: list[Link], family: int, then: Callable[[Link], str], otherwise: str) -> Chains:
+    """Return what follows for packets from the links' own interfaces, by the network that they come from.
 
-
-def _by_source(chain: str, kind: str, cell: Cell, links: list[Link], family: int) -> Chains:
-    """Return what leads from the links' interfaces to the chains of links, and drops all else. kind: of those chains."""
+    branch: how the names of branches begin. then: what follows where that is a network of the link. otherwise: what follows for all else.
+    """
     leaves = {
-        network: [Rule(f"-i {link.interface} -s {network} -g {names.chain(kind, link.name)}", names.tag(link.name))]
+        network: [Rule(f"-i {link.interface} -s {network} {then(link)}", names.tag(link.name))]
         for link in links
         if link.interface != cell.interface
         for network in of_family(family, link.networks)
     }
-    return tree(chain, chain, "-s", leaves, [Rule("-j DROP")])
+    return tree(chain, branch, "-s", leaves, [Rule(otherwise)])
 
 
 def _apis(cell: Cell, links: list[Link], family: int) -> Chains:

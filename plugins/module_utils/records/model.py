@@ -147,7 +147,7 @@ class Link:
     judged_claim: list[str] = field(default_factory=list)  # fingerprint of the last claim, and why it was not taken over: an empty text where it was
     refused_claim: list[str] = field(default_factory=list)  # the same of one that was refused after another one had been taken over, which stays
     moved: str | None = None  # where the other cell has to dial this one and does not know yet
-    known_as: list[str] = field(default_factory=list)  # this cell's addresses by which the other one may still know it, oldest first, until it knows all
+    known_as: list[str] = field(default_factory=list)  # this cell's addresses by which the other one may still know it; pushes go by the first
     told: int = 0  # the count of what this cell has announced of itself, raised with each change of that
     accept_networks: list[str] = field(default_factory=list)  # that this cell's owner has set aside for the other one to take by itself
     asked_networks: list[str] = field(default_factory=list)  # that it asks to have instead of its own, and this cell's owner has not agreed to
