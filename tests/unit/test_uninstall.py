@@ -9,6 +9,7 @@ import re
 
 import pytest
 
+from ansible_collections.pic.cells.plugins.module_utils.program import redial, unchanged
 from ansible_collections.pic.cells.tests.unit.adopted import ALICE, BOB, FILES, OWN, PORT, SECRET
 from ansible_collections.pic.cells.tests.unit.controller import Controller
 from ansible_collections.pic.cells.tests.unit.fake.host import FakeHost
@@ -150,6 +151,15 @@ def test_what_ends_in_the_middle_is_completed_by_the_next(world: World, older: b
             assert lines(host) == before, number
         else:
             break
+
+
+def test_what_the_cell_has_noted_until_the_next_boot_goes_too(linked: World) -> None:
+    host = linked["cella"]
+    assert program(host, "restore") == (0, "", "")
+    host.files[f"{redial.NOTES}/pic-cellb.json"] = (0o600, "{}")
+    assert unchanged.PATH in host.files
+    assert not call("pic_cell_uninstall", host, {"name": "cella"}).get("failed")
+    assert not [path for path in host.files if path.startswith((unchanged.PATH, redial.NOTES))]
 
 
 def test_another_cell_is_not_removed_by_mistake(linked: World) -> None:
