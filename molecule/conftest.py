@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "lab"))
 
 import lab
 import neighbours
+import playbooks
 
 FAMILIES = (4, 6)
 
@@ -24,6 +26,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if not os.environ.get("PIC_AT_LENGTH") and item.get_closest_marker("at_length"):
             item.add_marker(pytest.mark.skip(reason="at length: make matrix"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def served_playbooks() -> Iterator[None]:
+    """Has what a test asks of Ansible done by one server."""
+    with playbooks.served():
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -14,7 +14,7 @@ from ansible_collections.pic.cells.plugins.plugin_utils.mesh import Mesh
 
 
 class ActionModule(Asked):
-    """Put together what a step's module is given for a host, and execute it there."""
+    """Put together what a step's module is given for a host, and have the module of this name do there what that one does."""
 
     def execution(self, task_vars: dict[str, Any]) -> tuple[str, dict[str, Any]]:
         """Return the module of the step, and its arguments. They hold secrets, and so are none of the task."""
@@ -26,3 +26,7 @@ class ActionModule(Asked):
         if given["host"] not in mesh.hosts:
             raise BadInput(f"Host {given['host']!r} is not in the group {mesh.group!r}, in which cells find each other. Add it to that group.")
         return arguments.of_step(mesh, given["step"], given["host"], predict=self._task.check_mode)
+
+    def answer(self, _module: str, arguments: dict[str, Any], task_vars: dict[str, Any] | None, later: bool) -> dict[str, Any]:
+        """Execute the step, and return what has come back."""
+        return super().answer("cell_step", {**self._task.args, "arguments": arguments}, task_vars, later)

@@ -32,8 +32,9 @@ if TYPE_CHECKING:  # Ansible sends a host what is imported, wherever that stands
 
 LAUNCHER = "/usr/local/bin/pic-cell"
 
-_NOT_ON_THE_CELL = (
+_NOT_ON_THE_CELL = {
     "module",
+    "steps",
     "options",
     "alone",
     "backup",
@@ -48,7 +49,7 @@ _NOT_ON_THE_CELL = (
     "adoptable",
     "adoptable_links",
     "wglabels",
-)  # for modules alone
+}  # for modules alone
 _SHEBANG = b"#!/usr/bin/env python3\n"
 _MAIN = f"import sys\n\nfrom {PACKAGE}.program.cli import main\n\nsys.exit(main())\n"
 _PYTHON = str(sys.implementation.cache_tag).encode()
@@ -59,8 +60,9 @@ def sources() -> dict[str, bytes]:
     """Return the engine's own files by path without .py, from wherever it runs: a folder, or the zip file that Ansible sends."""
     package = importlib.import_module(str(__package__))
     found = pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
-    names = sorted(module.name for module in found if module.name.rpartition(".")[2] not in _NOT_ON_THE_CELL)
-    return dict(_source(name, len(package.__name__) + 1) for name in names)
+    cut = len(package.__name__) + 1
+    names = sorted(module.name for module in found if not {module.name[cut:].partition(".")[0], module.name.rpartition(".")[2]} & _NOT_ON_THE_CELL)
+    return dict(_source(name, cut) for name in names)
 
 
 def _source(name: str, cut: int) -> tuple[str, bytes]:

@@ -10,8 +10,9 @@ DOCUMENTATION = r"""
 module: cell_step
 short_description: Take one step of the role for one cell
 description:
-  - For the role C(pic.cells.cell). Puts together on the controller, once, what the step's module is given for a cell, and executes that module there.
-  - What the module is given is no argument of the task, so that neither a verbose run nor a callback prints it.
+  - For the role C(pic.cells.cell). Puts together on the controller, once, what the step's module is given for a cell, and does there what that module does.
+  - Ansible packs a module with all that it imports once in a run, and that takes longer than to execute it. So all steps are one module to Ansible.
+  - What the step's module is given is no argument of the task, so that neither a verbose run nor a callback prints it.
   - What a cell answers is data, as with the module itself; see there for what is returned.
 version_added: 0.1.0
 author:
@@ -20,14 +21,17 @@ options:
   step:
     description:
       - The step. V(read) is M(pic.cells.pic_cell_info), V(identity) is M(pic.cells.wg_cell), V(keys) is M(pic.cells.pic_link_keys).
-      - V(tell), V(hand) and V(push) are M(pic.cells.pic_peer_sync), V(apply) is M(pic.cells.pic_cell_apply).
+      - V(pair) is M(pic.cells.pic_link_pair). V(tell), V(hand) and V(push) are M(pic.cells.pic_peer_sync), V(apply) is M(pic.cells.pic_cell_apply).
     type: str
     required: true
-    choices: [read, identity, keys, tell, hand, apply, push]
+    choices: [read, identity, keys, pair, tell, hand, apply, push]
   host:
     description: The host of the cell, which the task is delegated to where it is another one.
     type: str
     required: true
+  arguments:
+    description: What the module of the step is given. The controller puts this in; a task cannot.
+    type: dict
 attributes:
   check_mode:
     support: full
@@ -61,3 +65,52 @@ elapsed:
   type: int
   sample: 1
 """
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from ansible.module_utils.basic import AnsibleModule, _load_params
+
+from ..module_utils.compiled import take
+
+take()
+
+if TYPE_CHECKING:  # Ansible sends a host what is imported, wherever that stands; an execution reads what its step needs alone
+    from ..module_utils.steps import apply, identity, keys, pair, read, sync  # noqa: F401
+
+# By step of the role: what does it.
+STEPS = {
+    "read": "read",
+    "identity": "identity",
+    "keys": "keys",
+    "pair": "pair",
+    "tell": "sync",
+    "hand": "sync",
+    "apply": "apply",
+    "push": "sync",
+}
+
+
+class Step(AnsibleModule):
+    """A module that another one was given the arguments of."""
+
+    def __init__(self, given: dict[str, Any], **arguments: Any) -> None:
+        self.given = given
+        super().__init__(**arguments)
+
+    def _load_params(self) -> None:
+        self.params = self.given
+
+
+def main() -> None:
+    own: dict[str, Any] = {"step": {"type": "str", "required": True, "choices": list(STEPS)}, "host": {"type": "str", "required": True}}
+    # The step names what of its arguments is secret; to this module all of them are.
+    module = AnsibleModule(argument_spec={**own, "arguments": {"type": "dict", "no_log": True}}, supports_check_mode=True)
+    given = _load_params()
+    of_ansible = {key: value for key, value in given.items() if key.startswith("_ansible_")}
+    step = importlib.import_module(f"..module_utils.steps.{STEPS[module.params['step']]}", __package__)
+    step.run(Step({**of_ansible, **given["arguments"]}, **step.ARGUMENTS))
+
+
+if __name__ == "__main__":
+    main()

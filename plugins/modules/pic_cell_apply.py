@@ -70,15 +70,11 @@ from ..module_utils.compiled import take
 
 take()
 
-from ..module_utils.agent import APPLIED
-from ..module_utils.module import run_inputs, run_steps
-from ..module_utils.options import CELL, RUN
-from ..module_utils.parts.inputs import Inputs
+from ..module_utils.steps.apply import ARGUMENTS, run
 
 
 def main() -> None:
-    module = AnsibleModule(argument_spec={**CELL, **RUN}, supports_check_mode=True)
-    run_steps(module, APPLIED, run_inputs(module.params) or Inputs(module.params["cell"]))
+    run(AnsibleModule(**ARGUMENTS))
 
 
 if __name__ == "__main__":

@@ -365,33 +365,15 @@ system:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.compiled import PROGRAM, take
+from ..module_utils.compiled import take
 
 take()
 
-from ..module_utils import ways
-from ..module_utils.agent import WHOLE_RUN
-from ..module_utils.base.texts import printable, shown
-from ..module_utils.info import info
-from ..module_utils.module import opened, run_inputs
-from ..module_utils.options import CELL, RUN
+from ..module_utils.steps.read import ARGUMENTS, run
 
 
 def main() -> None:
-    module = AnsibleModule(argument_spec={**CELL, **RUN, "prove": {"type": "str", "choices": ["refuse", "warn"]}}, supports_check_mode=True)
-    with opened(module) as context:
-        run = run_inputs(module.params)
-        asks = module.params["prove"] and context.host.exists(PROGRAM)
-        new_ways = ways.look(context, run.routes) if run and asks else ways.Ways()
-        facts = info(context, run, WHOLE_RUN)
-    warnings = list(facts["advice"])
-    if new_ways.ways and not facts["refusals"]:  # what is refused anyway waits for no exit, and no other run waits with it
-        refusals, found = new_ways.ask(refuse=module.params["prove"] == "refuse")
-        facts["refusals"] += refusals
-        warnings += found
-    for sentence in warnings:
-        module.warn(printable(sentence))
-    module.exit_json(**shown({"changed": False, **facts}))
+    run(AnsibleModule(**ARGUMENTS))
 
 
 if __name__ == "__main__":

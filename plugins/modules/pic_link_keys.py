@@ -53,27 +53,17 @@ preshared_keys:
       type: str
 """
 
-from typing import Any
-
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.compiled import take
 
 take()
 
-from ..module_utils.kernel.plan import Plan
-from ..module_utils.module import opened, report
-from ..module_utils.options import STATE_DIR
-from ..module_utils.parts.keys import new_preshared_key
+from ..module_utils.steps.keys import ARGUMENTS, run
 
 
 def main() -> None:
-    own: dict[str, Any] = {"links": {"type": "list", "elements": "str", "required": True}, "new": {"type": "bool", "default": False}}
-    module = AnsibleModule(argument_spec={**STATE_DIR, **own}, supports_check_mode=True)
-    with opened(module, "keys") as context:
-        known = {} if module.params["new"] else context.preshared_keys()
-        keys = {name: known.get(name) or new_preshared_key(context.host, context.predict) for name in module.params["links"]}
-        report(module, Plan(), {"preshared_keys": keys})
+    run(AnsibleModule(**ARGUMENTS))
 
 
 if __name__ == "__main__":

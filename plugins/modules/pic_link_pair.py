@@ -72,34 +72,13 @@ redeemed:
   sample: true
 """
 
-from typing import Any
-
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.kernel.plan import Plan, apply
-from ..module_utils.module import opened, report, root_host
-from ..module_utils.options import STATE_DIR
-from ..module_utils.program.redeem import plan_preshared_key, redeem
+from ..module_utils.steps.pair import ARGUMENTS, run
 
 
 def main() -> None:
-    texts = ("name", "public_key", "endpoint", "api_url", "source")
-    own: dict[str, Any] = {key: {"type": "str", "required": True} for key in texts}
-    own.update(preshared_key={"type": "str", "required": True, "no_log": True}, endpoint_port={"type": "int"})
-    module = AnsibleModule(argument_spec={**STATE_DIR, **own}, supports_check_mode=True)
-    name = module.params["name"]
-    with opened(module, "pair") as context:
-        plan = plan_preshared_key(context, name, module.params["public_key"])
-        if plan and not module.check_mode:
-            apply(context.host, plan)
-    redeems, done = plan is not None, plan or Plan()
-    if redeems:
-        done.describe([], [f"link {name}: this cell is known there by its invitation"])
-    if redeems and not module.check_mode:
-        # Without the lock: until the other cell answers, whatever has to be repaired here can be.
-        with root_host(module) as host:
-            redeem(context.on(host), name, module.params)
-    report(module, done, {"redeemed": redeems})
+    run(AnsibleModule(**ARGUMENTS))
 
 
 if __name__ == "__main__":

@@ -100,29 +100,11 @@ from ..module_utils.compiled import take
 
 take()
 
-from ..module_utils.cell import RUN
-from ..module_utils.module import carry_out, opened, report
-from ..module_utils.options import CELL, DEVICE, NAME, PORT, STATE, several
-from ..module_utils.parts.inputs import Inputs
+from ..module_utils.steps.identity import ARGUMENTS, run
 
 
 def main() -> None:
-    module = AnsibleModule(
-        argument_spec={
-            **CELL,
-            "peers": several(DEVICE, default=[]),
-            "links": several({**NAME, **PORT, **STATE}, default=[]),
-        },
-        supports_check_mode=True,
-    )
-    with opened(module, "identity") as context:
-        plan, facts = carry_out(module, context, RUN["identity"], Inputs(module.params["cell"], module.params["peers"], module.params["links"]))
-        after = context.on(context.host)
-        if not module.check_mode and any(link.moved or link.known_as for link in after.stored.links.values()):
-            from ..module_utils.program.exchange import announce  # noqa: PLC0415  # compiled anew in each execution that reads it
-
-            plan.warnings += announce(context.host, after.store.path)
-        report(module, plan, facts)
+    run(AnsibleModule(**ARGUMENTS))
 
 
 if __name__ == "__main__":

@@ -56,10 +56,12 @@ STEPS = {
     "push": "__cell_pushed",
 }
 ONCE = (FIXED, KNOWN, JUDGED)  # the registers of tasks that one host takes for all of them
-# What stands in for Python on a cell: it finds the module's name in what it is to execute, and prints the answer that lies there for it.
+# What stands in for Python on a cell: it finds the step, or else the module's name, in what it is to execute, and prints the answer that lies there for it.
 CELL = """\
 #!/bin/sh
-exec cat {folder}/{name}.$(grep -aoE '(plugins|ansible)[./]modules[./][a-z_]*' | head -n 1 | sed 's/.*[./]//').json
+found=$(grep -aoE '"step": "[a-z]*|(plugins|ansible)[./]modules[./][a-z_]*')
+step=$(echo "$found" | sed -n 's/"step": "//p')
+exec cat {folder}/{name}.${{step:-$(echo "$found" | sed -n '1s/.*[./]//p')}}.json
 """
 Shape = tuple[str, int]
 
@@ -280,8 +282,10 @@ class Controller:
         (folder / "ansible_collections" / "pic").mkdir(parents=True)
         (folder / "ansible_collections" / "pic" / "cells").symlink_to(tree.resolve())
         for host in stated:
-            for module, answer in answers(stated, host, again).items():
-                (folder / f"{host}.{module}.json").write_text(json.dumps(answer))
+            said = answers(stated, host, again)
+            steps = {step: module for step, (module, _arguments) in arguments.STEPS.items() if module in said}
+            for asked, module in {**dict.fromkeys(said), **steps}.items():
+                (folder / f"{host}.{asked}.json").write_text(json.dumps(said[module or asked]))
             python = folder / f"{host}-python"
             python.write_text(CELL.format(folder=folder, name=host))
             python.chmod(0o755)

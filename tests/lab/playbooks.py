@@ -10,17 +10,22 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from ansible_collections.pic.cells.tests.unit import forking, playbooks
+
 PROJECT = Path(__file__).resolve().parents[2]
 INVENTORY = PROJECT / "molecule" / "inventory.yml"
 # Of the oldest ansible-core that the collection takes (tests/tools/oldest.sh makes it), and of the one that the tests themselves run with.
 PROGRAMS = {"oldest": PROJECT / ".build" / "oldest" / "bin", "current": Path(sys.executable).parent}
 PLAIN = {"ANSIBLE_FORCE_COLOR": "0", "ANSIBLE_NOCOLOR": "1"}
+_shared: list[Path] = []  # by all calls of Ansible, while there is a server for them
 CONTROLLER_ONLY = {
     "ansible.builtin.assert",
     "ansible.builtin.validate_argument_spec",
@@ -62,10 +67,35 @@ class Outcome:
         return [task for at, task, result in self.results if at == host and not any(map(result.get, unseen)) and result.get("action") not in CONTROLLER_ONLY]
 
 
+@contextmanager
+def served() -> Iterator[None]:
+    """Has a server run Ansible for all who ask here: a process that has imported it, and keeps what it has packed of a module for the next call."""
+    program = PROGRAMS["current"] / "ansible-playbook"
+    with tempfile.TemporaryDirectory() as folder, playbooks.serving(program, {**os.environ, **playbooks.built_once(Path(folder), program)}):
+        _shared.append(Path(folder))
+        yield
+        _shared.pop()
+
+
+def write_client(program: Path) -> None:
+    """Writes a program that the server runs as it would a call of what it is named after."""
+    environment = f"{{**os.environ, **{_built('current')!r}}}"
+    forking.write_client(program, playbooks.address(_built("current")), f"[sys.argv, {environment}, os.getcwd()]")
+
+
+def _built(core: str) -> dict[str, str]:
+    return playbooks.built_once(_shared[-1], PROGRAMS[core] / "ansible-playbook") if _shared else {}
+
+
+def _called(argv: list[str], environment: dict[str, str], core: str, timeout: float) -> subprocess.CompletedProcess[str]:
+    whole = {**os.environ, **PLAIN, "MOLECULE_PROJECT_DIRECTORY": str(PROJECT), **_built(core), **environment}
+    return playbooks.called([str(PROGRAMS[core] / argv[0]), *argv[1:]], whole, PROJECT, timeout)
+
+
 def call(cell: str, module: str, arguments: str) -> subprocess.CompletedProcess[str]:
     """Calls one module on a cell, as `ansible` does."""
     argv = ["ansible", "-i", str(INVENTORY), cell, "-m", f"pic.cells.{module}", "-a", arguments]
-    return subprocess.run(argv, env={**os.environ, **PLAIN}, capture_output=True, text=True, check=False, timeout=60, cwd=PROJECT)
+    return _called(argv, {"ANSIBLE_LOAD_CALLBACK_PLUGINS": "1"}, "current", 60)
 
 
 def play(name: str, *options: str, overlay: dict[str, Any] | None = None, inventory: Path = INVENTORY, core: str = "current", **extra_vars: Any) -> Outcome:
@@ -96,11 +126,11 @@ def run(
     **extra_vars: Any,
 ) -> subprocess.CompletedProcess[str]:
     """Runs a playbook as a user does, and returns what it printed."""
-    environment = {**os.environ, **PLAIN, "MOLECULE_PROJECT_DIRECTORY": str(PROJECT), "ANSIBLE_STDOUT_CALLBACK": callback}
+    environment = {"ANSIBLE_STDOUT_CALLBACK": callback}
     if core != "current":  # it has no collections of its own, and the callback is one's
         found = [os.environ["ANSIBLE_COLLECTIONS_PATH"], *map(str, PROGRAMS["current"].parent.glob("lib/python*/site-packages"))]
         environment["ANSIBLE_COLLECTIONS_PATH"] = os.pathsep.join(found)
-    argv = [str(PROGRAMS[core] / "ansible-playbook"), "-i", str(inventory)]
+    argv = ["ansible-playbook", "-i", str(inventory)]
     with tempfile.NamedTemporaryFile("w", suffix=".yml") as file:
         if overlay:
             yaml.safe_dump({"all": {"hosts": overlay}}, file)
@@ -109,4 +139,4 @@ def run(
         for key, value in extra_vars.items():
             argv += ["-e", f"{key}={value}"]
         playbook = name if "/" in name else f"pic.cells.{name}"
-        return subprocess.run([*argv, *options, playbook], env=environment, capture_output=True, text=True, check=False, timeout=300, cwd=PROJECT)
+        return _called([*argv, *options, playbook], environment, core, 300)

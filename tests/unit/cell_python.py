@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.pic.cells.plugins.module_utils import agent
+from ansible_collections.pic.cells.plugins.plugin_utils.arguments import STEPS
 from ansible_collections.pic.cells.tests.unit import forking
 from ansible_collections.pic.cells.tests.unit.fake.host import FakeHost
 from ansible_collections.pic.cells.tests.unit.world import call
@@ -55,8 +56,15 @@ def _read(program: str) -> tuple[str, dict[str, Any]]:
     (module,) = set(re.findall(r"(?:module_fqn|mod_name)='[\w.]*?(\w+)'", program))
     for node in ast.walk(ast.parse(program)):
         if isinstance(node, ast.Constant) and isinstance(node.value, (str, bytes)) and ARGUMENTS in str(node.value)[:40]:
-            return module, json.loads(node.value)[ARGUMENTS]
+            given = json.loads(node.value)[ARGUMENTS]
+            return _step(given) if module == "cell_step" else (module, given)
     raise AssertionError(f"{module} was sent without arguments")
+
+
+def _step(given: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Return which module a step of the role stands for, and what that is given."""
+    of_ansible = {key: value for key, value in given.items() if key.startswith("_ansible_")}
+    return STEPS[given["step"]][0], {**of_ansible, **given["arguments"]}
 
 
 def _honest(state: Path, module: str, arguments: dict[str, Any]) -> dict[str, Any]:

@@ -61,7 +61,7 @@ class Controller:
         self.program, self.folder = program, folder
         self.inventory: dict[str, Any] = {"all": {"children": {"cells": {"hosts": {name: dict(variables) for name, variables in inventory.items()}}}}}
         self.settings: dict[str, str] = {}
-        self.shared = built_once(shared, program)
+        self.shared = playbooks.built_once(shared, program)
         for name, host in hosts.items():
             self[name] = host
             python = folder / f"{name}-python"
@@ -114,7 +114,7 @@ class Controller:
         argv = [str(self.program), "-i", str(inventory), *options, playbook if "/" in playbook else f"pic.cells.{playbook}"]
         for key, value in extra_vars.items():
             argv += ["-e", json.dumps({key: value}) if not isinstance(value, str) else f"{key}={value}"]
-        return self._outcome(called(argv, environment, self.folder, timeout, anew=bool(self.settings)))
+        return self._outcome(playbooks.called(argv, environment, self.folder, timeout, anew=bool(self.settings)))
 
     @staticmethod
     def _outcome(done: subprocess.CompletedProcess[str]) -> Outcome:
@@ -129,29 +129,9 @@ class Controller:
         return Outcome(done.returncode, report["stats"], results, done.stdout + done.stderr)
 
 
-def built_once(shared: Path, program: Path) -> dict[str, str]:
-    """Return the environment with which calls of a program share in a folder what they have built of modules."""
-    built = shared / f"built by {program.parents[1].name}"
-    built.mkdir(exist_ok=True)
-    return {"ANSIBLE_CALLBACK_PLUGINS": str(Path(__file__).parent / "callbacks"), "PIC_CELLS_BUILT": str(built)}
-
-
-def called(argv: list[str], environment: dict[str, str], folder: Path, timeout: float = 120, anew: bool = False) -> subprocess.CompletedProcess[str]:
-    """Run ansible-playbook in a folder, where there is a server for its environment by that. anew: in any case as a program of its own."""
-    server = _address(environment)
-    if server.exists() and not anew:
-        return forking.asked(server, timeout, argv, environment, str(folder))
-    return subprocess.run(argv, env=environment, cwd=folder, capture_output=True, text=True, check=False, timeout=timeout)
-
-
 def serving_playbooks(program: Path, shared: Path) -> contextlib.AbstractContextManager[None]:
     """Have a server that runs playbooks as a program does, for all controllers that share a folder."""
-    built = built_once(shared, program)
-    return forking.serving(_address(built), playbooks.__name__, str(program.parent / "python"), _environment(built))
-
-
-def _address(built: Mapping[str, str]) -> Path:
-    return Path(built["PIC_CELLS_BUILT"] + ".socket")
+    return playbooks.serving(program, _environment(playbooks.built_once(shared, program)))
 
 
 def _environment(built: Mapping[str, str]) -> dict[str, str]:

@@ -23,7 +23,8 @@ from ansible_collections.pic.cells.plugins.plugin_utils import checks, job
 from ansible_collections.pic.cells.plugins.plugin_utils.mesh import Mesh
 from ansible_collections.pic.cells.tests.unit import forking, module_python
 from ansible_collections.pic.cells.tests.unit.awx_stand_in import TOKEN, Awx, Refused, check_survey, served
-from ansible_collections.pic.cells.tests.unit.controller import PROGRAMS, built_once, called
+from ansible_collections.pic.cells.tests.unit.controller import PROGRAMS
+from ansible_collections.pic.cells.tests.unit.playbooks import built_once, called
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = ROOT / "playbooks" / "files" / "awx_project"

@@ -19,7 +19,7 @@ import yaml
 import lab
 from ansible_collections.pic.cells.tests.unit.awx_stand_in import TOKEN, Awx, served
 from pages import PAGES, PROJECT, Command, steps
-from playbooks import INVENTORY, PLAIN, play
+from playbooks import INVENTORY, PLAIN, play, write_client
 from reader import Reader
 
 DOCS = PROJECT / "docs"
@@ -176,6 +176,7 @@ def test_the_lab_is_up_in_two_commands(tmp_path: Path, workstation: dict[str, st
 @pytest.fixture
 def at_home(tmp_path: Path, path: str) -> dict[str, str]:
     """Returns the environment of somebody who has installed the collection."""
+    write_client(Path(path.partition(":")[0], "ansible-playbook"))
     return {**os.environ, **PLAIN, "PATH": path, "ANSIBLE_STDOUT_CALLBACK": "default", "MOLECULE_PROJECT_DIRECTORY": str(PROJECT)}
 
 
