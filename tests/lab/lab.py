@@ -368,7 +368,7 @@ def wait_until_running(host: Host, seconds: float = 60) -> None:
     end = time.monotonic() + seconds
     state = ""
     while time.monotonic() < end:
-        state = inside(host.name, "systemctl", "is-system-running", "--wait", check=False).stdout.strip()
+        state = inside(host.name, "systemctl", "is-system-running", check=False).stdout.strip()  # --wait can miss the moment, and then waits for ever
         if state == "running":
             return
         if state == "degraded":

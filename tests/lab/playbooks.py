@@ -71,7 +71,7 @@ class Outcome:
 def served() -> Iterator[None]:
     """Has a server run Ansible for all who ask here: a process that has imported it, and keeps what it has packed of a module for the next call."""
     program = PROGRAMS["current"] / "ansible-playbook"
-    with tempfile.TemporaryDirectory() as folder, playbooks.serving(program, {**os.environ, **playbooks.built_once(Path(folder), program)}):
+    with tempfile.TemporaryDirectory() as folder, playbooks.serving(program, {**os.environ, **PLAIN, **playbooks.built_once(Path(folder), program)}):
         _shared.append(Path(folder))
         yield
         _shared.pop()

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.pic.cells.tests.lab import lab
+from ansible_collections.pic.cells.tests.tools import scenarios
 
 PROJECT = Path(__file__).parents[2]
 
@@ -72,6 +72,12 @@ def test_the_demo_says_so_before_anything_else_happens(tmp_path: Path) -> None:
 
 
 def test_every_scenario_is_run_by_somebody() -> None:
-    script = (PROJECT / "tests" / "tools" / "scenarios.sh").read_text()
-    listed = {name for line in re.findall(r"set -- (.*)", script) for name in line.split() if name.isidentifier()}
-    assert listed == {file.parent.name for file in (PROJECT / "molecule").glob("*/molecule.yml")}
+    assert {*scenarios.SCENARIOS, *scenarios.AT_LENGTH} == {file.parent.name for file in (PROJECT / "molecule").glob("*/molecule.yml")}
+
+
+def test_two_labs_take_each_scenario_once_and_only_the_first_one_follows_the_pages() -> None:
+    queue = scenarios.Queue(["exit_relay", "docs", "share"])
+    assert queue.next(first_lab=False) == "exit_relay"
+    assert queue.next(first_lab=True) == "docs"
+    assert [queue.next(first_lab) for first_lab in (False, True)] == ["share", None]
+    assert scenarios.Queue(["docs"]).next(first_lab=False) is None
