@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Runs ansible-test sanity. It wants a git tree in a folder ansible_collections/pic/cells, so it gets a copy. Arguments are passed on to it.
+# Without any, these are all tests with this Python. Of the others the oldest and the newest one import everything, and at length (PIC_AT_LENGTH) each.
 set -euo pipefail
 
 build=$PWD/.build/sanity
@@ -42,5 +43,17 @@ if command -v pyenv >/dev/null; then
     PATH=$(dirname "$(command -v ansible-test)"):$(printf '%s:' "$(pyenv root)"/versions/*/bin)$PATH
 fi
 
+supported=$(python -c 'from ansible_test._internal.constants import SUPPORTED_PYTHON_VERSIONS; print("|".join(SUPPORTED_PYTHON_VERSIONS))')
+mapfile -t pythons < <(tests/tools/pythons.sh | grep -oE "[0-9.]+\$" | grep -xE "$supported")
 cd "$copy"
-ansible-test sanity --local --color no "$@"
+sanity() {
+    ansible-test sanity --local --color no "$@"
+}
+if [ $# -gt 0 ] || [ -n "${PIC_AT_LENGTH:-}" ]; then
+    sanity "$@"
+    exit
+fi
+for python in "${pythons[0]}" "${pythons[-1]}"; do
+    sanity --python "$python" --test compile --test import
+done
+sanity --python "$(python -c 'import sys; print("%d.%d" % sys.version_info[:2])')"
