@@ -18,6 +18,7 @@ from ansible_collections.pic.cells.plugins.module_utils.records import soundness
 from ansible_collections.pic.cells.tests.unit.fake.iptables import render
 from ansible_collections.pic.cells.tests.unit.fake.wg import made_key, public_key
 from ansible_collections.pic.cells.tests.unit.netfilter import Packet, verdict
+from ansible_collections.pic.cells.tests.unit.prepared import prepared
 from ansible_collections.pic.cells.tests.unit.test_advice import said_in_a_run, told
 from ansible_collections.pic.cells.tests.unit.test_ordered_exits import run
 from ansible_collections.pic.cells.tests.unit.test_provided import FILE, PRESHARED, PRIVATE, PUBLIC
@@ -27,7 +28,7 @@ KEY = "/var/lib/pic/providers/vpn.key"
 CONFIG = "/etc/wireguard/pic-vpn.conf"
 
 
-@pytest.fixture
+@prepared
 def provided(linked: World) -> World:
     """Return three cells in which cella's phone leaves by a provider, else by cellb."""
     linked.inventory["cella"]["cell_exits"] = [{"name": "vpn", "config": FILE}]
@@ -260,7 +261,7 @@ def test_nobody_is_told_to_open_the_port_to_a_provider_whose_answers_come_in(pro
 PROBES = ["tcp://192.0.2.1:443", "tcp://[2001:db8:9::1]:443"]
 
 
-@pytest.fixture
+@prepared
 def unused(provided: World) -> World:
     """Return cells of which cella has an exit that no device uses, and states targets."""
     provided.inventory["cella"]["cell_peers"][0]["route_via"] = "cellb"

@@ -14,6 +14,7 @@ from ansible_collections.pic.cells.plugins.module_utils.program.restore import r
 from ansible_collections.pic.cells.tests.unit.fake.host import FakeHost
 from ansible_collections.pic.cells.tests.unit.fake.wg import made_key
 from ansible_collections.pic.cells.tests.unit.netfilter import PASSED, Packet, verdict
+from ansible_collections.pic.cells.tests.unit.prepared import prepared
 from ansible_collections.pic.cells.tests.unit.test_bad_input import refused
 from ansible_collections.pic.cells.tests.unit.test_dns import RESOLVERS, question
 from ansible_collections.pic.cells.tests.unit.test_exit_resolver import RESOLVERS as OF_EXIT
@@ -24,7 +25,7 @@ TABLET, PHONE_6 = "10.0.0.3", "fd00:a::2"
 OTHERS = ["149.112.112.112", "2620:fe::9"]
 
 
-@pytest.fixture
+@prepared
 def two(linked: World) -> World:
     """Return three cells in which cella's phone and tablet leave by cellb, which has a resolver; nothing is stated of their DNS."""
     for peer in linked.inventory["cella"]["cell_peers"][:2]:

@@ -14,6 +14,7 @@ from ansible_collections.pic.cells.plugins.module_utils.program.restore import r
 from ansible_collections.pic.cells.tests.unit.fake.host import FakeHost
 from ansible_collections.pic.cells.tests.unit.fake.wg import made_key
 from ansible_collections.pic.cells.tests.unit.netfilter import PASSED, Packet, verdict
+from ansible_collections.pic.cells.tests.unit.prepared import prepared
 from ansible_collections.pic.cells.tests.unit.test_bad_input import refused
 from ansible_collections.pic.cells.tests.unit.test_gaps import entry
 from ansible_collections.pic.cells.tests.unit.test_ordered_exits import PHONE, run
@@ -23,7 +24,7 @@ RESOLVERS = ["9.9.9.9", "2620:fe::fe"]
 PHONE_6 = "fd00:a::2"
 
 
-@pytest.fixture
+@prepared
 def resolved(linked: World) -> World:
     """Return three cells in which cella's phone leaves by cellb, nobody else by another cell, and a resolver on the internet answers who does."""
     linked.inventory["cella"]["cell_peers"][1]["route_via"] = "direct"

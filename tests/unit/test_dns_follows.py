@@ -13,6 +13,7 @@ from ansible_collections.pic.cells.plugins.module_utils.program.restore import r
 from ansible_collections.pic.cells.plugins.module_utils.records.model import Down
 from ansible_collections.pic.cells.tests.unit.fake.host import FakeHost
 from ansible_collections.pic.cells.tests.unit.netfilter import PASSED, Packet, verdict
+from ansible_collections.pic.cells.tests.unit.prepared import prepared
 from ansible_collections.pic.cells.tests.unit.test_dns import question
 from ansible_collections.pic.cells.tests.unit.test_exit_resolver import PHONE_6, RESOLVERS
 from ansible_collections.pic.cells.tests.unit.test_gaps import entry
@@ -24,7 +25,7 @@ OWN_LINE = "leaves by this cell's own connection, since cellb has named no resol
 HOMES = ("10.0.0.0/8", "100.64.0.0/10", "172.16.0.0/12", "192.168.0.0/16")
 
 
-@pytest.fixture
+@prepared
 def following(linked: World) -> World:
     """Return three cells in which cella's phone leaves by cellb, else by cellc, both with a resolver, and nobody else by another cell."""
     linked.inventory["cella"]["cell_peers"][0]["route_via"] = ["cellb", "cellc"]

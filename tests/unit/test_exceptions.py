@@ -15,6 +15,7 @@ from ansible_collections.pic.cells.plugins.module_utils.base.errors import BadIn
 from ansible_collections.pic.cells.plugins.module_utils.program.restore import restore
 from ansible_collections.pic.cells.tests.unit.fake.host import FakeHost
 from ansible_collections.pic.cells.tests.unit.netfilter import PASSED, Packet, verdict
+from ansible_collections.pic.cells.tests.unit.prepared import prepared
 from ansible_collections.pic.cells.tests.unit.test_gaps import entry
 from ansible_collections.pic.cells.tests.unit.test_ordered_exits import PHONE, run
 from ansible_collections.pic.cells.tests.unit.world import Refusal, World, call, device_key, program
@@ -24,7 +25,7 @@ BANK, BANK_6 = "203.0.113.0/24", "2001:db8:5::/48"
 EXCEPTIONS = [{"to": [BANK, BANK_6], "via": "direct"}, {"to": "203.0.113.128/25", "via": "cellc"}]
 
 
-@pytest.fixture
+@prepared
 def excepted(linked: World) -> World:
     """Return three cells in which cella's phone leaves by cellb but for some destinations, and its tablet directly but for one."""
     phone, tablet = linked.inventory["cella"]["cell_peers"][:2]

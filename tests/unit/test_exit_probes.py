@@ -23,6 +23,7 @@ from ansible_collections.pic.cells.plugins.module_utils.program.probe import ask
 from ansible_collections.pic.cells.plugins.module_utils.program.restore import restore
 from ansible_collections.pic.cells.tests.unit.fake.host import FakeHost
 from ansible_collections.pic.cells.tests.unit.netfilter import PASSED, Packet, verdict
+from ansible_collections.pic.cells.tests.unit.prepared import prepared
 from ansible_collections.pic.cells.tests.unit.test_ordered_exits import run
 from ansible_collections.pic.cells.tests.unit.world import Refusal, World, program
 
@@ -40,7 +41,7 @@ def strict(host: FakeHost, *devices: str) -> None:
         host.files[rp_filter(device)] = (0o644, "1\n")
 
 
-@pytest.fixture
+@prepared
 def probing(linked: World) -> World:
     """Return three cells in which cella's phone leaves by cellb, else by cellc, and cella asks targets through them."""
     strict(linked["cella"], "pic-cellb", "pic-cellc")

@@ -17,6 +17,7 @@ import pytest
 from ansible_collections.pic.cells.plugins.module_utils.parts.peer_sync import Push
 from ansible_collections.pic.cells.tests.unit.fake.host import FakeHost
 from ansible_collections.pic.cells.tests.unit.netfilter import Packet, verdict
+from ansible_collections.pic.cells.tests.unit.prepared import prepared
 from ansible_collections.pic.cells.tests.unit.test_gaps import entry
 from ansible_collections.pic.cells.tests.unit.test_ordered_exits import PHONE, run
 from ansible_collections.pic.cells.tests.unit.world import World, program, three_cells
@@ -25,7 +26,7 @@ RESOLVERS = ["10.0.1.53", "fd00:b::53"]  # in cellb's networks
 PHONE_6 = "fd00:a::2"
 
 
-@pytest.fixture
+@prepared
 def opened(linked: World) -> World:
     """Return three cells in which cella's phone leaves by cellb, which has a resolver, and nobody else by another cell."""
     linked.inventory["cella"]["cell_peers"][1]["route_via"] = "direct"
@@ -142,7 +143,7 @@ class Older(World):
         return super()._arrive(push, origin)
 
 
-@pytest.fixture
+@prepared
 def mixed(tmp_path: Path) -> Older:
     """Return cells as in opened, but cella's program is older, and cellb tells it all through the tunnel."""
     world = Older(tmp_path, three_cells())

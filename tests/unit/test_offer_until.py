@@ -21,6 +21,7 @@ from ansible_collections.pic.cells.plugins.module_utils.records import codec, so
 from ansible_collections.pic.cells.plugins.plugin_utils import answers, job
 from ansible_collections.pic.cells.plugins.plugin_utils.checks import check_inventory
 from ansible_collections.pic.cells.tests.unit.controller import Controller
+from ansible_collections.pic.cells.tests.unit.prepared import prepared
 from ansible_collections.pic.cells.tests.unit.test_ordered_exits import exit_of, is_open, run
 from ansible_collections.pic.cells.tests.unit.test_statement import links, mesh
 from ansible_collections.pic.cells.tests.unit.world import Refusal, World, call, program
@@ -30,7 +31,7 @@ END, LATER = "2027-01-15T09:00:00Z", "2027-01-16T09:00:00Z"
 HOUR = 3600
 
 
-@pytest.fixture
+@prepared
 def lent(linked: World) -> World:
     """Return three cells of which cellb offers cella an exit for an hour more, as the inventory says; cella's phone leaves by it."""
     linked.inventory["cellb"]["cell_links"][0]["offer_exit"] = {"until": END}

@@ -19,13 +19,14 @@ from ansible_collections.pic.cells.plugins.module_utils.program.status import fa
 from ansible_collections.pic.cells.plugins.module_utils.records.model import Down
 from ansible_collections.pic.cells.plugins.module_utils.records.store import Store
 from ansible_collections.pic.cells.plugins.plugin_utils import answers
+from ansible_collections.pic.cells.tests.unit.prepared import prepared
 from ansible_collections.pic.cells.tests.unit.test_advice import said_in_a_run, told
 from ansible_collections.pic.cells.tests.unit.world import World, call, program
 
 PHONE = "10.0.0.2"
 
 
-@pytest.fixture
+@prepared
 def ordered(linked: World) -> World:
     """Return three cells in which cella's phone leaves by cellb, else by cellc, and nobody else by either."""
     linked.inventory["cella"]["cell_peers"][0]["route_via"] = ["cellb", "cellc"]

@@ -30,6 +30,7 @@ from ansible_collections.pic.cells.plugins.module_utils.records.store import Sto
 from ansible_collections.pic.cells.plugins.plugin_utils.invitation import read_pairing
 from ansible_collections.pic.cells.tests.unit.fake.host import FakeHost
 from ansible_collections.pic.cells.tests.unit.fake.wg import made_key, public_key
+from ansible_collections.pic.cells.tests.unit.prepared import prepared
 from ansible_collections.pic.cells.tests.unit.world import Refusal, World, program
 
 STATE = "/var/lib/pic"
@@ -92,7 +93,7 @@ class Tunnel:
         return None if lost == "answer" else {"status": status, "generation": 0, "reason": answer["reason"]}
 
 
-@pytest.fixture
+@prepared
 def mine(tmp_path: Path) -> World:
     world = World(
         tmp_path / "mine", {"cella": {"cell_endpoint": "cella.example.net", "cell_networks": ["10.0.0.1/24", "fd00:a::1/64"], "cell_services": SERVICES}}
@@ -104,7 +105,7 @@ def mine(tmp_path: Path) -> World:
 SERVICES = [{"name": "files", "address": "10.0.0.1", "port": 443, "protocol": "tcp"}]
 
 
-@pytest.fixture
+@prepared
 def theirs(tmp_path: Path) -> World:
     world = World(tmp_path / "theirs", {"far": {"cell_networks": ["10.9.0.1/24"]}})
     world["far"].dns.update({"cella.example.net": ["192.0.2.11"]})

@@ -24,6 +24,7 @@ from ansible_collections.pic.cells.plugins.plugin_utils.checks import check_inve
 from ansible_collections.pic.cells.tests.unit.controller import Controller
 from ansible_collections.pic.cells.tests.unit.fake.host import FakeHost
 from ansible_collections.pic.cells.tests.unit.fake.machine import Killed
+from ansible_collections.pic.cells.tests.unit.prepared import prepared
 from ansible_collections.pic.cells.tests.unit.test_offer_until import END, after, mended
 from ansible_collections.pic.cells.tests.unit.test_ordered_exits import run
 from ansible_collections.pic.cells.tests.unit.test_statement import links, mesh
@@ -38,7 +39,7 @@ LIMITED = [
 ONE_WAY = "has no devices of the type ifb, so the rate of an offer holds only for what pic-cella sends, and not for what it receives. Install the kernel's"
 
 
-@pytest.fixture
+@prepared
 def limited(linked: World) -> World:
     """Return three cells of which cellb offers cella an exit with a rate, as the inventory says; cella's phone leaves by it."""
     linked.inventory["cellb"]["cell_links"][0]["offer_exit"] = {"rate": "20mbit"}

@@ -16,6 +16,7 @@ from ansible_collections.pic.cells.plugins.module_utils.parts import units
 from ansible_collections.pic.cells.plugins.module_utils.program.redial import AGAIN, SAMPLE, STRIKES, Silence, redial
 from ansible_collections.pic.cells.plugins.module_utils.records.store import STATE_DIR, Store
 from ansible_collections.pic.cells.tests.unit.fake.host import FakeHost
+from ansible_collections.pic.cells.tests.unit.prepared import prepared
 from ansible_collections.pic.cells.tests.unit.test_watch import Watched
 from ansible_collections.pic.cells.tests.unit.world import World, program
 
@@ -70,7 +71,7 @@ def test_what_is_counted_are_links_interfaces_alone_and_packets_that_were_not_se
     assert read_transfers(host) == {("pic-cellb", key): (1000, 3110)}
 
 
-@pytest.fixture
+@prepared
 def dialled(tmp_path: Path) -> World:
     """Two cells; cella dials the other by a name."""
     peers = [{"name": "phone", "public_key": "hK+bcYJKKsaTTJnFf6pyCvYmzPQLZvtjxCqXQbDTzGk=", "addresses": ["10.0.0.2"]}]

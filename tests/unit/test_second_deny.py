@@ -17,6 +17,7 @@ from ansible_collections.pic.cells.tests.unit.fake.host import FakeHost
 from ansible_collections.pic.cells.tests.unit.fake.ip import Route
 from ansible_collections.pic.cells.tests.unit.fake.wg import made_key
 from ansible_collections.pic.cells.tests.unit.netfilter import Packet, verdict
+from ansible_collections.pic.cells.tests.unit.prepared import prepared
 from ansible_collections.pic.cells.tests.unit.world import World, call, program
 
 SHARED = {
@@ -221,7 +222,7 @@ def test_the_way_of_an_answer_is_open_before_a_device_is_sent_there(linked: Worl
     assert seen == ["ACCEPT"]
 
 
-@pytest.fixture
+@prepared
 def many(world: World) -> FakeHost:
     """Return a cell with so many links that their rules are in branches of a tree."""
     for number in range(60):

@@ -5,17 +5,16 @@
 
 from __future__ import annotations
 
-import pytest
-
 from ansible_collections.pic.cells.plugins.module_utils.parts.services import along
 from ansible_collections.pic.cells.plugins.module_utils.program.status import report
 from ansible_collections.pic.cells.plugins.module_utils.records.model import Cell, Service
+from ansible_collections.pic.cells.tests.unit.prepared import prepared
 from ansible_collections.pic.cells.tests.unit.world import World, call, program
 
 TOO = "Sharing files with cellb opens wiki too, because they have the same address, port and protocol."
 
 
-@pytest.fixture
+@prepared
 def hosted(linked: World) -> World:
     """Return cells of which the first has a second service at the first one's place, for nobody."""
     linked.inventory["cella"]["cell_services"].append({"name": "wiki", "address": "10.0.0.1", "port": 443, "protocol": "tcp"})

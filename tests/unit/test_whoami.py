@@ -20,6 +20,7 @@ from ansible_collections.pic.cells.plugins.module_utils.base import targets
 from ansible_collections.pic.cells.plugins.module_utils.base.errors import BadInput
 from ansible_collections.pic.cells.plugins.module_utils.program import whoami
 from ansible_collections.pic.cells.tests.unit.netfilter import PASSED, Packet, verdict
+from ansible_collections.pic.cells.tests.unit.prepared import prepared
 from ansible_collections.pic.cells.tests.unit.test_exit_probes import HERE, probe_rules, rp_filter, strict
 from ansible_collections.pic.cells.tests.unit.test_ordered_exits import ordered, run
 from ansible_collections.pic.cells.tests.unit.world import Refusal, World, call, program
@@ -28,7 +29,7 @@ __all__ = ["ordered"]  # a fixture
 URLS = ["http://192.0.2.1/ip", "http://[2001:db8:9::1]:8080"]
 
 
-@pytest.fixture
+@prepared
 def asking(ordered: World) -> World:
     """Return three cells in which cella's phone leaves by cellb, else by cellc, and cella asks somebody by which address."""
     strict(ordered["cella"], "pic-cellb", "pic-cellc")
