@@ -7,8 +7,8 @@
 Without a name these are all, the longest first, but for two that unit tests show on fake hosts too: they are for make matrix (PIC_AT_LENGTH).
 
 PIC_LAB_UNTIL, in seconds since the epoch, is for machines that end a run after some time: what would not be over by then is not begun, and the summary
-says so. Until then a scenario that failed runs once more at the end, since labs that share two cores with other work can be late: all of it, or where the
-time does not allow that, its failed tests on cells made anew. What a capture saw is never a matter of time: such a scenario has failed.
+says so. Until then the failed tests of a scenario run once more at the end, on cells made anew, since labs that share two cores with other work can be
+late. What a capture saw is never a matter of time: such a scenario has failed.
 """
 
 from __future__ import annotations
@@ -155,12 +155,9 @@ def judge(name: str, lab: Lab) -> Verdict:
 
 
 def judge_again(name: str, verdict: Verdict) -> None:
-    """Run a scenario once more that has failed, alone. What has failed has nothing to lose: it may take some minutes more."""
-    options, part = ["--last-failed-no-failures=all"], ""
-    if not has_time(verdict.seconds):
-        options, part = [*options, "--last-failed"], ", its failed tests alone"
-    passed = run(name, Lab(), BUILD / f"scenario-{name}.second.log", *options)
-    verdict.text = f"passed when it ran again{part}" if passed else "FAILED, twice"
+    """Run the failed tests of a scenario once more, with nothing beside them and on cells made anew."""
+    passed = run(name, Lab(), BUILD / f"scenario-{name}.second.log", "--last-failed", "--last-failed-no-failures=all")
+    verdict.text = "passed when its failed tests ran again" if passed else "FAILED, twice"
 
 
 def main() -> int:
