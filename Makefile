@@ -2,7 +2,7 @@
 # Everything that is made lies below .build; the lab's containers are podman's.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup shell lint sanity unit molecule matrix core cores test quietly images benchmark build docs reference release demo demo-needs demo-shell demo-down clean
+.PHONY: help setup shell lint sanity unit molecule matrix core cores test static beside quietly images benchmark build docs reference release demo demo-needs demo-shell demo-down clean
 
 HOST ?= cella
 # for what is no Debian package: another Python brings another ansible-core
@@ -54,12 +54,17 @@ core: setup ## unit tests with one version of ansible-core: CORE=2.18, or CORE=d
 cores: setup ## unit tests on each Python here from 3.9 on; sanity and exit_relay with the newest ansible-core (root; half an hour)
 	PIC_AT_LENGTH=1 tests/tools/cores.sh
 
-test: images ## lint, documentation, sanity, unit tests and scenarios
+test: static beside unit ## lint, documentation, sanity, unit tests and scenarios
+
+static: setup
+	$(MAKE) --jobs=2 --output-sync=target --no-print-directory lint docs images
+
+# Packets are late on a busy machine, and so are unit tests that wait for something. Sanity takes what the scenarios leave of the processor.
+beside: setup
 	$(MAKE) --jobs=2 --output-sync=target --no-print-directory quietly molecule
 
-# Packets are late on a busy machine: the scenarios come first, and the other tests take what they leave of the processor.
 quietly: setup
-	tests/tools/quietly.sh $(MAKE) --jobs=1 --no-print-directory docs lint unit sanity
+	tests/tools/quietly.sh $(MAKE) --jobs=1 --no-print-directory sanity
 
 images: setup
 	python tests/lab/lab.py images
