@@ -15,6 +15,15 @@ git ls-files -z --cached --others --exclude-standard | tar --create --null --fil
 git -C "$copy" init --quiet
 git -C "$copy" add --all
 
+# pyenv finds its versions by HOME
+supported=$(python -c 'from ansible_test._internal.constants import SUPPORTED_PYTHON_VERSIONS; print("|".join(SUPPORTED_PYTHON_VERSIONS))')
+mapfile -t pythons < <(tests/tools/pythons.sh | grep -oE "[0-9.]+\$" | grep -xE "$supported")
+
+# a shim of pyenv fails for each version that is not chosen, the interpreters themselves do not
+if command -v pyenv >/dev/null; then
+    PATH=$(dirname "$(command -v ansible-test)"):$(printf '%s:' "$(pyenv root)"/versions/*/bin)$PATH
+fi
+
 # ansible-test passes HOME on and no other setting of pip
 for settings in .config/pip .pip; do
     if [ -e "$HOME/$settings" ]; then
@@ -38,13 +47,6 @@ if [ ! -e "$get_pip" ] && ! python -c "import urllib.request as r; r.urlopen('ht
     cp tests/tools/get_pip.py "$get_pip"
 fi
 
-# a shim of pyenv fails for each version that is not chosen, the interpreters themselves do not
-if command -v pyenv >/dev/null; then
-    PATH=$(dirname "$(command -v ansible-test)"):$(printf '%s:' "$(pyenv root)"/versions/*/bin)$PATH
-fi
-
-supported=$(python -c 'from ansible_test._internal.constants import SUPPORTED_PYTHON_VERSIONS; print("|".join(SUPPORTED_PYTHON_VERSIONS))')
-mapfile -t pythons < <(tests/tools/pythons.sh | grep -oE "[0-9.]+\$" | grep -xE "$supported")
 cd "$copy"
 sanity() {
     ansible-test sanity --local --color no "$@"
