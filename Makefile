@@ -8,7 +8,7 @@ HOST ?= cella
 # for what is no Debian package: another Python brings another ansible-core
 PYTHON := python3
 # A scenario makes the cells anew; the rest of the lab stays from one to the next.
-SCENARIOS = tests/tools/scenarios.py $(SCENARIO)
+SCENARIOS = python tests/tools/scenarios.py $(SCENARIO)
 BUILD := $(CURDIR)/.build
 VENV := $(BUILD)/$(subst python3,venv,$(notdir $(PYTHON)))
 COLLECTION := $(BUILD)/collections/ansible_collections/pic/cells
