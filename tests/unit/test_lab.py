@@ -81,3 +81,16 @@ def test_two_labs_take_each_scenario_once_and_only_the_first_one_follows_the_pag
     assert queue.next(first_lab=True) == "docs"
     assert [queue.next(first_lab) for first_lab in (False, True)] == ["share", None]
     assert scenarios.Queue(["docs"]).next(first_lab=False) is None
+
+
+def test_where_no_second_lab_can_be_held_there_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "tests" / "lab" / "beside.sh"
+    program.parent.mkdir(parents=True)
+    monkeypatch.setattr(scenarios, "PROJECT", tmp_path)
+    monkeypatch.setattr(scenarios, "enough_watchers", lambda: True)
+    for script, found in (("echo held; cat", [True, False]), ("exit 1", [True])):
+        program.write_text(f"#!/bin/sh\n{script}\n")
+        program.chmod(0o755)
+        monkeypatch.setattr(scenarios.Beside, "__init__", lambda *_given: None)
+        with scenarios.labs(2) as there:
+            assert [lab.first for lab in there] == found
