@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import subprocess
 import threading
-import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,8 +15,6 @@ from pages import Command, File, keys, not_printed, steps
 
 END = "--- end of this command, exit code"
 SECONDS = 180.0
-# What cells tell each other is carried out in a moment, which is seconds on a busy machine: who looks too early looks again.
-LOOKS, PATIENCE = "pic-cell status", 15.0  # seconds
 
 
 class Shell:
@@ -82,15 +79,11 @@ class Reader:
         text = self.known(self.instead.get(step.text, step.text))
         if step.host not in self.shells:
             self.shells[step.host] = Shell(entering(self.hosts.get(step.host, step.host), "bash"))
-        end = time.monotonic() + (PATIENCE if text.startswith(LOOKS) else 0)
-        while True:
-            rc, printed = self.shells[step.host].type(text)
-            where = f"{page.name}:{step.line}: {text}"
-            everything = "\n".join(printed)
-            assert rc == 0, f"{where}\nended with exit code {rc}:\n{everything}"
-            missing = not_printed([self.known(line) for line in step.shown], printed, self.keys.values())
-            if missing is None or time.monotonic() > end:
-                break
+        rc, printed = self.shells[step.host].type(text)
+        where = f"{page.name}:{step.line}: {text}"
+        everything = "\n".join(printed)
+        assert rc == 0, f"{where}\nended with exit code {rc}:\n{everything}"
+        missing = not_printed([self.known(line) for line in step.shown], printed, self.keys.values())
         assert missing is None, f"{where}\ndid not print\n{missing}\nbut\n{everything}"
         self.keys.update(keys(step.shown, printed))
 

@@ -13,7 +13,7 @@ from test_restore import DAMAGE, is_as_recorded, leaves_by_its_exit, state_of, w
 
 from cells import sh, watching, within
 
-SOON = 12  # seconds: on a machine with two cores that carries two labs and the other tests
+SOON = 6  # seconds: on a machine with two cores that carries the whole lab
 HEARD = [name for name in DAMAGE if name != "a device"]  # what wg does the kernel tells nobody
 RECORDS_REST = 11  # seconds after a change of the records in which a run is not disturbed
 
