@@ -6,13 +6,17 @@
 from __future__ import annotations
 
 import importlib
+import json
 from pathlib import Path
 
 from ansible_collections.pic.cells.plugins.modules import cell_step
 from ansible_collections.pic.cells.plugins.plugin_utils import arguments
 from ansible_collections.pic.cells.tests.unit.controller import Controller
+from ansible_collections.pic.cells.tests.unit.fake.wg import made_key
+from ansible_collections.pic.cells.tests.unit.world import World, call
 
 COLLECTION = "ansible_collections.pic.cells"
+SECRET = made_key("secret")
 
 
 def test_each_step_is_done_as_its_module_does_it() -> None:
@@ -36,3 +40,23 @@ def test_a_run_packs_one_module_whatever_its_steps_are(controller: Controller, t
     assert done.rc == 0, done.message
     assert {module for module, _arguments in controller.asked("cellb")} >= {"pic_cell_info", "wg_cell", "pic_link_keys", "pic_peer_sync", "pic_cell_apply"}
     assert packed(built) == ["cell_step"]
+
+
+def test_a_step_answers_as_its_module_does(linked: World) -> None:
+    step = call("cell_step", linked["cella"], {"step": "read", "host": "cella", "arguments": {}})
+    assert step == call("pic_cell_info", linked["cella"], {})
+
+
+def test_what_a_step_is_given_is_not_shown_where_the_step_is_none(linked: World) -> None:
+    answer = call("cell_step", linked["cella"], {"step": "nothing", "host": "cella", "arguments": {"preshared_key": SECRET}})
+    assert answer["failed"] and "nothing" in answer["msg"]
+    assert SECRET not in json.dumps(answer)
+
+
+def test_a_task_gives_a_step_no_arguments(controller: Controller, tmp_path: Path) -> None:
+    """They hold what the controller has judged."""
+    task = {"pic.cells.cell_step": {"step": "apply", "host": "cella", "arguments": {"state_dir": "/tmp"}}}
+    (tmp_path / "play.yml").write_text(json.dumps([{"hosts": "cella", "gather_facts": False, "tasks": [task]}]))
+    done = controller.play(str(tmp_path / "play.yml"))
+    assert done.rc != 0 and "arguments. Supported parameters include" in done.message
+    assert controller.asked("cella") == []
