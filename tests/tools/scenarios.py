@@ -59,13 +59,11 @@ class Queue:
     def next(self, first_lab: bool) -> str | None:
         """Return the scenario that a lab takes next, None where there is no more for it."""
         with self.lock:
-            if first_lab and IN_THE_FIRST_LAB in self.names:
-                name = IN_THE_FIRST_LAB
-            else:
-                name = next((name for name in self.names if first_lab or name != IN_THE_FIRST_LAB), "")
-            if name:
-                self.names.remove(name)
-            return name or None
+            found = [name for name in self.names if first_lab or name != IN_THE_FIRST_LAB]
+            if not found:
+                return None
+            self.names.remove(name := max(found, key=lambda name: name == IN_THE_FIRST_LAB))
+            return name
 
 
 def has_time(seconds: float) -> bool:
@@ -77,6 +75,10 @@ class Lab:
     """The lab that everybody knows, in which a command runs as it stands."""
 
     first = True
+
+    def __init__(self, alone: bool) -> None:
+        """alone: whether nothing else prints what it says."""
+        self.alone = alone
 
     def entering(self, script: str) -> list[str]:
         """Return the command that runs a script in the lab."""
@@ -94,6 +96,7 @@ class Beside(Lab):
     state = BUILD / "lab-beside"
 
     def __init__(self, holder: subprocess.Popen[bytes]) -> None:
+        super().__init__(alone=False)
         (self.pid,) = Path(f"/proc/{holder.pid}/task/{holder.pid}/children").read_text().split()
 
     def entering(self, script: str) -> list[str]:
@@ -107,7 +110,7 @@ class Beside(Lab):
 def labs(wanted: int) -> Iterator[list[Lab]]:
     """Lend the labs to run scenarios in: two, unless one is wanted, or the machine does not let so many watch files."""
     if wanted == 1 or not enough_watchers():
-        yield [Lab()]
+        yield [Lab(alone=True)]
         return
     environment = {**os.environ, "PIC_LAB_STATE": str(Beside.state)}
     with subprocess.Popen([PROJECT / "tests/lab/beside.sh"], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
@@ -115,7 +118,7 @@ def labs(wanted: int) -> Iterator[list[Lab]]:
         held = holder.stdout.readline() == b"held\n"
         if not held:
             print("There is no second lab on this machine, so the scenarios run one after the other.", file=sys.stderr)
-        yield [Lab(), Beside(holder)] if held else [Lab()]
+        yield [Lab(alone=False), Beside(holder)] if held else [Lab(alone=True)]
 
 
 def enough_watchers() -> bool:
@@ -127,23 +130,33 @@ def enough_watchers() -> bool:
 
 
 def run(name: str, lab: Lab, log: Path, *options: str) -> bool:
-    """Run a scenario in a lab, and print what it has said when it is over. options: of pytest. Returns whether it passed."""
+    """Run a scenario in a lab, and print what it says, beside another lab when it is over. options: of pytest. Returns whether it passed."""
     # Without the reset, molecule takes the cells of the scenario before for those of this one.
     script = f"molecule reset --scenario-name {name} && molecule test --scenario-name {name} --destroy=never"
     own = f"-o cache_dir={shlex.quote(str(BUILD))}/pytest-{name}"  # where pytest notes what has failed
-    environment = {**os.environ, **lab.environment(), "PYTEST_ADDOPTS": " ".join([own, *options])}
-    with log.open("w") as file:
-        done = subprocess.run(lab.entering(script), env=environment, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, cwd=PROJECT, check=False)
+    environment = {**os.environ, **lab.environment(), "PYTEST_ADDOPTS": " ".join([os.environ.get("PYTEST_ADDOPTS", ""), own, *options])}
+    streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    with log.open("wb") as file, subprocess.Popen(lab.entering(script), env=environment, cwd=PROJECT, **streams) as process:
+        assert process.stdout
+        for line in process.stdout:
+            file.write(line)
+            if lab.alone:
+                _print(line)
+    if not lab.alone:
+        _print(log.read_bytes())
+    return process.returncode == 0
+
+
+def _print(said: bytes) -> None:
     with _printing:
-        sys.stdout.write(log.read_text(errors="replace"))
-        sys.stdout.flush()
-    return done.returncode == 0
+        sys.stdout.buffer.write(said)
+        sys.stdout.buffer.flush()
 
 
 def judge(name: str, lab: Lab) -> Verdict:
     """Run a scenario, where there is time for it."""
     log, began = BUILD / f"scenario-{name}.log", time.monotonic()
-    if not has_time(60 * {**SCENARIOS, **AT_LENGTH}[name]):
+    if not has_time(60 * {**SCENARIOS, **AT_LENGTH}.get(name, 0)):  # what molecule does not know is refused by it
         return Verdict("not run, since no time is left")
     if run(name, lab, log):
         text = "passed"
@@ -156,7 +169,7 @@ def judge(name: str, lab: Lab) -> Verdict:
 
 def judge_again(name: str, verdict: Verdict) -> None:
     """Run the failed tests of a scenario once more, with nothing beside them and on cells made anew."""
-    passed = run(name, Lab(), BUILD / f"scenario-{name}.second.log", "--last-failed", "--last-failed-no-failures=all")
+    passed = run(name, Lab(alone=True), BUILD / f"scenario-{name}.second.log", "--last-failed", "--last-failed-no-failures=all")
     verdict.text = "passed when its failed tests ran again" if passed else "FAILED, twice"
 
 
