@@ -7,10 +7,13 @@ from __future__ import annotations
 from typing import Any
 
 from ansible_collections.pic.cells.plugins.module_utils.base.errors import BadInput
-from ansible_collections.pic.cells.plugins.plugin_utils import arguments, known
+from ansible_collections.pic.cells.plugins.plugin_utils import arguments, engine, known
 from ansible_collections.pic.cells.plugins.plugin_utils.asked import Asked
 from ansible_collections.pic.cells.plugins.plugin_utils.invitation import link_secret
 from ansible_collections.pic.cells.plugins.plugin_utils.mesh import Mesh
+
+# Made here, where Ansible loads this, so that the processes which it starts for each task and host have it already.
+ENGINE = engine.packed()
 
 
 class ActionModule(Asked):
@@ -29,4 +32,4 @@ class ActionModule(Asked):
 
     def answer(self, _module: str, arguments: dict[str, Any], task_vars: dict[str, Any] | None, later: bool) -> dict[str, Any]:
         """Execute the step, and return what has come back."""
-        return super().answer("cell_step", {**self._task.args, "arguments": arguments}, task_vars, later)
+        return super().answer("cell_step", {**self._task.args, "arguments": arguments, "engine": ENGINE}, task_vars, later)

@@ -14,7 +14,8 @@ from ansible_collections.pic.cells.plugins.plugin_utils import known
 from ansible_collections.pic.cells.plugins.plugin_utils.mesh import Mesh
 from ansible_collections.pic.cells.plugins.plugin_utils.outside import LARGEST, plain, refused, shown_lines
 from ansible_collections.pic.cells.plugins.plugin_utils.overview import UNREAD, overview, table
-from ansible_collections.pic.cells.plugins.plugin_utils.page import page, target, write
+from ansible_collections.pic.cells.plugins.plugin_utils.page import page
+from ansible_collections.pic.cells.plugins.plugin_utils.page_file import target, write
 
 
 class ActionModule(ActionBase):

@@ -51,7 +51,7 @@ def adopt(context: Context, interface: str | None, source: str | None) -> dict[s
     """
     sources = _Sources()
     if source:
-        _read_source(context.host, check_source(source), sources)
+        _read_source(context.host, names.check_source(source), sources)
     _read_folder(context.host, context.store.path, sources)
     name = names.check_interface(interface or (sources.cell or Cell()).interface)
     found = adoption.look(context.host, name, context.observed.wireguard.get(name))
@@ -68,13 +68,6 @@ def adopt(context: Context, interface: str | None, source: str | None) -> dict[s
     left = len(whole.notes) - _MOST_NOTES
     notes = [*whole.notes[:_MOST_NOTES], *([f"And {left} more."] if left > 0 else [])]
     return {"inventory": {key: whole.variables[key] for key in _ORDER if whole.variables.get(key)}, "notes": notes}
-
-
-def check_source(path: str) -> str:
-    """Return the path of something to be read on a cell. Raises BadInput."""
-    if not path.startswith("/") or not path.isprintable():
-        raise BadInput(f"source {path!r} is not an absolute path. Give that of a file or folder on the cell.")
-    return path
 
 
 def _items(context: Context, whole: Described, sources: _Sources, interface: str, own: Collection[str]) -> dict[str, Any]:

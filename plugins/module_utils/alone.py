@@ -6,10 +6,10 @@
 from __future__ import annotations
 
 from .base.names import chain
-from .base.networks import FAMILIES
+from .base.networks import FAMILIES, FORWARDING
 from .kernel import systemd
 from .kernel.model import Saved
-from .kernel.routing import FORWARDING, setting
+from .kernel.routing import setting
 from .parts import units
 from .parts.part import Context
 

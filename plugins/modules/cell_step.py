@@ -11,7 +11,8 @@ module: cell_step
 short_description: Take one step of the role for one cell
 description:
   - For the role C(pic.cells.cell). Puts together on the controller, once, what the step's module is given for a cell, and does there what that module does.
-  - Ansible packs a module with all that it imports once in a run, and that takes longer than to execute it. So all steps are one module to Ansible.
+  - Ansible packs a module with all that it imports once in a run, and that takes longer than to execute it. So all steps are one module to Ansible, which
+    imports nothing of the collection, and is given the code as an argument.
   - What the step's module is given is no argument of the task, so that neither a verbose run nor a callback prints it.
   - What a cell answers is data, as with the module itself; see there for what is returned.
 version_added: 0.1.0
@@ -32,6 +33,9 @@ options:
   arguments:
     description: What the module of the step is given. The controller puts this in; a task cannot.
     type: dict
+  engine:
+    description: The Python code that does it. The controller puts this in; a task cannot.
+    type: str
 attributes:
   check_mode:
     support: full
@@ -66,18 +70,17 @@ elapsed:
   sample: 1
 """
 
+import base64
 import importlib
-from typing import TYPE_CHECKING, Any
+import os
+import sys
+import zlib
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule, _load_params
 
-from ..module_utils.compiled import take
-
-take()
-
-if TYPE_CHECKING:  # Ansible sends a host what is imported, wherever that stands; an execution reads what its step needs alone
-    from ..module_utils.steps import apply, identity, keys, pair, read, sync  # noqa: F401
-
+# What the package with the engine is called in the zip file that the controller sends.
+PACKAGE = "pic_cells"
 # By step of the role: what does it.
 STEPS = {
     "read": "read",
@@ -102,13 +105,24 @@ class Step(AnsibleModule):
         self.params = self.given
 
 
+def unpack(engine: str, folder: str) -> None:
+    """Let Python import the engine that the controller has sent. folder: where the zip file is put."""
+    path = os.path.join(folder, "engine.zip")
+    with open(path, "xb") as file:
+        file.write(zlib.decompress(base64.b64decode(engine)))
+    sys.path.insert(0, path)
+    importlib.import_module(f"{PACKAGE}.compiled").take()
+
+
 def main() -> None:
     own: dict[str, Any] = {"step": {"type": "str", "required": True, "choices": list(STEPS)}, "host": {"type": "str", "required": True}}
-    # The step names what of its arguments is secret; to this module all of them are.
-    module = AnsibleModule(argument_spec={**own, "arguments": {"type": "dict", "no_log": True}}, supports_check_mode=True)
+    # The step names what of its arguments is secret; to this module all of them are. No log is to hold the engine.
+    sent: dict[str, Any] = {"arguments": {"type": "dict", "no_log": True}, "engine": {"type": "str", "no_log": True}}
+    module = AnsibleModule(argument_spec={**own, **sent}, supports_check_mode=True)
     given = _load_params()
     of_ansible = {key: value for key, value in given.items() if key.startswith("_ansible_")}
-    step = importlib.import_module(f"..module_utils.steps.{STEPS[module.params['step']]}", __package__)
+    unpack(given["engine"], module.tmpdir)
+    step = importlib.import_module(f"{PACKAGE}.steps.{STEPS[module.params['step']]}")
     step.run(Step({**of_ansible, **given["arguments"]}, **step.ARGUMENTS))
 
 

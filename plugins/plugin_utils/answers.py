@@ -14,7 +14,7 @@ from typing import Any
 from ansible_collections.pic.cells.plugins.module_utils.base import destinations, expectations
 from ansible_collections.pic.cells.plugins.module_utils.base.errors import BadInput
 from ansible_collections.pic.cells.plugins.module_utils.base.names import EXIT, OWN, check_interface
-from ansible_collections.pic.cells.plugins.module_utils.kernel.routing import FORWARDING
+from ansible_collections.pic.cells.plugins.module_utils.base.networks import FORWARDING
 from ansible_collections.pic.cells.plugins.plugin_utils import readers as read
 from ansible_collections.pic.cells.plugins.plugin_utils.outside import shown
 

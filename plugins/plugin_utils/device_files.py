@@ -16,7 +16,7 @@ from typing import Any
 from ansible_collections.pic.cells.plugins.module_utils.base.errors import BadInput
 from ansible_collections.pic.cells.plugins.module_utils.base.wgkeys import clamped, is_key
 from ansible_collections.pic.cells.plugins.module_utils.kernel import wgconfig
-from ansible_collections.pic.cells.plugins.module_utils.parts.devices import NO_PRESHARED_KEY
+from ansible_collections.pic.cells.plugins.module_utils.parts.device_file import NO_PRESHARED_KEY
 from ansible_collections.pic.cells.plugins.plugin_utils.devices import Written
 from ansible_collections.pic.cells.plugins.plugin_utils.outside import read_file, shown, write_new
 

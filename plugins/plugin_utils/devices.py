@@ -17,7 +17,7 @@ from ansible_collections.pic.cells.plugins.module_utils.base.errors import BadIn
 from ansible_collections.pic.cells.plugins.module_utils.base.names import DIRECT
 from ansible_collections.pic.cells.plugins.module_utils.base.networks import parse_address
 from ansible_collections.pic.cells.plugins.module_utils.base.wgkeys import GENERATED, check_public_key
-from ansible_collections.pic.cells.plugins.module_utils.parts.devices import Entry, dns_of, free_addresses, render
+from ansible_collections.pic.cells.plugins.module_utils.parts.device_file import Entry, dns_of, free_addresses, render
 from ansible_collections.pic.cells.plugins.plugin_utils import schema
 from ansible_collections.pic.cells.plugins.plugin_utils.inventory import ADD_DEVICE, REMOVE_DEVICE, ROTATE_KEY, SHOW_DEVICE, as_list, only
 from ansible_collections.pic.cells.plugins.plugin_utils.mesh import Mesh

@@ -12,9 +12,8 @@ from typing import Any
 
 from ansible.module_utils.parsing.convert_bool import boolean
 
-from ansible_collections.pic.cells.plugins.module_utils.adopt import check_source
 from ansible_collections.pic.cells.plugins.module_utils.base.errors import BadInput
-from ansible_collections.pic.cells.plugins.module_utils.base.names import DIRECT, check_exits, check_name
+from ansible_collections.pic.cells.plugins.module_utils.base.names import DIRECT, check_exits, check_name, check_source
 from ansible_collections.pic.cells.plugins.module_utils.base.networks import check_not_managed_from
 from ansible_collections.pic.cells.plugins.module_utils.base.times import render_moment
 from ansible_collections.pic.cells.plugins.module_utils.program.status import CONDITIONS
@@ -23,7 +22,7 @@ from ansible_collections.pic.cells.plugins.plugin_utils.inventory import ADD_DEV
 from ansible_collections.pic.cells.plugins.plugin_utils.invitation import code_of, read_invitation, read_pairing
 from ansible_collections.pic.cells.plugins.plugin_utils.mesh import SITE, Mesh
 from ansible_collections.pic.cells.plugins.plugin_utils.outside import BOOLEAN, plain, shown
-from ansible_collections.pic.cells.plugins.plugin_utils.page import target
+from ansible_collections.pic.cells.plugins.plugin_utils.page_file import target
 
 INPUTS = (
     *("cell", "remote_cell", "services", "offered", "until", "rate", "peer", "via_cell", "force", "invitation"),

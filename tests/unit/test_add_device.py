@@ -16,7 +16,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import x25519
 
-from ansible_collections.pic.cells.plugins.module_utils.parts.devices import render
+from ansible_collections.pic.cells.plugins.module_utils.parts.device_file import render
 from ansible_collections.pic.cells.plugins.plugin_utils import device_files
 from ansible_collections.pic.cells.tests.unit.controller import Controller, Outcome
 from ansible_collections.pic.cells.tests.unit.fake.wg import made_key

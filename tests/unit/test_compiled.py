@@ -103,8 +103,7 @@ def test_nothing_is_taken_but_where_ansible_has_sent_it() -> None:
 
 
 def test_the_modules_of_the_roles_steps_take_it_before_they_import_anything_else() -> None:
-    modules = {"cell_step", *(module for step, (module, _arguments) in arguments.STEPS.items() if step != "pair")}
-    for module in modules:
+    for module in {module for step, (module, _arguments) in arguments.STEPS.items() if step != "pair"}:
         text = (ENGINE.parent / "modules" / f"{module}.py").read_text()
         assert re.search(r"^from \.\.(.*)", text, re.MULTILINE)[0].startswith("from ..module_utils.compiled import"), module  # type: ignore[index]
         assert "\ntake()\n" in text

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.pic.cells.plugins.module_utils.base.errors import BadInput
-from ansible_collections.pic.cells.plugins.module_utils.parts.devices import PUBLIC_RESOLVERS, Entry, dns_of, free_addresses, render
+from ansible_collections.pic.cells.plugins.module_utils.parts.device_file import PUBLIC_RESOLVERS, Entry, dns_of, free_addresses, render
 from ansible_collections.pic.cells.plugins.plugin_utils.devices import choose, item_of
 from ansible_collections.pic.cells.plugins.plugin_utils.job import read_job
 from ansible_collections.pic.cells.plugins.plugin_utils.mesh import Mesh

@@ -15,6 +15,7 @@ import pytest
 
 from ansible_collections.pic.cells.plugins.module_utils.base.errors import BadInput
 from ansible_collections.pic.cells.plugins.plugin_utils import page as pages
+from ansible_collections.pic.cells.plugins.plugin_utils import page_file
 from ansible_collections.pic.cells.plugins.plugin_utils.job import read_job
 from ansible_collections.pic.cells.plugins.plugin_utils.overview import COLUMNS, Overview, overview, table, words
 from ansible_collections.pic.cells.tests.unit.controller import Controller
@@ -223,25 +224,25 @@ def test_only_a_report_is_written_anew(tmp_path: Path, there: str) -> None:
 
 
 def test_a_page_keeps_its_mode_and_a_new_one_is_the_owners(tmp_path: Path) -> None:
-    path = pages.target(str(tmp_path / "x.html"))
-    pages.write(path, pages.page(Overview([], [], [], [], []), "first"))
+    path = page_file.target(str(tmp_path / "x.html"))
+    page_file.write(path, pages.page(Overview([], [], [], [], []), "first"))
     assert path.stat().st_mode & 0o777 == 0o600
     path.chmod(0o644)
-    pages.write(pages.target(str(path)), pages.page(Overview([], [], [], [], []), "second"))
+    page_file.write(page_file.target(str(path)), pages.page(Overview([], [], [], [], []), "second"))
     assert path.stat().st_mode & 0o777 == 0o644
     assert "second" in path.read_text() and list(tmp_path.iterdir()) == [path]
 
 
 def test_a_page_that_cannot_be_written_leaves_the_old_one_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "x.html"
-    pages.write(path, "before")
+    page_file.write(path, "before")
 
     def full(*_paths: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(pages.os, "replace", full)
+    monkeypatch.setattr(page_file.os, "replace", full)
     with pytest.raises(BadInput, match="No space left on device"):
-        pages.write(path, "after")
+        page_file.write(path, "after")
     assert (path.read_text(), list(tmp_path.iterdir())) == ("before", [path])
 
 

@@ -131,3 +131,10 @@ def _fitting(prefix: str, name: str, length: int) -> str:
     if len(prefix) + len(name) <= length:
         return prefix + name
     return (prefix + _HASHED + hashlib.sha256(name.encode()).hexdigest())[:length]
+
+
+def check_source(path: str) -> str:
+    """Return the path of something to be read on a cell. Raises BadInput."""
+    if not path.startswith("/") or not path.isprintable():
+        raise BadInput(f"source {path!r} is not an absolute path. Give that of a file or folder on the cell.")
+    return path

@@ -23,6 +23,8 @@ _API_URL = re.compile(r"http://(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+))(?::([0-9]{1,5}
 
 FAMILIES = (4, 6)
 _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+FORWARDING = {4: "net.ipv4.ip_forward", 6: "net.ipv6.conf.all.forwarding"}  # by family: the kernel's setting
+LEAST_MTU = {4: 576, 6: 1280}  # bytes that every host has to take (RFC 791, RFC 8200)
 EVERYWHERE = ("0.0.0.0/0", "::/0")  # an exit's AllowedIPs
 
 # Never ipaddress.is_private: it counts the documentation ranges, and misses others that no exit should forward.

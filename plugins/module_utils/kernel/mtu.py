@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ..base.networks import FAMILIES, address_of, host_of, network_of
+from ..base.networks import FAMILIES, LEAST_MTU, address_of, host_of, network_of
 from . import lookups, wgconfig
 from .observed import Observed
 
 OVERHEAD = 80  # bytes: IPv6, UDP and WireGuard (wg-quick takes as much)
 MOST = 1500 - OVERHEAD  # beyond the first router nobody carries more, whatever the own interface does
-LEAST = {4: 576, 6: 1280}  # bytes that every host has to take (RFC 791, RFC 8200)
 
 
 def tunnel(seen: Observed, endpoint: str | None, families: Iterable[int], text: str | None) -> int | None:
@@ -25,7 +24,7 @@ def tunnel(seen: Observed, endpoint: str | None, families: Iterable[int], text: 
     path = _path_mtu(seen, endpoint)
     if path is None:
         return written(text)
-    return max(min(MOST, path - OVERHEAD), *(LEAST[family] for family in families), LEAST[4])
+    return max(min(MOST, path - OVERHEAD), *(LEAST_MTU[family] for family in families), LEAST_MTU[4])
 
 
 def written(text: str | None) -> int | None:

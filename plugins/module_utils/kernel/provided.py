@@ -14,9 +14,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..base.errors import BadInput
-from ..base.networks import EVERYWHERE, FAMILIES, Address, address_of, interface_of, is_everything, of_family
+from ..base.networks import EVERYWHERE, FAMILIES, LEAST_MTU, Address, address_of, interface_of, is_everything, of_family
 from ..base.wgkeys import NO_KEY, check_endpoint, check_preshared_key, check_public_key, is_key
-from .mtu import LEAST
 from .wgconfig import INTERFACE, PEER, Section, fault, listed, networks_of, parse, setting
 
 LARGEST = 64 * 1024  # characters
@@ -67,7 +66,7 @@ def read(text: object, what: str) -> Provided:
         endpoint=_judged(f"{what}: its Endpoint is missing, or not host:port (IPv6 in brackets). Correct it.", check_endpoint, peer.get("endpoint")),
         preshared_key=check_preshared_key(what, preshared) if preshared and preshared != NO_KEY else None,
         keepalive=_number(f"{what}: PersistentKeepalive", peer.get("persistentkeepalive"), 0, 65535, "seconds"),
-        mtu=_number(f"{what}: MTU", interface.get("mtu"), max(LEAST[interface_of(address).version] for address in addresses), 65535, "bytes"),
+        mtu=_number(f"{what}: MTU", interface.get("mtu"), max(LEAST_MTU[interface_of(address).version] for address in addresses), 65535, "bytes"),
         resolvers=_first_of_each_family(_addresses_among(listed(interface.all("dns")))),
     )
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..base.command import Host
-from ..base.networks import WIDEST_DEFAULT_LIKE, interface_of
+from ..base.networks import FORWARDING, WIDEST_DEFAULT_LIKE, interface_of
 from .lookups import parse_lookup, parse_wide
 from .model import LOCAL, MAIN, PROTOCOL, PolicyRule, Route, Routing, RoutingChange, Skip, changed
 from .plan import Effect, Plan, Run
@@ -31,7 +31,6 @@ PROBED_PRIORITY = 3731  # of what this host itself sends by an exit's interface
 _OWN_PRIORITIES = {False: range(PRIORITIES.start, PRIORITIES.stop + 10), True: range(EXCEPTED_PRIORITIES.start, SHARED_PRIORITIES.stop)}
 _OTHER_SELECTORS = frozenset({"not", "fwmark", "iif", "oif", "tos", "dsfield", "ipproto", "sport", "dport", "uid_start", "goto"})
 
-FORWARDING = {4: "net.ipv4.ip_forward", 6: "net.ipv6.conf.all.forwarding"}
 KEPT = "/etc/sysctl.d/90-pic-cells.conf"  # the role's file
 NETWORKD = "/etc/systemd/networkd.conf.d/90-pic-cells.conf"
 

@@ -9,8 +9,9 @@ import contextlib
 from collections.abc import Iterable, Iterator
 
 from ..base.command import Host
+from ..base.networks import FORWARDING
 from .plan import Plan, Run, Write
-from .routing import FORWARDING, KEPT, NETWORKD, forwards, setting, setting_path
+from .routing import KEPT, NETWORKD, forwards, setting, setting_path
 
 # In the order in which systemd-sysctl prefers a folder where two have a file of the same name (sysctl.d(5)).
 _FOLDERS = ("/etc/sysctl.d", "/run/sysctl.d", "/usr/local/lib/sysctl.d", "/usr/lib/sysctl.d", "/lib/sysctl.d")

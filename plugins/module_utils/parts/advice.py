@@ -11,13 +11,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from ..base.networks import FAMILIES, outside
+from ..base.networks import FAMILIES, FORWARDING, outside
 from ..base.texts import printable
 from ..kernel import foreign, iptables, mtu, sysctl, systemd, wgconfig
 from ..kernel.handshakes import SILENT, is_recent
 from ..kernel.model import Interface, Saved
 from ..kernel.observed import Observed
-from ..kernel.routing import FORWARDING, KEPT, NETWORKD, forwards, setting
+from ..kernel.routing import KEPT, NETWORKD, forwards, setting
 from ..kernel.wgconfig import config_path
 from ..kernel.wireguard import is_named
 from ..records.model import State

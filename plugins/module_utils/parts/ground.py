@@ -15,14 +15,14 @@ from dataclasses import dataclass, replace
 from ..base import names, wgkeys
 from ..base.command import parsed
 from ..base.names import DIRECT
-from ..base.networks import EVERYWHERE, FAMILIES, address_of, interface_of, network_of
+from ..base.networks import EVERYWHERE, FAMILIES, FORWARDING, address_of, interface_of, network_of
 from ..kernel import lookups, packets
 from ..kernel.answers import devices_of, question
 from ..kernel.lookups import Lookup, Wide
 from ..kernel.model import MAIN, PolicyRule, Route, Saved, SavedRuleset
 from ..kernel.observed import Observed, is_ours
 from ..kernel.packets import HERE, Packet
-from ..kernel.routing import FORWARDING, setting
+from ..kernel.routing import setting
 from ..kernel.ruleset import Ruleset
 from ..records.model import State
 from . import exits, firewall, hostfacts

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ..base.networks import address_of, network_of, of_family
+from ..base.networks import FORWARDING, address_of, network_of, of_family
 from ..kernel.answers import Meant
 from ..kernel.lookups import SOMEWHERE
-from ..kernel.routing import FORWARDING, forwards, setting
+from ..kernel.routing import forwards, setting
 from ..records.model import Peer
 from . import exits, hostfacts
 from .exits import Move

@@ -15,6 +15,7 @@ from ..base import destinations, expectations, names, targets, wgkeys
 from ..base.errors import BadInput
 from ..base.names import EXIT, OWN
 from ..base.networks import (
+    LEAST_MTU,
     check_api_url,
     check_host,
     check_link_networks,
@@ -30,7 +31,6 @@ from ..base.networks import (
 )
 from ..base.rates import parse_rate
 from ..base.times import parse_moment
-from ..kernel.mtu import LEAST
 from ..records.model import Cell, Link, Peer, Service, State
 from . import claims, near, remains
 from .inputs import Args, Inputs
@@ -204,7 +204,7 @@ def _merge_link(state: State, item: Args) -> None:
         link.keepalive = _within(given["keepalive"], 0, 65535, f"keepalive of {where}", "seconds")
     if "mtu" in given or ("accept_networks" in given and link.mtu):
         # What the other cell can take counts as its own: it is not to make this value a wrong one.
-        least = max([LEAST[interface_of(network).version] for network in (*link.networks, *link.accept_networks)] or [LEAST[4]])
+        least = max([LEAST_MTU[interface_of(network).version] for network in (*link.networks, *link.accept_networks)] or [LEAST_MTU[4]])
         link.mtu = _within(given.get("mtu", link.mtu), least, 65535, f"mtu of {where}", "bytes")
     if "api_url" in given:
         link.remote_api_url = check_api_url(f"api_url of {where}", given["api_url"])

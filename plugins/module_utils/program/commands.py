@@ -14,7 +14,7 @@ from ..base.command import Host
 from ..base.errors import CellError
 from ..base.networks import parse_address
 from ..kernel.plan import apply
-from ..parts import devices
+from ..parts import device_file, devices
 from ..parts.part import Context
 from ..records.codec import dump_peer
 from ..records.store import Store
@@ -80,8 +80,8 @@ def _config(host: Host, store: Store, given: argparse.Namespace) -> int:
         cell = devices.entry(context)
         peer = explain.device(context, given.peer)
         preshared = devices.has_preshared_key(context, peer)
-    dns = devices.dns_of(cell, peer.addresses, given.split)
-    text = devices.render(cell, peer.name, peer.addresses, dns, given.split, preshared=preshared)
+    dns = device_file.dns_of(cell, peer.addresses, given.split)
+    text = device_file.render(cell, peer.name, peer.addresses, dns, given.split, preshared=preshared)
     report(given, {"peer": peer.name, "config": text}, text.splitlines())
     return OK
 

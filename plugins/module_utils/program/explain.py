@@ -12,13 +12,13 @@ from ..base import destinations
 from ..base.command import parsed
 from ..base.errors import BadInput
 from ..base.names import DIRECT, EXIT, OWN, exits_in_words, why_not_better
-from ..base.networks import HOME, address_of, host_networks, network_of
+from ..base.networks import FORWARDING, HOME, address_of, host_networks, network_of
 from ..kernel.answers import devices_of, question
 from ..kernel.handshakes import SILENT, age, is_recent
 from ..kernel.lookups import SOMEWHERE
 from ..kernel.model import MAIN, Interface, Saved
 from ..kernel.packets import HERE, Packet, verdict
-from ..kernel.routing import FORWARDING, forwards, setting
+from ..kernel.routing import forwards, setting
 from ..parts import exits
 from ..parts.part import Context
 from ..parts.stages import ROUTED

@@ -14,9 +14,10 @@ from collections.abc import Callable
 
 from ..base.command import UNANSWERED, Host
 from ..base.errors import CellError
+from ..base.networks import FORWARDING
 from ..kernel import iptables, sysctl, wireguard
 from ..kernel.model import Backend
-from ..kernel.routing import FORWARDING, setting
+from ..kernel.routing import setting
 from ..parts import units
 from ..records.store import FILES, Store
 from .events import Heard, Interest, interest_of, judge, own_part
