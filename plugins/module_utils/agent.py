@@ -72,14 +72,17 @@ def _source(name: str, cut: int) -> tuple[str, bytes]:
     return (f"{path}/__init__" if found.submodule_search_locations else path), data
 
 
-def build(files: Mapping[str, bytes]) -> bytes:
-    """Return the program: a zip file that Python runs. It holds each module compiled for this Python too, which halves the time that a command takes."""
+def build(files: Mapping[str, bytes], draft: bool = False) -> bytes:
+    """Return the program: a zip file that Python runs. It holds each module compiled for this Python too, which halves the time that a command takes.
+
+    draft: leave out what is compiled, since nobody is going to run it.
+    """
     entries = _entries(files)
     out = io.BytesIO()
     out.write(_SHEBANG)
     with zipfile.ZipFile(out, "w") as archive:
         for name in sorted(entries):
-            for path, data in ((name, entries[name]), (f"{name}c", _compiled(name, entries[name]))):
+            for path, data in ((name, entries[name]), *(() if draft else ((f"{name}c", _compiled(name, entries[name])),))):
                 entry = zipfile.ZipInfo(path, _EPOCH)
                 entry.create_system, entry.external_attr = 3, 0o644 << 16  # a file of Unix, rw-r--r--
                 archive.writestr(entry, data)
@@ -118,7 +121,7 @@ def plan_agent(context: Context) -> Plan:
     host, plan = context.host, Plan()
     # This Python runs it, as long as that is there.
     files, found = sources(), host.read(PROGRAM)
-    program = found if is_built_of(files, found) else build(files).decode("utf-8", "surrogateescape")
+    program = found if is_built_of(files, found) else build(files, draft=context.predict).decode("utf-8", "surrogateescape")
     for path, text in {PROGRAM: str(program), LAUNCHER: _launcher(sys.executable, context.store.path)}.items():
         plan.write(path, host.read(path), text, 0o755)
     renewed = bool(plan)

@@ -103,6 +103,21 @@ def test_what_is_not_the_program_is_written_anew(linked: World, spoil: Callable[
     assert f"write {PROGRAM}" in host.steps
 
 
+def test_a_run_that_only_predicts_compiles_nothing_and_predicts_the_same(linked: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    linked["cella"].files.pop(PROGRAM)
+    twin = linked["cella"].fork()
+
+    def compiles(*_given: object) -> bytes:
+        raise AssertionError("compiled")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(agent, "_compiled", compiles)
+        predicted = call("pic_cell_agent", twin, {}, check=True)
+    done = call("pic_cell_agent", linked["cella"], {})
+    assert done["changed"] and predicted["diff"] == done["diff"]
+    assert agent.is_built_of(agent.sources(), linked["cella"].files[PROGRAM][1])
+
+
 @pytest.mark.parametrize("version", ["this", "another"])
 def test_python_takes_what_is_compiled_and_another_version_of_it_the_source(tmp_path: Path, version: str) -> None:
     path = tmp_path / "pic-cell.pyz"
