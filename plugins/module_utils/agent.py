@@ -67,7 +67,7 @@ def sources() -> dict[str, bytes]:
 
 def _source(name: str, cut: int) -> tuple[str, bytes]:
     found: Any = importlib.util.find_spec(name)
-    data: bytes = found.loader.get_data(found.origin)
+    data: bytes = found.loader.get_data(found.origin.removesuffix("c"))  # where it lies compiled beside its source, that is found first
     path = name[cut:].replace(".", "/")
     return (f"{path}/__init__" if found.submodule_search_locations else path), data
 

@@ -69,6 +69,15 @@ def test_whatever_ansible_sends_along_is_the_whole_program(tmp_path: Path) -> No
     assert agent.is_built_of(agent.sources(), text(made.stdout))
 
 
+def test_the_program_knows_its_own_sources(tmp_path: Path) -> None:
+    """It lies there compiled, too."""
+    program = tmp_path / "pic-cell.pyz"
+    program.write_bytes(agent.build(agent.sources()))
+    code = f"import sys; sys.path.insert(0, {str(program)!r}); from pic_cells.agent import build, sources; sys.stdout.buffer.write(build(sources()))"
+    made = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    assert agent.is_built_of(agent.sources(), text(made.stdout))
+
+
 @pytest.mark.parametrize("module", ["pic_cell_info", "pic_cell_apply", "wg_cell"])
 def test_a_module_reads_nothing_that_only_the_program_needs(module: str) -> None:
     """Python compiles anew whatever an execution reads of what Ansible has sent."""
