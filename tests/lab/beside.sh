@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-3.0-or-later
-# Holds a second lab (as root) with the names and addresses of the first one until the standard input ends: what enters its first process by nsenter
-# finds networks, processes and what podman knows of containers apart. Images are the first lab's. PIC_LAB_STATE: the folder of the second.
+# Holds a further lab (as root) with the names and addresses of the first one until the standard input ends: what enters its first process by nsenter
+# finds networks, processes and what podman knows of containers apart. Images are the first lab's. PIC_LAB_STATE: the folder of this one.
 set -euo pipefail
 
 if [ "${1:-}" != inside ]; then

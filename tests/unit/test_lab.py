@@ -75,22 +75,30 @@ def test_every_scenario_is_run_by_somebody() -> None:
     assert {*scenarios.SCENARIOS, *scenarios.AT_LENGTH} == {file.parent.name for file in (PROJECT / "molecule").glob("*/molecule.yml")}
 
 
-def test_two_labs_take_each_scenario_once_and_only_the_first_one_follows_the_pages() -> None:
-    queue = scenarios.Queue(["exit_relay", "docs", "share"])
-    assert queue.next(first_lab=False) == "exit_relay"
-    assert queue.next(first_lab=True) == "docs"
-    assert [queue.next(first_lab) for first_lab in (False, True)] == ["share", None]
-    assert scenarios.Queue(["docs"]).next(first_lab=False) is None
+def test_labs_take_each_job_once_and_only_the_first_one_follows_the_pages() -> None:
+    queue = scenarios.Queue(scenarios.jobs(["unlink", "docs", "share"], 2))
+    assert str(queue.next(first_lab=False)) == "unlink"
+    assert str(queue.next(first_lab=True)) == "docs"
+    assert [str(queue.next(first_lab)) for first_lab in (False, True)] == ["share", "None"]
+    assert scenarios.Queue(scenarios.jobs(["docs"], 1)).next(first_lab=False) is None
 
 
-def test_where_no_second_lab_can_be_held_there_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_parts_of_a_scenario_have_each_of_its_files_once(tmp_path: Path) -> None:
+    parts = scenarios.jobs(["exit_relay"], 2)
+    files = sorted((PROJECT / "molecule/exit_relay/tests").glob("test_*.py"))
+    had = [set(files) - set(part.others()) for part in parts]
+    assert sorted(file for share in had for file in share) == files and all(len(share) > 1 for share in had)
+    assert [job.others() for job in scenarios.jobs(["exit_relay"], 1)] == [[]]
+
+
+def test_where_no_further_lab_can_be_held_there_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program = tmp_path / "tests" / "lab" / "beside.sh"
     program.parent.mkdir(parents=True)
     monkeypatch.setattr(scenarios, "PROJECT", tmp_path)
     monkeypatch.setattr(scenarios, "enough_watchers", lambda: True)
-    for script, found in (("echo held; cat", [True, False]), ("exit 1", [True])):
+    for script, found in (("echo held; cat", [True, False, False]), ("exit 1", [True])):
         program.write_text(f"#!/bin/sh\n{script}\n")
         program.chmod(0o755)
         monkeypatch.setattr(scenarios.Beside, "__init__", lambda *_given: None)
-        with scenarios.labs(2) as there:
+        with scenarios.labs(3) as there:
             assert [lab.first for lab in there] == found
