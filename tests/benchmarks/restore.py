@@ -30,7 +30,7 @@ from ansible_collections.pic.cells.tests.unit.fake.wg import made_key
 LINKS, EACH, PEERS = 100, 10, 250  # links, shares of each, devices
 SIZES = (10, 100, 500)  # links; with more than 100 no more devices
 ALONG = f"links with {EACH} shares each"
-CASES = ("all is right", "rules and policy rules lost", "rebooted, interfaces up", "nothing is there", "a device has roamed")
+CASES = ("all is right", "rules and policy rules lost", "rebooted, interfaces up", "nothing is there", "a device has roamed", "a link is heard again")
 
 
 class Timed(FakeHost):
@@ -113,6 +113,8 @@ def damaged(host: Timed, case: str) -> Timed:
         twin.boot()
     elif case == CASES[4]:
         next(iter(twin.wg["wg0"].peers.values())).endpoint = "203.0.113.9:1024"
+    elif case == CASES[5]:
+        next(iter(twin.wg["pic-x0"].peers.values())).handshake = int(time.time())
     twin.reset()
     return twin
 

@@ -19,7 +19,7 @@ from ansible_collections.pic.cells.plugins.module_utils.program import unchanged
 from ansible_collections.pic.cells.plugins.module_utils.records.store import STATE_DIR
 from ansible_collections.pic.cells.tests.unit.fake.host import FakeHost
 from ansible_collections.pic.cells.tests.unit.faults import damages
-from ansible_collections.pic.cells.tests.unit.world import World, furnish, program, three_cells
+from ansible_collections.pic.cells.tests.unit.world import World, device_key, furnish, program, three_cells
 
 
 @pytest.fixture(scope="module")
@@ -121,6 +121,31 @@ def test_traffic_changes_nothing_that_counts(meanwhile: Callable[[FakeHost], Non
     cell.now += 60
     assert restored(cell) == ""
     assert planned == []
+
+
+DEVICE = "phone"  # of cella, with a key of its own
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param({"endpoint": "192.0.2.77:40000"}, id="roamed"),
+        pytest.param({"endpoint": None, "handshake": 0}, id="never heard"),
+        pytest.param({"handshake": 1}, id="silent"),
+    ],
+)
+@pytest.mark.parametrize(("of", "plans"), [("device", False), ("link", True)])
+def test_devices_come_and_go_and_nothing_is_planned(of: str, plans: bool, change: dict[str, Any], cell: FakeHost, planned: list[str]) -> None:
+    interface, key = (
+        ("wg0", device_key(DEVICE)) if of == "device" else next((name, next(iter(found.peers))) for name, found in cell.wg.items() if name != "wg0")
+    )
+    peers = cell.wg[interface].peers
+    peers[key] = replace(peers[key], endpoint="192.0.2.66:1", handshake=int(cell.now) - 5)
+    restored(cell)
+    planned.clear()
+    peers[key] = replace(peers[key], **change)
+    restored(cell)
+    assert bool(planned) is plans
 
 
 def test_what_tools_print_of_the_moment_is_left_out() -> None:

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 FRESH_HANDSHAKE = 135  # seconds; a session is renewed after 120 s, so an older one is no sign of life (WireGuard paper, 6.1)
 SILENT = 180  # seconds; a tunnel without a handshake for longer carries nothing (WireGuard paper, 6.1: Reject-After-Time)
 _CLOCK_STEP = 5  # seconds by which a clock may be slewed
@@ -24,7 +26,17 @@ def age(handshake: int, now: float) -> str:
     return f"last handshake {max(0, int(now - handshake))} s ago"
 
 
-def without_counts(dump: str, now: float) -> str:
-    """Return what 'wg show all dump' printed without what changes all the time: of handshakes it says which are fresh, of bytes nothing. now: seconds."""
-    lines = [line.split("\t") for line in dump.split("\n")]
-    return "\n".join("\t".join([*cells[:5], str(is_recent(int(cells[5]), now, FRESH_HANDSHAKE)), *cells[8:]] if len(cells) == 9 else cells) for cells in lines)
+def without_counts(dump: str, now: float, roaming: Collection[str] = ()) -> str:
+    """Return what 'wg show all dump' printed without what changes all the time: of handshakes it says which are fresh, of bytes nothing.
+
+    now: seconds. roaming: keys of devices, which dial in from anywhere at any time; of them it says neither where from nor when.
+    """
+    return "\n".join("\t".join(_steady(line.split("\t"), now, roaming)) for line in dump.split("\n"))
+
+
+def _steady(cells: list[str], now: float, roaming: Collection[str]) -> list[str]:
+    if len(cells) != 9:
+        return cells
+    if cells[1] in roaming:
+        return [*cells[:3], cells[4], cells[8]]
+    return [*cells[:5], str(is_recent(int(cells[5]), now, FRESH_HANDSHAKE)), cells[8]]

@@ -14,12 +14,12 @@ import json
 import os
 import re
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..base.command import Host, Result
-from ..base.errors import CellError, WriteFailed
+from ..base.errors import CellError, StoreError, WriteFailed
 from ..kernel.handshakes import without_counts
 from ..records.store import INVITATIONS, Store
 
@@ -55,10 +55,10 @@ class Asked(Host):
     but that was done. same: whether each question was answered alike whenever it was asked.
     """
 
-    def __init__(self, host: Host, now: float) -> None:
-        """host: who answers."""
+    def __init__(self, host: Host, now: float, roaming: Collection[str] = ()) -> None:
+        """host: who answers. roaming: keys of devices, of which no plan goes by where they are and when they were last heard."""
         super().__init__(host.root)
-        self.host, self.now = host, now
+        self.host, self.now, self.roaming = host, now, roaming
         self.ahead: dict[str, Any] = {}
         self.same = True
         self._answers: dict[str, bytes] = {}
@@ -71,7 +71,7 @@ class Asked(Host):
             self.ahead = {}  # it may be a command that changes something
             done = self._asked(lambda: self.host.run(argv, stdin=stdin, ok=ok, timeout=timeout))
         if stdin is None:
-            self._note(question, f"{done.rc}\n{done.err}\n{steady(argv, done.out, self.now)}")
+            self._note(question, f"{done.rc}\n{done.err}\n{steady(argv, done.out, self.now, self.roaming)}")
         return Result(done.rc, done.out, done.err)
 
     def lookup(self, name: str) -> str | None:
@@ -173,9 +173,11 @@ def restore_changed(host: Host, path: str, log: Callable[[str], None]) -> Restor
         # Reading the engine takes longer than all of the above.
         from .restore import restore_locked  # noqa: PLC0415
 
+        asked.roaming = _devices(host, path)
         done = restore_locked(asked, path, log=log, now=asked.now)
         if asked.same and done.context and not (done.plan or done.errors or _ends(done.context)):
-            kept = {"program": _PROGRAM, "records": path, "found": asked.now, "hash": asked.hash, "questions": list(asked.questions)}
+            kept = {"program": _PROGRAM, "records": path, "found": asked.now, "roaming": sorted(asked.roaming)}
+            kept.update(hash=asked.hash, questions=list(asked.questions))
             with suppress(WriteFailed):
                 host.write(PATH, json.dumps(kept))
     return done
@@ -187,7 +189,7 @@ def _is_unchanged(asked: Asked, path: str) -> bool:
         kept = json.loads(asked.host.read(PATH) or "{}")
         if [kept.get("program"), kept.get("records")] != [_PROGRAM, path] or not 0 <= asked.now - kept["found"] < AT_MOST:
             return False
-        first = Asked(asked.host, asked.now)
+        first = Asked(asked.host, asked.now, set(kept["roaming"]))
         answers = {json.dumps(question): first.again(question) for question in kept["questions"]}
         unchanged: bool = first.hash == kept["hash"]
     except (CellError, OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):  # whatever may lie there
@@ -196,16 +198,24 @@ def _is_unchanged(asked: Asked, path: str) -> bool:
     return unchanged
 
 
+def _devices(host: Host, path: str) -> set[str]:
+    """Return the keys of devices that are in no link, as the records have them."""
+    with suppress(StoreError):  # whoever plans says it
+        state = Store(host, path).load()
+        return state.device_keys() - {str(link.public_key) for link in state.links.values()}
+    return set()
+
+
 def _ends(context: Context) -> bool:
     """Tell whether something of a cell ends at a moment: the time is no answer of the host."""
     timed = any(link.invited_until or link.exit_offered_until for link in context.stored.links.values())
     return timed or bool(context.host.list(f"{context.store.path}/{INVITATIONS}"))
 
 
-def steady(argv: Sequence[str], out: str, now: float) -> str:
-    """Return what a command has printed without what changes all the time."""
+def steady(argv: Sequence[str], out: str, now: float, roaming: Collection[str] = ()) -> str:
+    """Return what a command has printed without what changes all the time. roaming: keys of devices."""
     if argv[0].startswith(("iptables", "ip6tables")):
         return _COUNTERS.sub("", out)
     if argv[0] == "ip":
         return _LIFETIMES.sub("", out)
-    return without_counts(out, now) if list(argv) == ["wg", "show", "all", "dump"] else out
+    return without_counts(out, now, roaming) if list(argv) == ["wg", "show", "all", "dump"] else out
