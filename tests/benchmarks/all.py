@@ -16,7 +16,7 @@ from ansible_collections.pic.cells.tests.benchmarks.measure import parser
 
 FOLDER = Path(__file__).parent
 SHORT = ("restore", "controller", "memory", "path", "ordinary")
-LAB = ("restore_lab", "repair", "failover")  # they need podman; the last one also what make demo leaves
+LAB = ("restore_lab", "repair", "plays", "failover")  # they need podman; the last two also what make demo leaves
 
 
 def run(argv: list[str]) -> tuple[int, str]:
