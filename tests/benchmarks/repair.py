@@ -12,7 +12,6 @@ Run it as root with the collection and tests/lab on PYTHONPATH: python tests/ben
 from __future__ import annotations
 
 import json
-import subprocess
 import time
 from typing import Any
 
@@ -20,9 +19,8 @@ import lab
 from ansible_collections.pic.cells.plugins.module_utils import agent
 from ansible_collections.pic.cells.plugins.module_utils.parts import units
 from ansible_collections.pic.cells.tests.benchmarks.measure import ROUNDS, Comparison, parser, report
-from ansible_collections.pic.cells.tests.benchmarks.restore_lab import archive, files
+from ansible_collections.pic.cells.tests.benchmarks.restore_lab import Inside, archive, files, host
 
-NAME = f"{lab.PREFIX}repair"
 SMALL = 2  # links, with five devices
 FLUSH = {"nft": "nft flush ruleset", "legacy": 'for t in filter nat mangle; do for i in iptables ip6tables; do echo "*$t\nCOMMIT" | $i-restore; done; done'}
 FIRST = "iptables -S FORWARD | sed -n 2p | grep -q PIC"
@@ -106,63 +104,52 @@ rules D 61 8060; ip link del veth60; wait
 """
 
 
-def inside(*argv: str, text: str = "", data: bytes | None = None) -> str:
-    """Run a command in the container; return what it printed."""
-    done = subprocess.run(["podman", "exec", "-i", NAME, *argv], input=text.encode() if data is None else data, capture_output=True, check=False)
-    assert done.returncode == 0, (argv, done.stderr.decode())
-    return done.stdout.decode()
-
-
-def make(backend: str) -> None:
-    """Make the cell."""
-    argv = ["run", "-d", "--name", NAME, "--label", f"{lab.LABEL}=benchmark", "--systemd=always", "--network", "none", "--device", "/dev/net/tun"]
-    argv += ["--cap-add", "NET_ADMIN,NET_RAW,NET_BROADCAST,SYS_ADMIN", "--security-opt", "unmask=/proc/sys", f"{lab.IMAGE}:{lab.RELEASES[0]}", "/sbin/init"]
-    lab.podman(*argv)
-    inside("sh", "-c", "until systemctl is-system-running --wait >/dev/null; do sleep 0.2; done", text="")
+def make(inside: Inside, backend: str) -> None:
+    """Make a host a cell."""
     inside("tar", "-x", "-C", "/", data=archive(files(SMALL)))
-    inside("bash", "-e", text=SETUP.replace("BACKEND", backend))
-    inside("python3", "-", text=INSTALL)
+    inside("bash", "-e", data=SETUP.replace("BACKEND", backend).encode())
+    inside("python3", "-", data=INSTALL.encode())
     inside("systemctl", "start", units.RESTORE)
     assert inside("pic-cell", "check") == ""
     time.sleep(12)  # until the records have rested
 
 
-def measured(what: str, backend: str, limit: float) -> float:
+def measured(inside: Inside, what: str, backend: str, limit: float) -> float:
     """Do one damage; return the seconds until it is made good."""
     damage, probe, after = DAMAGES[what]
-    return float(inside("python3", "-", json.dumps([damage.replace("FLUSH", FLUSH[backend]), probe, after, limit]), text=MEASURE))
+    return float(inside("python3", "-", json.dumps([damage.replace("FLUSH", FLUSH[backend]), probe, after, limit]), data=MEASURE.encode()))
 
 
-def used() -> float:
+def used(inside: Inside) -> float:
     """Return the seconds of processor time that the watcher and its children have had."""
     pid = inside("systemctl", "show", "-p", "MainPID", "--value", units.WATCH).strip()
     ticks = inside("cat", f"/proc/{pid}/stat").rpartition(")")[2].split()[11:15]
     return sum(map(int, ticks)) / 100
 
 
-def cost(script: str) -> float:
+def cost(inside: Inside, script: str) -> float:
     """Return the share of a core, in percent, that the watcher takes while a script runs."""
-    before, begin = used(), time.monotonic()
+    before, begin = used(inside), time.monotonic()
     inside("bash", "-c", script)
-    return 100 * (used() - before) / (time.monotonic() - begin)
+    return 100 * (used(inside) - before) / (time.monotonic() - begin)
 
 
-def results(backend: str, rounds: int) -> dict[str, Any]:
+def results(inside: Inside, backend: str, rounds: int) -> dict[str, Any]:
     """Measure everything on one cell."""
-    make(backend)
+    make(inside, backend)
     inside("systemctl", "stop", units.TIMER)
     times: dict[str, list[float]] = {what: [] for what in DAMAGES}
     for _round in range(rounds):
         inside("systemctl", "restart", units.WATCH)  # the same again and again would be a rival's doing
         time.sleep(3)
         for what, found in times.items():
-            found.append(measured(what, backend, 20))
+            found.append(measured(inside, what, backend, 20))
             time.sleep(2.5)
-    quiet, busy = cost("sleep 20"), cost(CHURN)
+    quiet, busy = cost(inside, "sleep 20"), cost(inside, CHURN)
     inside("sh", "-c", "pic-cell check")
     inside("systemctl", "stop", units.WATCH)
     inside("systemctl", "start", units.TIMER)
-    timer = [measured("a jump", backend, 130) for _time in range(2)]
+    timer = [measured(inside, "a jump", backend, 130) for _time in range(2)]
     return {"times": times, "quiet": quiet, "busy": busy, "timer": timer}
 
 
@@ -174,11 +161,8 @@ def main() -> None:
     lab.build_image(lab.RELEASES[0])
     found = {}
     for backend in lab.BACKENDS:
-        lab.podman("rm", "-f", "-t", "0", "--ignore", NAME)
-        try:
-            found[backend] = results(backend, given.rounds)
-        finally:
-            lab.podman("rm", "-f", "-t", "0", "--ignore", NAME)
+        with host("--cap-add", "NET_BROADCAST,SYS_ADMIN") as inside:
+            found[backend] = results(inside, backend, given.rounds)
     rows = {**{what: {b: found[b]["times"][what] for b in found} for what in DAMAGES}, "a jump, with the timer alone": {b: found[b]["timer"] for b in found}}
     costs = {"nothing happens": "quiet", "a container each second": "busy"}
     report(

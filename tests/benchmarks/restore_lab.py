@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The same as restore.py with a real kernel: how long pic-cell restore takes for a large cell, and how many commands it executes.
 
-Its host is a container of the lab's image that no network leads to. The program's own time is processor time, that of the commands is
+Its host is a container of the lab's image, with systemd, that no network leads to. The program's own time is processor time, that of the commands is
 what it waits for them.
 Without WireGuard in the kernel each interface takes one of fs.inotify.max_user_instances, which all containers share: 128 are not enough beside the lab.
 Run it as root with the collection and tests/lab on PYTHONPATH: python tests/benchmarks/restore_lab.py
@@ -11,10 +11,12 @@ Run it as root with the collection and tests/lab on PYTHONPATH: python tests/ben
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import subprocess
 import tarfile
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import lab
@@ -23,7 +25,10 @@ from ansible_collections.pic.cells.plugins.module_utils.records.store import STA
 from ansible_collections.pic.cells.tests.benchmarks.measure import ROUNDS, Comparison, parser, report
 from ansible_collections.pic.cells.tests.benchmarks.restore import ALONG, LINKS, files
 
+Inside = Callable[..., str]
+
 SIZES = (LINKS // 10, LINKS)
+NAME = f"{lab.PREFIX}benchmark"
 # What is done to the cell before each run of restore.
 CASES = {
     "nothing is there": "true",
@@ -65,14 +70,31 @@ def archive(contents: dict[str, str]) -> bytes:
     return out.getvalue()
 
 
+@contextlib.contextmanager
+def host(*options: str) -> Iterator[Inside]:
+    """Lend a container with systemd that no network leads to: a function that runs a command in it, with an input. options: of podman."""
+    argv = ["run", "-d", "--name", NAME, "--label", f"{lab.LABEL}=benchmark", "--systemd=always", "--network", "none", "--device", "/dev/net/tun"]
+    argv += ["--cap-add", "NET_ADMIN,NET_RAW", "--security-opt", "unmask=/proc/sys", *options, f"{lab.IMAGE}:{lab.RELEASES[0]}", "/sbin/init"]
+
+    def inside(*argv: str, data: bytes = b"") -> str:
+        done = subprocess.run(["podman", "exec", "-i", NAME, *argv], input=data, capture_output=True, check=False)
+        assert done.returncode == 0, (argv, done.stderr.decode())
+        return done.stdout.decode()
+
+    lab.podman("rm", "-f", "-t", "0", "--ignore", NAME)
+    lab.podman(*argv)
+    try:
+        inside("sh", "-c", "until systemctl is-system-running | grep -Eqx 'running|degraded'; do sleep 0.2; done")
+        yield inside
+    finally:
+        lab.podman("rm", "-f", "-t", "0", NAME)
+
+
 def measured(links: int) -> list[Any]:
     """Restore a cell in each case; return seconds of its own, seconds of the commands, their number, and the errors."""
-    argv = ["podman", "run", "--rm", "-i", "--network", "none", "--label", f"{lab.LABEL}=benchmark", "--name", f"{lab.PREFIX}benchmark"]
-    argv += ["--cap-add", "NET_ADMIN,NET_RAW", "--device", "/dev/net/tun", "--security-opt", "unmask=/proc/sys", f"{lab.IMAGE}:{lab.RELEASES[0]}"]
-    argv += ["sh", "-c", 'tar -x -C / && python3 -c "$@"', "sh", HARNESS, json.dumps(list(CASES.values()))]
-    done = subprocess.run(argv, input=archive(files(links)), capture_output=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return [json.loads(line) for line in done.stdout.splitlines() if line.startswith(b"[")]
+    with host() as inside:
+        inside("tar", "-x", "-C", "/", data=archive(files(links)))
+        return [json.loads(line) for line in inside("python3", "-c", HARNESS, json.dumps(list(CASES.values()))).splitlines() if line.startswith("[")]
 
 
 def main() -> None:
