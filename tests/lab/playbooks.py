@@ -29,6 +29,7 @@ _shared: list[Path] = []  # by all calls of Ansible, while there is a server for
 CONTROLLER_ONLY = {
     "ansible.builtin.assert",
     "ansible.builtin.validate_argument_spec",
+    "ansible.builtin.add_host",
     "ansible.builtin.group_by",
     "ansible.builtin.debug",
     "ansible.builtin.include_tasks",

@@ -25,7 +25,10 @@ PLUGINS = (
     *(f"ansible.plugins.{name}" for name in ("action.normal", "callback.default", "cache.memory")),
     *(f"ansible.plugins.{name}" for name in ("inventory.host_list", "inventory.script", "inventory.auto", "inventory.yaml", "vars.host_group_vars")),
     *("ansible.executor.process.worker", "ansible_collections.ansible.posix.plugins.callback.json"),
-    *(f"ansible_collections.ansible.builtin.plugins.action.{name}" for name in ("assert", "debug", "group_by", "set_fact", "validate_argument_spec")),
+    *(
+        f"ansible_collections.ansible.builtin.plugins.action.{name}"
+        for name in ("add_host", "assert", "debug", "group_by", "set_fact", "validate_argument_spec")
+    ),
     *(f"ansible_collections.pic.cells.plugins.{kind}.{path.stem}" for kind in ("action", "lookup") for path in COLLECTION.glob(f"plugins/{kind}/*.py")),
 )
 
