@@ -22,7 +22,9 @@ FAMILIES = (4, 6)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leaves to make matrix what another test shows in less time."""
+    """Leaves to make matrix what another test shows in less time, and to the other parts of a scenario what is theirs (tests/tools/scenarios.py)."""
+    others = os.environ.get("PIC_LAB_LEFT_OUT", "").split(",")
+    items[:] = [item for item in items if item.path.name not in others]
     for item in items:
         if not os.environ.get("PIC_AT_LENGTH") and item.get_closest_marker("at_length"):
             item.add_marker(pytest.mark.skip(reason="at length: make matrix"))

@@ -171,8 +171,12 @@ def run(job: Job, lab: Lab, log: Path, *options: str) -> bool:
     """Do a job in a lab, and print what it says, beside another lab when it is over. options: of pytest. Returns whether it passed."""
     # Without the reset, molecule takes the cells of the scenario before for those of this one.
     script = f"molecule reset --scenario-name {job.scenario} && molecule test --scenario-name {job.scenario} --destroy=never"
-    own = ["-o", f"cache_dir={BUILD}/pytest-{job}", *(f"--ignore={file}" for file in job.others())]  # where pytest notes what has failed
-    environment = {**os.environ, **lab.environment(), "PYTEST_ADDOPTS": " ".join([os.environ.get("PYTEST_ADDOPTS", ""), shlex.join([*own, *options])])}
+    own = ["-o", f"cache_dir={BUILD}/pytest-{job}"]  # where pytest notes what has failed
+    pytest = {
+        "PYTEST_ADDOPTS": " ".join([os.environ.get("PYTEST_ADDOPTS", ""), shlex.join([*own, *options])]),
+        "PIC_LAB_LEFT_OUT": ",".join(file.name for file in job.others()),  # molecule names each file, and pytest ignores none of those (molecule/conftest.py)
+    }
+    environment = {**os.environ, **lab.environment(), **pytest}
     streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     with log.open("wb") as file, subprocess.Popen(lab.entering(script), env=environment, cwd=PROJECT, **streams) as process:
         assert process.stdout

@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -89,6 +91,17 @@ def test_the_parts_of_a_scenario_have_each_of_its_files_once(tmp_path: Path) -> 
     had = [set(files) - set(part.others()) for part in parts]
     assert sorted(file for share in had for file in share) == files and all(len(share) > 1 for share in had)
     assert [job.others() for job in scenarios.jobs(["exit_relay"], 1)] == [[]]
+
+
+def test_a_part_runs_no_file_of_another_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As molecule does: it names all files."""
+    (job, _other) = scenarios.jobs(["exit_relay"], 2)
+    files = sorted((PROJECT / "molecule/exit_relay/tests").glob("test_*.py"))
+    (tmp_path / "molecule").write_text(f"#!/bin/sh\n[ $1 = reset ] || exec {sys.executable} -m pytest --collect-only -q {' '.join(map(str, files))}\n")
+    (tmp_path / "molecule").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert scenarios.run(job, scenarios.Lab(alone=False), tmp_path / "log")
+    assert set(re.findall(r"(test_\w+\.py)::", (tmp_path / "log").read_text())) == {file.name for file in set(files) - set(job.others())}
 
 
 def test_where_no_further_lab_can_be_held_there_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
