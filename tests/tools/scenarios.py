@@ -31,8 +31,8 @@ LABS = 3  # two leave a third of two cores idle, as tests wait for much
 SCENARIOS = {"exit_relay": 25, "docs": 15, "peer_sync": 12, "restore": 8, "default": 6, "absent": 6, "neighbours": 6, "unlink": 6, "share": 4}
 AT_LENGTH = {"awx": 6, "prediction": 6}
 PARTS = {"exit_relay": 2}  # in which a scenario is run beside others; each has some of its files, on cells of its own
-# It makes and enters labs by commands as people type them, which know of one lab.
-IN_THE_FIRST_LAB = "docs"
+# The one makes and enters labs by commands as people type them, which know of one lab. The other installs by pip, and no further lab has a way out.
+IN_THE_FIRST_LAB = ("docs", "default")
 # Each systemd, and each tunnel without the kernel's WireGuard, watches files: a lab has a hundred watchers, and Linux gives a user 128.
 WATCHERS = Path("/proc/sys/fs/inotify/max_user_instances")
 ENOUGH = 512
@@ -86,10 +86,10 @@ class Queue:
     def next(self, first_lab: bool) -> Job | None:
         """Return the job that a lab takes next, None where there is no more for it."""
         with self.lock:
-            found = [job for job in self.jobs if first_lab or job.scenario != IN_THE_FIRST_LAB]
+            found = [job for job in self.jobs if first_lab or job.scenario not in IN_THE_FIRST_LAB]
             if not found:
                 return None
-            self.jobs.remove(job := max(found, key=lambda job: job.scenario == IN_THE_FIRST_LAB))
+            self.jobs.remove(job := max(found, key=lambda job: job.scenario in IN_THE_FIRST_LAB))
             return job
 
 

@@ -77,10 +77,10 @@ def test_every_scenario_is_run_by_somebody() -> None:
     assert {*scenarios.SCENARIOS, *scenarios.AT_LENGTH} == {file.parent.name for file in (PROJECT / "molecule").glob("*/molecule.yml")}
 
 
-def test_labs_take_each_job_once_and_only_the_first_one_follows_the_pages() -> None:
-    queue = scenarios.Queue(scenarios.jobs(["unlink", "docs", "share"], 2))
+def test_labs_take_each_job_once_and_only_the_first_one_follows_the_pages_and_installs_something() -> None:
+    queue = scenarios.Queue(scenarios.jobs(["unlink", "docs", "share", "default"], 2))
     assert str(queue.next(first_lab=False)) == "unlink"
-    assert str(queue.next(first_lab=True)) == "docs"
+    assert [str(queue.next(first_lab=True)) for _job in range(2)] == ["docs", "default"]
     assert [str(queue.next(first_lab)) for first_lab in (False, True)] == ["share", "None"]
     assert scenarios.Queue(scenarios.jobs(["docs"], 1)).next(first_lab=False) is None
 
