@@ -22,11 +22,12 @@ def on(cell: str, *argv: str) -> tuple[str, ...]:
     return ("podman", "exec", f"{PREFIX}{cell}", *argv)
 
 
+NO_ROUTE = "no route to the internet"
 # What breaks it, and what mends it.
 DEATHS = {
     "paused": (("podman", "pause", f"{PREFIX}cellb"), ("podman", "unpause", f"{PREFIX}cellb")),
     "cut off": (on("cellb", "nft", _UDP), on("cellb", "nft", "delete table inet cut")),
-    "no route to the internet": (
+    NO_ROUTE: (
         on("cellb", "sh", "-c", _ROUTES),
         on("cellb", "sh", "-c", _BACK),
     ),
