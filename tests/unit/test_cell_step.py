@@ -10,6 +10,7 @@ import importlib
 import json
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,8 @@ def test_what_a_step_is_given_is_the_whole_engine_and_is_taken_as_it_lies_compil
     file, asked, sources = json.loads(done.stdout)
     assert file.startswith(f"{tmp_path}/engine.zip/") and asked
     assert sources == {name: text.decode() for name, text in agent.sources().items()}
+    with zipfile.ZipFile(tmp_path / "engine.zip") as sent:
+        assert {"pic_cells/__init__.py", *(f"pic_cells/{path.relative_to(engine.ROOT)}" for path in engine.ROOT.rglob("*.py"))} == set(sent.namelist())
 
 
 def test_what_a_step_is_given_is_not_shown_where_the_step_is_none(tmp_path: Path) -> None:

@@ -42,6 +42,13 @@ def test_every_playbook_looks_for_the_group_first(name: str) -> None:
     assert {play["hosts"] for play in rest if "hosts" in play} <= {"{{ lookup('pic.cells.group') }}", "pic_cells_job"}
 
 
+def test_what_comes_before_the_cells_are_read_is_no_process_for_each_host(controller: Controller) -> None:
+    done = controller.play("share", cell="cella", remote_cell="cellb", services="files")
+    assert done.rc == 0, done.message
+    assert [host for host, task, _result in done.results if task == "Choose the host of that cell"] == ["cella"]
+    assert not any("Validating arguments" in task for _host, task, _result in done.results)
+
+
 def regroup(controller: Controller, **groups: list[str]) -> None:
     """Put the hosts of the inventory into these groups."""
     cells = controller.inventory["all"]["children"]["cells"]["hosts"]
