@@ -13,6 +13,7 @@ description:
   - For the role C(pic.cells.cell). Puts together on the controller, once, what the step's module is given for a cell, and does there what that module does.
   - Ansible packs a module with all that it imports once in a run, and that takes longer than to execute it. So all steps are one module to Ansible, which
     imports nothing of the collection, and is given the code as an argument.
+  - The code lies below C(/run/pic-cells) until the next boot, so that Python compiles it once. Who is not root gets it in a folder of the execution.
   - What the step's module is given is no argument of the task, so that neither a verbose run nor a callback prints it.
   - What a cell answers is data, as with the module itself; see there for what is returned.
 version_added: 0.1.0
@@ -71,9 +72,15 @@ elapsed:
 """
 
 import base64
+import hashlib
 import importlib
+import io
 import os
+import shutil
 import sys
+import tempfile
+import time
+import zipfile
 import zlib
 from typing import Any
 
@@ -81,6 +88,9 @@ from ansible.module_utils.basic import AnsibleModule, _load_params
 
 # What the package with the engine is called in the zip file that the controller sends.
 PACKAGE = "pic_cells"
+# Where it lies until the next boot: what Python compiles of it saves the next execution half of its time.
+FOLDERS = "/run/pic-cells"
+KEPT = 86400  # seconds that one lies there unused, as another controller may have another version
 # By step of the role: what does it.
 STEPS = {
     "read": "read",
@@ -105,13 +115,40 @@ class Step(AnsibleModule):
         self.params = self.given
 
 
-def unpack(engine: str, folder: str) -> None:
-    """Let Python import the engine that the controller has sent. folder: where the zip file is put."""
-    path = os.path.join(folder, "engine.zip")
-    with open(path, "xb") as file:
-        file.write(zlib.decompress(base64.b64decode(engine)))
-    sys.path.insert(0, path)
-    importlib.import_module(f"{PACKAGE}.compiled").take()
+def unpack(engine: str, folders: str, own: str) -> None:
+    """Let Python import the engine that the controller has sent, as compiled in an earlier execution.
+
+    folders: where engines lie, each in a folder that is named by what was sent. own: a folder of this execution, for where nothing can be kept.
+    """
+    folder = os.path.join(folders, hashlib.sha256(engine.encode()).hexdigest())
+    try:
+        if not os.path.isdir(folder):
+            _keep(engine, folder)
+        os.utime(folder)
+    except OSError:  # for one, whoever is not root
+        folder = own
+        _extract(engine, own)
+    sys.path.insert(0, folder)
+
+
+def _extract(engine: str, folder: str) -> None:
+    with zipfile.ZipFile(io.BytesIO(zlib.decompress(base64.b64decode(engine)))) as archive:
+        archive.extractall(folder)
+
+
+def _keep(engine: str, folder: str) -> None:
+    """Extract an engine into a folder of its own, whole or not at all, and remove those that nobody has used for long. Raises OSError."""
+    folders = os.path.dirname(folder)
+    os.makedirs(folders, 0o700, exist_ok=True)
+    for other in os.scandir(folders):
+        if other.stat().st_mtime < time.time() - KEPT:
+            shutil.rmtree(other, ignore_errors=True)
+    made = tempfile.mkdtemp(dir=folders)
+    try:
+        _extract(engine, made)
+        os.rename(made, folder)
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
 
 
 def main() -> None:
@@ -121,7 +158,7 @@ def main() -> None:
     module = AnsibleModule(argument_spec={**own, **sent}, supports_check_mode=True)
     given = _load_params()
     of_ansible = {key: value for key, value in given.items() if key.startswith("_ansible_")}
-    unpack(given["engine"], module.tmpdir)
+    unpack(given["engine"], FOLDERS, module.tmpdir)
     step = importlib.import_module(f"{PACKAGE}.steps.{STEPS[module.params['step']]}")
     step.run(Step({**of_ansible, **given["arguments"]}, **step.ARGUMENTS))
 

@@ -24,7 +24,8 @@ def packed() -> str:
     """Return all files of the engine in the package pic_cells: a zip file, compressed as a whole, since they are much alike, in base64."""
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w") as archive:
-        archive.writestr(f"{compiled.PACKAGE}/__init__.py", "")
+        # ZipInfo has no time of now: what is sent is the same as long as the files are.
+        archive.writestr(zipfile.ZipInfo(f"{compiled.PACKAGE}/__init__.py"), "")
         for path in sorted(ROOT.rglob("*.py")):
             archive.writestr(zipfile.ZipInfo(f"{compiled.PACKAGE}/{path.relative_to(ROOT)}"), path.read_bytes())
     return base64.b64encode(zlib.compress(out.getvalue())).decode()

@@ -6,17 +6,24 @@
 from __future__ import annotations
 
 import ast
+import base64
 import importlib
+import io
 import json
+import os
 import subprocess
 import sys
+import time
 import zipfile
+import zlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ansible_collections.pic.cells.plugins.module_utils import agent
+from ansible_collections.pic.cells.plugins.module_utils.program import uninstall
 from ansible_collections.pic.cells.plugins.modules import cell_step
 from ansible_collections.pic.cells.plugins.plugin_utils import arguments, engine
 from ansible_collections.pic.cells.tests.unit.controller import Controller
@@ -32,23 +39,44 @@ import importlib, json, os, sys
 from ansible.module_utils import basic
 os.geteuid = lambda: 1000
 basic._ANSIBLE_ARGS, basic._ANSIBLE_PROFILE = sys.stdin.buffer.read(), "legacy"
-importlib.import_module("{COLLECTION}.plugins.modules." + sys.argv[1]).main()
+module = importlib.import_module("{COLLECTION}.plugins.modules." + sys.argv[1])
+module.FOLDERS = sys.argv[2]
+module.main()
 """
 UNPACKED = f"""
-import json, sys, zipfile
+import importlib.util, json, os, sys
 from {COLLECTION}.plugins.modules import cell_step
-opened, ZipFile = [], zipfile.ZipFile
-zipfile.ZipFile = lambda path, *given: opened.append(str(path)) or ZipFile(path, *given)
-cell_step.unpack(sys.stdin.read(), sys.argv[1])
-from pic_cells import agent, compiled
-print(json.dumps([agent.__file__, opened == [compiled.PROGRAM], {{name: text.decode() for name, text in agent.sources().items()}}]))
+cell_step.unpack(sys.stdin.read(), sys.argv[1], sys.argv[2])
+compiled = os.path.exists(importlib.util.find_spec("pic_cells.agent").cached)
+from pic_cells import agent
+print(json.dumps([agent.__file__, compiled, {{name: text.decode() for name, text in agent.sources().items()}}]))
 """
+
+
+@dataclass
+class Unpacked:
+    """What an execution found: its own file, whether that lay there compiled, and the engine's sources."""
+
+    file: Path
+    compiled: bool
+    sources: dict[str, str]
+
+
+def unpacked(sent: str, folder: Path) -> Unpacked:
+    """Unpack an engine in a process of its own, below a folder, as the module does."""
+    (folder / "own").mkdir(exist_ok=True)
+    words = [sys.executable, "-c", UNPACKED, folder / "kept", folder / "own"]
+    settings = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
+    file, compiled, sources = json.loads(subprocess.run(words, input=sent, env=settings, capture_output=True, text=True, check=True).stdout)
+    return Unpacked(Path(file), compiled, sources)
 
 
 def executed(module: str, given: dict[str, Any], folder: Path) -> Any:
     """Execute a module in a process of its own; return what it printed."""
     own = {**given, "_ansible_remote_tmp": str(folder), "_ansible_keep_remote_files": False}
-    done = subprocess.run([sys.executable, "-c", EXECUTED, module], input=json.dumps({"ANSIBLE_MODULE_ARGS": own}), capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", EXECUTED, module, folder / "kept"], input=json.dumps({"ANSIBLE_MODULE_ARGS": own}), capture_output=True, text=True, check=False
+    )
     return json.loads(done.stdout)
 
 
@@ -79,7 +107,7 @@ def test_ansible_finds_nothing_of_the_collection_to_pack_with_it() -> None:
     """It reads and compiles whatever a module's imports lead to."""
     nodes = list(ast.walk(ast.parse(Path(cell_step.__file__).read_text())))
     assert {node.module for node in nodes if isinstance(node, ast.ImportFrom)} == {"__future__", "typing", "ansible.module_utils.basic"}
-    assert {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names} == {"base64", "importlib", "os", "sys", "zlib"}
+    assert {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names} <= sys.stdlib_module_names
 
 
 @pytest.mark.parametrize("given", [{}, {"prove": "x"}, {"cell": {"name": "cella", "sync_port": "x"}}], ids=["needs root", "no choice", "no port"])
@@ -89,13 +117,69 @@ def test_a_step_answers_as_its_module_does(tmp_path: Path, given: dict[str, Any]
     assert step == module and step["failed"] and ("root" in step["msg"]) is not bool(given)
 
 
-def test_what_a_step_is_given_is_the_whole_engine_and_is_taken_as_it_lies_compiled_on_the_cell(tmp_path: Path) -> None:
-    done = subprocess.run([sys.executable, "-c", UNPACKED, tmp_path], input=engine.packed(), capture_output=True, text=True, check=True)
-    file, asked, sources = json.loads(done.stdout)
-    assert file.startswith(f"{tmp_path}/engine.zip/") and asked
-    assert sources == {name: text.decode() for name, text in agent.sources().items()}
-    with zipfile.ZipFile(tmp_path / "engine.zip") as sent:
+def test_what_a_step_is_given_is_the_whole_engine() -> None:
+    with zipfile.ZipFile(io.BytesIO(zlib.decompress(base64.b64decode(engine.packed())))) as sent:
         assert {"pic_cells/__init__.py", *(f"pic_cells/{path.relative_to(engine.ROOT)}" for path in engine.ROOT.rglob("*.py"))} == set(sent.namelist())
+
+
+def test_an_engine_is_the_same_as_long_as_its_files_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = engine.packed()
+    monkeypatch.setattr(time, "time", lambda: 1e9)
+    assert engine.packed() == first
+
+
+def test_an_engine_is_kept_for_the_next_execution_which_finds_it_compiled(tmp_path: Path) -> None:
+    first, second = unpacked(engine.packed(), tmp_path), unpacked(engine.packed(), tmp_path)
+    assert (first.file, first.compiled, second.compiled) == (second.file, False, True)
+    assert first.file.is_relative_to(tmp_path / "kept")
+    assert first.sources == second.sources == {name: text.decode() for name, text in agent.sources().items()}
+    assert (first.file.parents[1].stat().st_mode & 0o777, first.file.parents[2].stat().st_mode & 0o777) == (0o700, 0o700)
+
+
+def other(version: str) -> str:
+    """Return another engine than ours, which imports as much as is asked of it."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        archive.writestr(zipfile.ZipInfo("pic_cells/__init__.py"), "")
+        archive.writestr(zipfile.ZipInfo("pic_cells/agent.py"), f"def sources():\n    return {{'version': b'{version}'}}\n")
+    return base64.b64encode(zlib.compress(out.getvalue())).decode()
+
+
+def test_another_engine_lies_beside_it_until_nobody_has_used_it_for_a_day(tmp_path: Path) -> None:
+    assert [unpacked(other(version), tmp_path).sources["version"] for version in "1213"] == list("1213")
+    one = unpacked(other("1"), tmp_path).file.parents[1]
+    two = unpacked(other("2"), tmp_path).file.parents[1]
+    os.utime(one, (0, 0))
+    os.utime(two, (0, 0))
+    unpacked(other("1"), tmp_path)  # which is a use of it
+    unpacked(other("4"), tmp_path)
+    assert (one.exists(), two.exists()) == (True, False)
+
+
+def test_where_nothing_can_be_kept_the_engine_is_used_all_the_same(tmp_path: Path) -> None:
+    (tmp_path / "kept").write_text("no folder")
+    found = unpacked(engine.packed(), tmp_path)
+    assert found.file.is_relative_to(tmp_path / "own") and not found.compiled
+
+
+def test_half_an_engine_is_never_kept(tmp_path: Path) -> None:
+    """Where an execution was killed in the middle, its folder has another name than any engine."""
+    (tmp_path / "own").mkdir()
+    folders, sent = tmp_path / "kept", engine.packed()
+
+    def fail(*_given: object) -> None:
+        raise OSError("no space left")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(zipfile.ZipFile, "extractall", fail)
+        with pytest.raises(OSError, match="no space left"):
+            cell_step.unpack(sent, str(folders), str(tmp_path / "own"))
+    assert list(folders.iterdir()) == []
+    assert unpacked(sent, tmp_path).file.is_relative_to(folders)
+
+
+def test_the_end_of_a_cell_is_that_of_its_engines() -> None:
+    assert cell_step.FOLDERS in uninstall.PROGRAMS
 
 
 def test_what_a_step_is_given_is_not_shown_where_the_step_is_none(tmp_path: Path) -> None:
