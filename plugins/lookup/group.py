@@ -9,6 +9,8 @@ name: group
 short_description: The group whose hosts are the cells
 description:
   - Returns the extra var C(cell_group) as it was written, or V(cells). A template in it is not filled in.
+  - Where it says which hosts a play is for, it fails if none of that group is within reach, as the play would end without a word, and as if all were well.
+    A syntax check (C(--syntax-check)) needs no inventory.
 version_added: 0.1.0
 author:
   - pic.cells contributors (@pic-cells)
@@ -34,9 +36,11 @@ _raw:
   elements: str
 """
 
+from collections.abc import Mapping
 from typing import Any
 
-from ansible.errors import AnsibleError
+from ansible import context
+from ansible.errors import AnsibleLookupError
 from ansible.plugins.lookup import LookupBase
 
 from ansible_collections.pic.cells.plugins.module_utils.base.errors import BadInput
@@ -44,13 +48,29 @@ from ansible_collections.pic.cells.plugins.plugin_utils import outside
 from ansible_collections.pic.cells.plugins.plugin_utils.inventory import GROUP
 from ansible_collections.pic.cells.plugins.plugin_utils.schema import GROUP_VARIABLE
 
+_LONGEST = 2000  # characters that are shown of an error
+
 
 class LookupModule(LookupBase):
     """See DOCUMENTATION."""
 
     def run(self, terms: list[str], variables: dict[str, Any] | None = None, **kwargs: Any) -> list[Any]:
         """Return the name."""
+        variables = variables or {}
         try:
-            return [outside.asked(self._loader, variables or {}, [GROUP_VARIABLE]).get(GROUP_VARIABLE, GROUP)]
+            name = outside.asked(self._loader, variables, [GROUP_VARIABLE]).get(GROUP_VARIABLE, GROUP)
+            # The hosts of a play are looked for before any host has variables.
+            if "inventory_hostname" not in variables and not context.CLIARGS.get("syntax"):
+                _refuse_nobody(name, variables)
         except BadInput as error:
-            raise AnsibleError(str(error)) from None
+            raise AnsibleLookupError(outside.shown(error, _LONGEST)) from None
+        return [name]
+
+
+def _refuse_nobody(name: object, variables: Mapping[str, Any]) -> None:
+    """Raise BadInput if a play for a group would have no host. variables: a play's, with all hosts that --limit leaves."""
+    hosts = variables["groups"].get(name, []) if isinstance(name, str) else []
+    if not hosts:
+        raise BadInput(f"The inventory has no group {name}, or no host is in it. Put the hosts of the cells there, or name their group with -e cell_group=…")
+    if not set(hosts) & set(variables["ansible_play_hosts_all"]):
+        raise BadInput(f"No host of the group {name} is within --limit. Its hosts: {', '.join(hosts)}.")

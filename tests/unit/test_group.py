@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -36,10 +37,10 @@ NAMES = (
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_playbook_looks_for_the_group_first(name: str) -> None:
+def test_every_playbook_is_for_the_hosts_of_the_group(name: str) -> None:
     first, *rest = yaml.safe_load((PLAYBOOKS / f"{name}.yml").read_text())
-    assert (first["hosts"], first["tasks"][0]["ansible.builtin.import_tasks"]) == ("all:localhost", "tasks/group.yml")
-    assert {play["hosts"] for play in rest if "hosts" in play} <= {"{{ lookup('pic.cells.group') }}", "pic_cells_job"}
+    assert first["hosts"] == "{{ lookup('pic.cells.group') }}"
+    assert {play["hosts"] for play in rest if "hosts" in play} <= {first["hosts"], "pic_cells_job"}
 
 
 def test_what_comes_before_the_cells_are_read_is_no_process_for_each_host(controller: Controller) -> None:
@@ -59,28 +60,43 @@ def test_a_group_that_is_not_there_fails_by_name(controller: Controller) -> None
     """Ansible says that no host matched, and ends as if all were well."""
     regroup(controller, servers=["cella", "cellb", "cellc"])
     done = controller.play("share")
-    assert done.rc == 2 and "The inventory has no group cells" in done.text and "cell_group" in done.text, done.text
+    assert done.rc != 0 and "The inventory has no group cells" in done.text and "cell_group" in done.text, done.text
     assert controller.asked("cella") == []
 
 
 def test_an_inventory_without_a_host_fails_by_name_too(controller: Controller) -> None:
     controller.inventory = {"all": {"children": {"cells": {"hosts": {}}}}}
     done = controller.play("site")
-    assert done.rc == 2 and "no group cells, or no host is in it" in done.text
+    assert done.rc != 0 and "no group cells, or no host is in it" in done.text
 
 
 def test_a_limit_without_a_cell_fails_by_name(controller: Controller) -> None:
     regroup(controller, cells=["cella", "cellb", "cellc"], others=["web"])
     done = controller.play("site", "--limit", "web")
-    assert done.rc == 2 and "No host of the group cells is within --limit. Its hosts: cella, cellb, cellc" in done.text, done.text
+    assert done.rc != 0 and "No host of the group cells is within --limit. Its hosts: cella, cellb, cellc" in done.text, done.text
 
 
 def test_a_template_in_the_name_of_the_group_is_no_group(controller: Controller) -> None:
     trace = controller.folder / "trace"
     done = controller.play("site", cell_group=f"{{{{ lookup('pipe', 'touch {trace}; echo cells') }}}}")
-    assert done.rc == 2 and "The inventory has no group {{ lookup(" in done.text, done.text
+    assert done.rc != 0 and "The inventory has no group {{ lookup(" in done.text, done.text
     assert not trace.exists()
     assert controller.asked("cella") == []
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [(["cells"], "no group ['cells']"), ("\x1b[31mcells", "no group \\x1b[31mcells"), ("cella:cellb", "no group cella:cellb")]
+)
+def test_what_is_no_name_of_a_group_is_none(controller: Controller, name: object, said: str) -> None:
+    done = controller.play("site", "-e", json.dumps({"cell_group": name}))
+    assert done.rc != 0 and f"The inventory has {said}, or no host is in it." in done.text and "\x1b" not in done.text, done.text
+    assert controller.asked("cella") == []
+
+
+def test_a_check_of_the_syntax_needs_no_cells(controller: Controller) -> None:
+    controller.inventory = {"all": {"children": {"servers": {"hosts": {"web": {}}}}}}
+    done = controller.play("link", "--syntax-check")
+    assert done.rc == 0, done.text
 
 
 def test_cells_can_be_in_a_group_of_another_name(controller: Controller) -> None:
