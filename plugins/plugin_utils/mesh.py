@@ -22,10 +22,23 @@ APPLY, APPLIED = "apply", ("rules", "links", "routes", "agent")  # what of a run
 # What the lookup pic.cells.side is asked for besides hosts, so no host can be called so.
 WORDS = (
     *STEPS,
-    *("job", "state_dir", "interface", "own", "sides", "others", "due", "missing", "advertised", "unforwarded", "invited", "refusals", "invitations"),
+    *("job", "state_dir", "interface", "own", "sides", "others", "files", "missing", "advertised", "unforwarded", "invited", "refusals", "invitations"),
     *("left out", "ending", "summary"),
 )
 BASE = ("missing", "advertised", "unforwarded")
+# The role's files after its preflight, in its order, with what of it the preflight finds. What one cell says in a step is news for others, so where nothing
+# stands a file is taken wherever any host has anything to do.
+FILES: dict[str, tuple[str, ...]] = {
+    "base": BASE,
+    "identity": ("identity",),
+    "keys": ("keys", "identity"),  # there a cell may have another key than it was read with
+    "pair": ("pair",),
+    "sync": (),
+    "apply": (),
+    "push": (),
+    "invite": ("invited",),
+}
+REFUSE = "refuse"
 
 _ANSWERED = ("status", "generation", "reason")
 
@@ -59,6 +72,12 @@ class Mesh(Pairs):
         """Return what the hosts of the play have to do by what the preflight has found. Where none has anything, nothing comes up later either."""
         due: Mapping[str, list[str]] = self.judged.get("due", {})
         return list(dict.fromkeys([step for host, steps in due.items() if host in self.playing for step in steps]))
+
+    def files(self) -> list[str]:
+        """Return the files of the role that come after the preflight of this run, the same for each host: Ansible keeps no order of theirs otherwise."""
+        due = set(self.any_due())
+        refused = [REFUSE] if any(self.judged.get("refusals", {}).values()) else []
+        return [*refused, *(file for file, found in FILES.items() if due and (not found or due.intersection(found)))]
 
     def due(self, host: str) -> list[str]:
         """Return what a host of the play has to do by what the preflight has found."""

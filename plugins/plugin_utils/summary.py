@@ -34,8 +34,13 @@ _STEPS = {
     "__cell_restored": "what was missing",
 }
 _PARTS = {"hear": "peer-sync", "rules": "rules", "links": "tunnels", "routes": "routes", "agent": "pic-cell"}
-# What each host has a result of where the steps were taken, also one that had nothing to do in them.
-_TAKEN = ("__cell_identity", "__cell_built", "__cell_handed", "__cell_applied", "__cell_pushed")
+# What each host has a result of where a file of the role was taken, also one that had nothing to do in it.
+_TAKEN = {
+    "identity": ("__cell_identity",),
+    "sync": ("__cell_built", "__cell_handed"),
+    "apply": ("__cell_applied",),
+    "push": ("__cell_pushed",),
+}
 # The lines of a difference that speak of cells and devices; those of what the kernel and the disk get for it are counted.
 _WORDS = re.compile(r"(?P<what>(?:cell|link|exit|peer|service) [a-z0-9-]+|identity|admin network [^ ]+|expectation .+(?=: stated$))(?:: | is to be told: )")
 # What is true of each new link until the next step, and what "told" says anew.
@@ -115,7 +120,7 @@ def left_out(mesh: Mesh, own: str) -> list[str]:
     """Return a sentence where a host's run did not look at its cell, or did not take its steps: then nothing can be said of either."""
     if not mesh.concerned(own):
         return []
-    if mesh.read(own) and mesh.judged and not (mesh.any_due() and any(not mesh.register(own, register) for register in _TAKEN)):
+    if mesh.read(own) and mesh.judged and all(mesh.register(own, register) for file in mesh.files() for register in _TAKEN.get(file, ())):
         return []
     sentence = f"The result for {mesh.name(own)} is unknown, because parts of this run were left out (--start-at-task, --step, --tags or --skip-tags)."
     return [f"{sentence} Run it as a whole. To do less, use --limit, a day-2 playbook or --check."]

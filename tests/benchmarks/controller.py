@@ -154,13 +154,10 @@ class Run:
         yield "read", "__cell_read", lambda host: self._executed(self.mesh(host), host, "read")
         yield "read others", "__cell_others", lambda host: {"results": self.mesh(host).others(host)}
         yield "judge", JUDGED, lambda host: judge(self.mesh(host))
-        yield "refuse", "__cell_refused", lambda host: self.mesh(host).refusals()
-        yield "what is due", "__cell_included", lambda host: self.mesh(host).any_due()
+        yield "which files", "__cell_included", lambda host: self.mesh(host).files()
         if not self.again:
-            yield "base", "__cell_packages", lambda host: {"results": self.mesh(host).installing(host)}
             for step, register in STEPS.items():
                 yield step, register, functools.partial(self._step, step)
-            yield "invite", "__cell_invited", lambda host: {"results": self.mesh(host).invited()}
         yield "summary", "__cell_said", lambda host: (summary.left_out(self.mesh(host), host), summary.summary(self.mesh(host), host))
 
     def _check(self, host: str) -> dict[str, Any]:

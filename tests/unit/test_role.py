@@ -38,6 +38,16 @@ def test_the_preflight_tells_what_anybody_has_to_do(linked: World) -> None:
     assert linked.job("share", cell="cella", remote_cell="cellb", services="files,voice").due == ["unforwarded"]
 
 
+def test_only_the_files_of_the_role_are_taken_in_which_a_host_may_have_something_to_do(linked: World) -> None:
+    assert linked.site().files == []
+    later = ["sync", "apply", "push"]
+    linked["cellb"].write("/proc/sys/net/ipv4/ip_forward", "0\n")
+    assert linked.site().files == ["base", *later]
+    linked["cellb"].write("/proc/sys/net/ipv4/ip_forward", "1\n")
+    assert linked.job("share", cell="cella", remote_cell="cellb", services="files").files == later
+    assert linked.job("link", cell="cella", remote_cell="friend", invitation="new").files == ["identity", "keys", *later, "invite"]
+
+
 def test_only_the_steps_that_have_something_to_do_are_taken(linked: World) -> None:
     linked["cella"].tables["-nft", 4]["filter"].rules["PIC-S-cellb"].clear()
     for check in (True, False):

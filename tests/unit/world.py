@@ -40,7 +40,7 @@ from ansible_collections.pic.cells.plugins.plugin_utils.checks import check_inve
 from ansible_collections.pic.cells.plugins.plugin_utils.invitation import secret_of
 from ansible_collections.pic.cells.plugins.plugin_utils.job import read_job
 from ansible_collections.pic.cells.plugins.plugin_utils.judgement import judge
-from ansible_collections.pic.cells.plugins.plugin_utils.mesh import STEPS, Mesh
+from ansible_collections.pic.cells.plugins.plugin_utils.mesh import FILES, REFUSE, STEPS, Mesh
 from ansible_collections.pic.cells.plugins.plugin_utils.summary import left_out, summary
 from ansible_collections.pic.cells.tests.unit.fake.host import FakeHost
 from ansible_collections.pic.cells.tests.unit.fake.wg import made_key, public_key
@@ -54,8 +54,6 @@ PARTS = {"hear": "pic_peer_sync", "rules": "pic_cell_rules", "links": "wg_cell_p
 
 # on the controller, and what executes modules that are not ours
 LEFT_OUT = ("pic.cells.pic_cells_check", "pic.cells.cell_base")
-# where the steps are included, as site() works it out
-ANY_DUE = "lookup('pic.cells.side', 'due') != []"
 # what the system says of itself, and what the role does with ansible.posix.sysctl
 FORWARDING = {
     "/etc/os-release": 'PRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\nNAME="Debian GNU/Linux"\nID=debian\n',
@@ -152,14 +150,14 @@ class Task:
     step: str
     loop: str
     register: str | None
-    included: bool  # only where the preflight has found something to do
+    file: str  # of the role; empty where it is taken whatever the preflight finds
 
 
 @functools.cache
 def role_tasks() -> tuple[Task, ...]:
     """Read the tasks that call our modules, in the role's order."""
     found = []
-    for task, included in _tasks("main.yml"):
+    for task, file in _tasks("main.yml"):
         module = next((key for key in task if key.startswith("pic.cells.") and key not in LEFT_OUT), None)
         if module is None and "assert" not in "".join(task):
             continue
@@ -168,17 +166,19 @@ def role_tasks() -> tuple[Task, ...]:
             assert task[module] == {"step": task[module]["step"], "host": "{{ item }}"}, task
             step = task[module]["step"]
             module = arguments.STEPS[step][0]
-        found.append(Task(module.rpartition(".")[2] if module else "refuse", step, task.get("loop", "").strip("{} "), task.get("register"), included))
+        found.append(Task(module.rpartition(".")[2] if module else "refuse", step, task.get("loop", "").strip("{} "), task.get("register"), file))
     return tuple(found)
 
 
-def _tasks(file: str, included: bool = False) -> Iterator[tuple[dict[str, Any], bool]]:
-    """Yield the tasks of a file of the role and of those that it imports and includes, and whether they are included."""
+def _tasks(file: str, included: str = "") -> Iterator[tuple[dict[str, Any], str]]:
+    """Yield the tasks of a file of the role and of those that it imports and may include, and by which included file they are taken."""
     for task in yaml.safe_load((ROLE / "tasks" / file).read_text()):
-        other = task.get("ansible.builtin.import_tasks") or task.get("ansible.builtin.include_tasks")
-        assert task.get("when") == (ANY_DUE if "ansible.builtin.include_tasks" in task else None) or not other, task
-        if other:
-            yield from _tasks(other, included or "ansible.builtin.include_tasks" in task)
+        if "ansible.builtin.include_tasks" in task:
+            assert (task["loop"], task["loop_control"], "when" in task) == ("{{ lookup('pic.cells.side', 'files') }}", {"loop_var": "__cell_file"}, False)
+            for name in (REFUSE, *FILES):
+                yield from _tasks(f"{name}.yml", name)
+        elif "ansible.builtin.import_tasks" in task:
+            yield from _tasks(task["ansible.builtin.import_tasks"], included)
         else:
             yield task, included
 
@@ -210,7 +210,8 @@ class Run:
     calls: list[tuple[str, str, dict[str, Any]]] = field(default_factory=list)
     said: dict[str, list[str]] = field(default_factory=dict)  # the summary, by host
     registered: dict[str, dict[str, Any]] = field(default_factory=dict)  # by host and name
-    due: list[str] | None = None  # what the preflight has found to do
+    due: list[str] = field(default_factory=list)  # what the preflight has found to do
+    files: list[str] = field(default_factory=list)  # of the role, which are taken for it
 
     @property
     def changed(self) -> list[tuple[str, str]]:
@@ -342,16 +343,17 @@ class World:
                 for host in hosts:
                     run.registered[host]["__cell_judged"] = judged
                 refused = {host: mesh(host).refusals() for host in hosts}
+                run.files, run.due = mesh(hosts[0]).files(), mesh(hosts[0]).any_due()
+                assert any(refused.values()) == (REFUSE in run.files), (refused, run.files)
                 if all(refused.values()):
                     raise Refusal(" ".join(refused[hosts[0]]))
                 hosts = [host for host in hosts if not refused[host]]
                 continue
             heard: dict[str, Any] = {}
-            if task.included and run.due is None:
-                run.due = mesh(hosts[0]).any_due()
+            taken = not task.file or task.file in run.files
             for host in hosts:
                 items = self._loop(mesh(host), host, task)
-                assert run.due or not task.included or not items, f"the preflight has found nothing to do, and {task.module} is for {items}"
+                assert taken or not items, f"the run leaves {task.file} out by what the preflight has found, and {task.module} is for {items}"
                 if task.step in REHEARSED and not check:
                     self._check_idle(run, mesh(host), task, set(mesh(host).sides(host)) - set(items))
                 results = [self._task(run, mesh(host), task, item, check) for item in items]
@@ -359,7 +361,7 @@ class World:
                     run.results.update({(str(result["item"]), f"{number:02} {module}"): part for module, part in _by_module(task.module, result).items()})
                 heard[host] = {"results": results}
             for host, results in heard.items():
-                if run.due or not task.included:
+                if taken:
                     run.registered[host][task.register or ""] = results
             hosts = [host for host in hosts if host not in self.dead]
         assert not [sentence for host in hosts if host not in self.dead for sentence in left_out(mesh(host), host)], "a whole run is taken for one that was cut"
