@@ -13,7 +13,8 @@ description:
   - For the role C(pic.cells.cell). Puts together on the controller, once, what the step's module is given for a cell, and does there what that module does.
   - Ansible packs a module with all that it imports once in a run, and that takes longer than to execute it. So all steps are one module to Ansible, which
     imports nothing of the collection, and is given the code as an argument.
-  - The code lies below C(/run/pic-cells) until the next boot, so that Python compiles it once. Who is not root gets it in a folder of the execution.
+  - The code is kept below C(/run/pic-cells), 3 MB for each version until the next boot, so that it is compiled once. Where it cannot be kept, it is unpacked
+    in the task's temporary folder.
   - What the step's module is given is no argument of the task, so that neither a verbose run nor a callback prints it.
   - What a cell answers is data, as with the module itself; see there for what is returned.
 version_added: 0.1.0
@@ -72,11 +73,15 @@ elapsed:
 """
 
 import base64
+import glob
 import hashlib
 import importlib
+import importlib.util
 import io
+import marshal
 import os
 import shutil
+import stat
 import sys
 import tempfile
 import time
@@ -88,7 +93,7 @@ from ansible.module_utils.basic import AnsibleModule, _load_params
 
 # What the package with the engine is called in the zip file that the controller sends.
 PACKAGE = "pic_cells"
-# Where it lies until the next boot: what Python compiles of it saves the next execution half of its time.
+# Where it is kept until the next boot: that it is compiled there saves the next execution half of its time.
 FOLDERS = "/run/pic-cells"
 KEPT = 86400  # seconds that one lies there unused, as another controller may have another version
 # By step of the role: what does it.
@@ -116,18 +121,21 @@ class Step(AnsibleModule):
 
 
 def unpack(engine: str, folders: str, own: str) -> None:
-    """Let Python import the engine that the controller has sent, as compiled in an earlier execution.
+    """Let Python import the engine that the controller has sent, compiled by the first execution that got it.
 
-    folders: where engines lie, each in a folder that is named by what was sent. own: a folder of this execution, for where nothing can be kept.
+    folders: where engines are kept, each in a folder that is named by what was sent and by this Python. own: a folder of this execution, for where nothing
+    can be kept.
     """
-    folder = os.path.join(folders, hashlib.sha256(engine.encode()).hexdigest())
+    folder = os.path.join(folders, f"{hashlib.sha256(engine.encode()).hexdigest()}-{sys.implementation.cache_tag}")
     try:
         if not os.path.isdir(folder):
             _keep(engine, folder)
         os.utime(folder)
-    except OSError:  # for one, whoever is not root
+    except OSError:  # for one, who is not root, or a disk is full
         folder = own
         _extract(engine, own)
+    # Python itself would keep what it compiles of a folder that has just been removed, and half of it on a full disk.
+    sys.dont_write_bytecode = True
     sys.path.insert(0, folder)
 
 
@@ -137,18 +145,35 @@ def _extract(engine: str, folder: str) -> None:
 
 
 def _keep(engine: str, folder: str) -> None:
-    """Extract an engine into a folder of its own, whole or not at all, and remove those that nobody has used for long. Raises OSError."""
+    """Extract an engine into a folder of its own and compile it, all of it or nothing, and remove those that nobody has used for long. Raises OSError."""
     folders = os.path.dirname(folder)
     os.makedirs(folders, 0o700, exist_ok=True)
-    for other in os.scandir(folders):
-        if other.stat().st_mtime < time.time() - KEPT:
-            shutil.rmtree(other, ignore_errors=True)
+    found = os.lstat(folders)
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o022:
+        raise PermissionError(f"others can write to {folders}")
     made = tempfile.mkdtemp(dir=folders)
     try:
+        for other in os.scandir(folders):
+            if other.stat().st_mtime < time.time() - KEPT:
+                os.rename(other, os.path.join(made, "unused"))
+                shutil.rmtree(os.path.join(made, "unused"))
         _extract(engine, made)
+        for path in glob.glob(f"{made}/**/*.py", recursive=True):
+            _compile(path, folder + path[len(made) :])
         os.rename(made, folder)
     finally:
         shutil.rmtree(made, ignore_errors=True)
+
+
+def _compile(path: str, final: str) -> None:
+    """Compile a file for this Python, in the form that is taken without a look at the source (PEP 552). final: where the file is going to lie."""
+    with open(path, "rb") as file:
+        source = file.read()
+    compiled = importlib.util.cache_from_source(path)
+    os.makedirs(os.path.dirname(compiled), exist_ok=True)
+    with open(compiled, "wb") as file:
+        file.write(importlib.util.MAGIC_NUMBER + (1).to_bytes(4, "little") + importlib.util.source_hash(source))
+        file.write(marshal.dumps(compile(source, final, "exec", dont_inherit=True)))
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import base64
+import errno
 import importlib
 import io
 import json
@@ -44,18 +45,30 @@ module.FOLDERS = sys.argv[2]
 module.main()
 """
 UNPACKED = f"""
-import importlib.util, json, os, sys
+import json, os, sys
 from {COLLECTION}.plugins.modules import cell_step
 cell_step.unpack(sys.stdin.read(), sys.argv[1], sys.argv[2])
-compiled = os.path.exists(importlib.util.find_spec("pic_cells.agent").cached)
 from pic_cells import agent
-print(json.dumps([agent.__file__, compiled, {{name: text.decode() for name, text in agent.sources().items()}}]))
+print(json.dumps([agent.__file__, os.path.exists(agent.__cached__), {{name: text.decode() for name, text in agent.sources().items()}}]))
+"""
+
+
+REMOVED = f"""
+import shutil, sys
+from {COLLECTION}.plugins.modules import cell_step
+cell_step.unpack(sys.stdin.read(), sys.argv[1], sys.argv[2])
+import pic_cells.base
+shutil.rmtree(sys.path[0])
+try:
+    import pic_cells.cell
+except ImportError:
+    print("gone")
 """
 
 
 @dataclass
 class Unpacked:
-    """What an execution found: its own file, whether that lay there compiled, and the engine's sources."""
+    """What an execution has imported: a file, whether that lay there compiled, and the engine's sources."""
 
     file: Path
     compiled: bool
@@ -66,8 +79,7 @@ def unpacked(sent: str, folder: Path) -> Unpacked:
     """Unpack an engine in a process of its own, below a folder, as the module does."""
     (folder / "own").mkdir(exist_ok=True)
     words = [sys.executable, "-c", UNPACKED, folder / "kept", folder / "own"]
-    settings = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
-    file, compiled, sources = json.loads(subprocess.run(words, input=sent, env=settings, capture_output=True, text=True, check=True).stdout)
+    file, compiled, sources = json.loads(subprocess.run(words, input=sent, capture_output=True, text=True, check=True).stdout)
     return Unpacked(Path(file), compiled, sources)
 
 
@@ -107,7 +119,7 @@ def test_ansible_finds_nothing_of_the_collection_to_pack_with_it() -> None:
     """It reads and compiles whatever a module's imports lead to."""
     nodes = list(ast.walk(ast.parse(Path(cell_step.__file__).read_text())))
     assert {node.module for node in nodes if isinstance(node, ast.ImportFrom)} == {"__future__", "typing", "ansible.module_utils.basic"}
-    assert {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names} <= sys.stdlib_module_names
+    assert {alias.name.partition(".")[0] for node in nodes if isinstance(node, ast.Import) for alias in node.names} <= sys.stdlib_module_names
 
 
 @pytest.mark.parametrize("given", [{}, {"prove": "x"}, {"cell": {"name": "cella", "sync_port": "x"}}], ids=["needs root", "no choice", "no port"])
@@ -128,12 +140,28 @@ def test_an_engine_is_the_same_as_long_as_its_files_are(monkeypatch: pytest.Monk
     assert engine.packed() == first
 
 
-def test_an_engine_is_kept_for_the_next_execution_which_finds_it_compiled(tmp_path: Path) -> None:
-    first, second = unpacked(engine.packed(), tmp_path), unpacked(engine.packed(), tmp_path)
-    assert (first.file, first.compiled, second.compiled) == (second.file, False, True)
-    assert first.file.is_relative_to(tmp_path / "kept")
-    assert first.sources == second.sources == {name: text.decode() for name, text in agent.sources().items()}
-    assert (first.file.parents[1].stat().st_mode & 0o777, first.file.parents[2].stat().st_mode & 0o777) == (0o700, 0o700)
+def test_an_engine_is_kept_and_compiled_for_the_next_execution(tmp_path: Path) -> None:
+    first = unpacked(engine.packed(), tmp_path)
+    folder = first.file.parents[1]
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    assert unpacked(engine.packed(), tmp_path) == first
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before, "it is neither extracted nor compiled anew"
+    assert first.compiled and folder.parent == tmp_path / "kept"
+    assert {path.name.partition(".")[0] for path in folder.rglob("*.pyc")} == {path.stem for path in folder.rglob("*.py")}
+    assert first.sources == {name: text.decode() for name, text in agent.sources().items()}
+    assert [path.stat().st_mode & 0o777 for path in (folder, folder.parent)] == [0o700, 0o700]
+
+
+def test_what_is_compiled_is_used(tmp_path: Path) -> None:
+    """A source that has been changed there by hand is not even looked at."""
+    file = unpacked(engine.packed(), tmp_path).file
+    file.write_text("raise SystemExit('compiled anew')")
+    assert unpacked(engine.packed(), tmp_path).compiled
+
+
+def test_another_python_has_an_engine_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = unpacked(engine.packed(), tmp_path).file.parents[1]
+    assert folder.name.endswith(f"-{sys.implementation.cache_tag}")
 
 
 def other(version: str) -> str:
@@ -162,20 +190,50 @@ def test_where_nothing_can_be_kept_the_engine_is_used_all_the_same(tmp_path: Pat
     assert found.file.is_relative_to(tmp_path / "own") and not found.compiled
 
 
-def test_half_an_engine_is_never_kept(tmp_path: Path) -> None:
-    """Where an execution was killed in the middle, its folder has another name than any engine."""
+def test_what_others_can_write_is_no_place_for_an_engine(tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    kept.chmod(0o777)
+    assert unpacked(engine.packed(), tmp_path).file.is_relative_to(tmp_path / "own")
+    assert list(kept.iterdir()) == []
+    kept.rmdir()
+    (tmp_path / "theirs").mkdir()
+    kept.symlink_to(tmp_path / "theirs")
+    assert unpacked(engine.packed(), tmp_path).file.is_relative_to(tmp_path / "own")
+
+
+@pytest.mark.parametrize("room", [0, 1, 60, 170, 200])
+def test_a_full_disk_never_keeps_half_an_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int) -> None:
+    """room: files that can still be written below the folder that is kept. Python itself leaves half a file there, which no later execution could read."""
     (tmp_path / "own").mkdir()
-    folders, sent = tmp_path / "kept", engine.packed()
+    folders, sent, written = tmp_path / "kept", engine.packed(), 0
+    opened = io.open
 
-    def fail(*_given: object) -> None:
-        raise OSError("no space left")
+    def full(path: Any, mode: str = "r", *given: Any, **named: Any) -> Any:
+        nonlocal written
+        if "w" in mode and str(path).startswith(str(folders)):
+            written += 1
+            if written > room:
+                raise OSError(errno.ENOSPC, "No space left on device")
+        return opened(path, mode, *given, **named)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(zipfile.ZipFile, "extractall", fail)
-        with pytest.raises(OSError, match="no space left"):
-            cell_step.unpack(sent, str(folders), str(tmp_path / "own"))
+    for keeper in ("builtins.open", "io.open"):
+        monkeypatch.setattr(keeper, full)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    cell_step.unpack(sent, str(folders), str(tmp_path / "own"))
+    assert sys.path[0] == str(tmp_path / "own") and sys.dont_write_bytecode
     assert list(folders.iterdir()) == []
+    monkeypatch.undo()
     assert unpacked(sent, tmp_path).file.is_relative_to(folders)
+
+
+def test_an_engine_that_is_removed_while_it_is_used_leaves_no_stump(tmp_path: Path) -> None:
+    folder = unpacked(engine.packed(), tmp_path).file.parents[1]
+    words = [sys.executable, "-c", REMOVED, tmp_path / "kept", tmp_path / "own"]
+    assert subprocess.run(words, input=engine.packed(), capture_output=True, text=True, check=True).stdout == "gone\n"
+    assert not folder.exists()
+    assert unpacked(engine.packed(), tmp_path).file.is_relative_to(folder)
 
 
 def test_the_end_of_a_cell_is_that_of_its_engines() -> None:

@@ -21,7 +21,7 @@ from ..records.store import INVITATIONS, LOCK
 from . import redial, unchanged
 from .exchange import SPOOL
 
-PROGRAMS = ("/usr/local/bin/pic-cell", "/usr/local/lib/pic-cells", "/run/pic-cells")  # the last as the module cell_step keeps it
+PROGRAMS = ("/usr/local/bin/pic-cell", "/usr/local/lib/pic-cells", "/run/pic-cells")  # the last is FOLDERS of the module cell_step
 _OURS = "# Written by pic.cells."  # the first line of a file that we have made
 _INNER = (INVITATIONS, "providers")  # folders of files that belong to the records
 
