@@ -9,8 +9,8 @@ name: group
 short_description: The group whose hosts are the cells
 description:
   - Returns the extra var C(cell_group) as it was written, or V(cells). A template in it is not filled in.
-  - Where it says which hosts a play is for, it fails if none of that group is within reach, as the play would end without a word, and as if all were well.
-    A syntax check (C(--syntax-check)) needs no inventory.
+  - In C(hosts) of a play it fails if the play would have no host, because there is no such group, or an empty one, or none of its hosts is within C(--limit).
+    Ansible would skip such a play and report success. A check of the syntax, and a list of tasks or tags, need no hosts.
 version_added: 0.1.0
 author:
   - pic.cells contributors (@pic-cells)
@@ -48,7 +48,7 @@ from ansible_collections.pic.cells.plugins.plugin_utils import outside
 from ansible_collections.pic.cells.plugins.plugin_utils.inventory import GROUP
 from ansible_collections.pic.cells.plugins.plugin_utils.schema import GROUP_VARIABLE
 
-_LONGEST = 2000  # characters that are shown of an error
+NEED_NO_HOST = ("syntax", "listtasks", "listtags")  # options of ansible-playbook
 
 
 class LookupModule(LookupBase):
@@ -59,11 +59,11 @@ class LookupModule(LookupBase):
         variables = variables or {}
         try:
             name = outside.asked(self._loader, variables, [GROUP_VARIABLE]).get(GROUP_VARIABLE, GROUP)
-            # The hosts of a play are looked for before any host has variables.
-            if "inventory_hostname" not in variables and not context.CLIARGS.get("syntax"):
+            # Ansible fills in the hosts of a play without a host, so inventory_hostname is missing then, and only then.
+            if "inventory_hostname" not in variables and not any(map(context.CLIARGS.get, NEED_NO_HOST)):
                 _refuse_nobody(name, variables)
         except BadInput as error:
-            raise AnsibleLookupError(outside.shown(error, _LONGEST)) from None
+            raise AnsibleLookupError(outside.sentence(error)) from None
         return [name]
 
 

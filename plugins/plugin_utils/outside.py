@@ -68,7 +68,12 @@ def shown(value: object, longest: int = _LONGEST_SHOWN) -> str:
 
 def refused(result: Mapping[str, Any], error: BadInput) -> dict[str, Any]:
     """Return the result of a task that has failed with this sentence."""
-    return {**result, "failed": True, "msg": shown(error, _LONGEST_REFUSAL)}
+    return {**result, "failed": True, "msg": sentence(error)}
+
+
+def sentence(error: BadInput) -> str:
+    """Return what an error says, safe to print."""
+    return shown(error, _LONGEST_REFUSAL)
 
 
 def shown_lines(lines: Iterable[object]) -> list[str]:
