@@ -20,7 +20,7 @@ options:
       - The host whose cell is meant, or V(job) for the day-2 change, V(state_dir) for the folder of this host's records, V(own) for this host where the run
         is about it, V(sides) for the hosts that this host works on, V(others) for linked hosts outside this batch of the play,
         a step of the role (V(identity), V(keys), V(tell), V(hand), V(apply), V(push)) for those of them that have something to do in it,
-        V(files) for the files of the role that this run takes,
+        V(role files) for the files of the role that this run includes,
         V(missing) for [host, packages, whether lists are to be fetched] of what is to be installed, V(advertised) for [host, device] of uplinks known by router
         advertisements, V(unforwarded) for [host, kernel setting] of forwarding that is off, V(refusals) for what forbids the run of
         this host, V(invited) for
@@ -88,7 +88,7 @@ class LookupModule(LookupBase):
             "own": lambda: mesh.concerned(own),
             "sides": lambda: mesh.sides(own),
             "others": lambda: mesh.others(own),
-            "files": mesh.files,
+            "role files": mesh.files,
             "missing": lambda: mesh.installing(own),
             "advertised": lambda: found("advertised"),
             "unforwarded": lambda: found("unforwarded"),

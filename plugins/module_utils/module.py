@@ -103,7 +103,7 @@ def run_steps(module: AnsibleModule, steps: Steps, inputs: Inputs) -> None:
 def _announce(context: Context, plan: Plan) -> None:
     """Tell linked cells of other owners which networks this cell has, by the tunnels that have its new addresses. How it ends is nobody's change."""
     if any(link.known_as for link in context.store.load().links.values()):
-        from .parts.claims import PLACED  # noqa: PLC0415  # compiled anew in each execution that reads it
+        from .parts.claims import PLACED  # noqa: PLC0415  # read in few executions only
         from .program.exchange import announce  # noqa: PLC0415  # likewise
 
         plan.warnings += announce(context.host, context.store.path, [PLACED])

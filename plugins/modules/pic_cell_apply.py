@@ -12,7 +12,7 @@ short_description: Bring a cell in line with what is stated of it and what linke
 description:
   - Does what M(pic.cells.pic_peer_sync) with O(pic.cells.pic_peer_sync#module:received), M(pic.cells.pic_cell_rules), M(pic.cells.wg_cell_peer),
     M(pic.cells.pic_policy_route) and M(pic.cells.pic_cell_agent) do one after the other. Each execution of a module is a connection, a process and the
-    whole engine read anew; here it is one.
+    engine imported anew; here it is one.
   - All of them are planned before the first change, so what a later one refuses has changed nothing. That the kernel sends a device elsewhere than meant is
     seen only afterwards, as by M(pic.cells.pic_policy_route). Then the old way of that device is put back, and the module fails.
   - Without O(run), sets what the records call for.

@@ -22,12 +22,12 @@ APPLY, APPLIED = "apply", ("rules", "links", "routes", "agent")  # what of a run
 # What the lookup pic.cells.side is asked for besides hosts, so no host can be called so.
 WORDS = (
     *STEPS,
-    *("job", "state_dir", "interface", "own", "sides", "others", "files", "missing", "advertised", "unforwarded", "invited", "refusals", "invitations"),
-    *("left out", "ending", "summary"),
+    *("job", "state_dir", "interface", "own", "sides", "others", "missing", "advertised", "unforwarded", "invited", "refusals", "invitations"),
+    *("role files", "left out", "ending", "summary"),
 )
 BASE = ("missing", "advertised", "unforwarded")
-# The role's files after its preflight, in its order, with what of it the preflight finds. What one cell says in a step is news for others, so where nothing
-# stands a file is taken wherever any host has anything to do.
+# Each file of the role after the preflight, in order, with the findings that make it necessary. Files without any are included as soon as any host has
+# something to do, because what one cell says can be news for another.
 FILES: dict[str, tuple[str, ...]] = {
     "base": BASE,
     "identity": ("identity",),
@@ -74,7 +74,7 @@ class Mesh(Pairs):
         return list(dict.fromkeys([step for host, steps in due.items() if host in self.playing for step in steps]))
 
     def files(self) -> list[str]:
-        """Return the files of the role that come after the preflight of this run, the same for each host: Ansible keeps no order of theirs otherwise."""
+        """Return the files of the role that this run includes: the same for each host, because Ansible would otherwise run them in different orders."""
         due = set(self.any_due())
         refused = [REFUSE] if any(self.judged.get("refusals", {}).values()) else []
         return [*refused, *(file for file, found in FILES.items() if due and (not found or due.intersection(found)))]

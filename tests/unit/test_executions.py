@@ -1,7 +1,7 @@
 # Copyright (c) the pic.cells contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How many modules a run executes on a cell: each is a connection, a process, and the whole engine read anew."""
+"""How many modules a run executes on a cell: each is a connection, a process, and the engine imported anew."""
 
 from __future__ import annotations
 

@@ -98,6 +98,17 @@ def test_a_host_that_was_away_in_an_earlier_batch_is_away_until_it_answers() -> 
     assert away == {"cellb": set(), "cellc": {"cellb"}}
 
 
+FOUND = {"base": ("missing", "advertised", "unforwarded"), "identity": ("identity",), "keys": ("keys", "identity"), "pair": ("pair",), "invite": ("invited",)}
+
+
+@pytest.mark.parametrize(("file", "found"), [(file, word) for file, words in FOUND.items() for word in words])
+def test_a_file_is_taken_for_each_of_its_findings(file: str, found: str) -> None:
+    judged = {"__cell_judged": {"due": {"cella": [], "cellb": [found]}}}
+    variables = {"hostvars": {}, "registers": {"cella": judged}, "inventory_hostname": "cella", "ansible_play_batch": ["cella", "cellb"]}
+    files = Mesh(variables, lambda value: value).files()
+    assert file in files and [name for name in files if name not in FOUND] == ["sync", "apply", "push"]
+
+
 @pytest.mark.parametrize(
     ("due", "included"),
     [({"cella": [], "cellb": ["rules"]}, True), ({"cella": [], "cellb": []}, False), ({"cella": ["rules"]}, True), ({"cella": []}, False)],

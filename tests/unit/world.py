@@ -174,7 +174,7 @@ def _tasks(file: str, included: str = "") -> Iterator[tuple[dict[str, Any], str]
     """Yield the tasks of a file of the role and of those that it imports and may include, and by which included file they are taken."""
     for task in yaml.safe_load((ROLE / "tasks" / file).read_text()):
         if "ansible.builtin.include_tasks" in task:
-            assert (task["loop"], task["loop_control"], "when" in task) == ("{{ lookup('pic.cells.side', 'files') }}", {"loop_var": "__cell_file"}, False)
+            assert (task["loop"], task["loop_control"], "when" in task) == ("{{ lookup('pic.cells.side', 'role files') }}", {"loop_var": "__cell_file"}, False)
             for name in (REFUSE, *FILES):
                 yield from _tasks(f"{name}.yml", name)
         elif "ansible.builtin.import_tasks" in task:

@@ -25,7 +25,7 @@ def run(module: AnsibleModule) -> None:
         plan, facts = carry_out(module, context, RUN["identity"], Inputs(module.params["cell"], module.params["peers"], module.params["links"]))
         after = context.on(context.host)
         if not module.check_mode and any(link.moved or link.known_as for link in after.stored.links.values()):
-            from ..program.exchange import announce  # noqa: PLC0415  # compiled anew in each execution that reads it
+            from ..program.exchange import announce  # noqa: PLC0415  # read in few executions only
 
             plan.warnings += announce(context.host, after.store.path)
         report(module, plan, facts)
