@@ -128,6 +128,7 @@ def unpack(engine: str, folders: str, own: str) -> None:
     """
     folder = os.path.join(folders, f"{hashlib.sha256(engine.encode()).hexdigest()}-{sys.implementation.cache_tag}")
     try:
+        _make_private(folders)
         if not os.path.isdir(folder):
             _keep(engine, folder)
         os.utime(folder)
@@ -144,13 +145,17 @@ def _extract(engine: str, folder: str) -> None:
         archive.extractall(folder)
 
 
+def _make_private(folder: str) -> None:
+    """Make a folder that nobody else can write to. Raises OSError, also where it is there and others can."""
+    os.makedirs(folder, 0o700, exist_ok=True)
+    found = os.lstat(folder)
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o022:
+        raise PermissionError(f"others can write to {folder}")
+
+
 def _keep(engine: str, folder: str) -> None:
     """Extract an engine into a folder of its own and compile it, all of it or nothing, and remove those that nobody has used for long. Raises OSError."""
     folders = os.path.dirname(folder)
-    os.makedirs(folders, 0o700, exist_ok=True)
-    found = os.lstat(folders)
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o022:
-        raise PermissionError(f"others can write to {folders}")
     made = tempfile.mkdtemp(dir=folders)
     try:
         for other in os.scandir(folders):

@@ -196,8 +196,11 @@ def test_what_others_can_write_is_no_place_for_an_engine(tmp_path: Path) -> None
     kept.chmod(0o777)
     assert unpacked(engine.packed(), tmp_path).file.is_relative_to(tmp_path / "own")
     assert list(kept.iterdir()) == []
-    kept.rmdir()
-    (tmp_path / "theirs").mkdir()
+    kept.chmod(0o700)
+    assert unpacked(engine.packed(), tmp_path).file.is_relative_to(kept)
+    kept.chmod(0o770)
+    assert unpacked(engine.packed(), tmp_path).file.is_relative_to(tmp_path / "own"), "they may have put there what lies there"
+    kept.rename(tmp_path / "theirs")
     kept.symlink_to(tmp_path / "theirs")
     assert unpacked(engine.packed(), tmp_path).file.is_relative_to(tmp_path / "own")
 
