@@ -36,9 +36,8 @@ lint: build ## all linters
 sanity: setup ## ansible-test sanity, on a copy of the tree
 	tests/tools/sanity.sh
 
-# one more than there are processors, as each waits for processes that it starts
 unit: setup ## unit tests: no root, no network
-	pytest -n "$$(($$(nproc) + 1))"
+	pytest -n auto
 
 molecule: setup ## the scenarios but for awx and prediction, in the lab (root); one of them: SCENARIO=exit_relay
 	$(SCENARIOS)
