@@ -88,7 +88,7 @@ class LookupModule(LookupBase):
             "own": lambda: mesh.concerned(own),
             "sides": lambda: mesh.sides(own),
             "others": lambda: mesh.others(own),
-            "role files": mesh.files,
+            "role files": mesh.role_files,
             "missing": lambda: mesh.installing(own),
             "advertised": lambda: found("advertised"),
             "unforwarded": lambda: found("unforwarded"),

@@ -93,9 +93,9 @@ from ansible.module_utils.basic import AnsibleModule, _load_params
 
 # What the package with the engine is called in the zip file that the controller sends.
 PACKAGE = "pic_cells"
-# Where it is kept until the next boot: that it is compiled there saves the next execution half of its time.
+# Where it is kept, compiled, until the next boot. To compile it is half of the time of an execution.
 FOLDERS = "/run/pic-cells"
-KEPT = 86400  # seconds that one lies there unused, as another controller may have another version
+KEPT = 86400  # seconds that a version stays there unused: another controller may have another one
 # By step of the role: what does it.
 STEPS = {
     "read": "read",
@@ -132,10 +132,10 @@ def unpack(engine: str, folders: str, own: str) -> None:
         if not os.path.isdir(folder):
             _keep(engine, folder)
         os.utime(folder)
-    except OSError:  # for one, who is not root, or a disk is full
+    except OSError:  # for example where the task does not run as root, or the disk is full
         folder = own
         _extract(engine, own)
-    # Python itself would keep what it compiles of a folder that has just been removed, and half of it on a full disk.
+    # Python itself would make a folder anew that was removed meanwhile, and keep half a file on a full disk.
     sys.dont_write_bytecode = True
     sys.path.insert(0, folder)
 
@@ -171,7 +171,10 @@ def _keep(engine: str, folder: str) -> None:
 
 
 def _compile(path: str, final: str) -> None:
-    """Compile a file for this Python, in the form that is taken without a look at the source (PEP 552). final: where the file is going to lie."""
+    """Compile a file for this Python, so that its source is not looked at any more (PEP 552). final: where the file is going to lie.
+
+    compiled.head in the engine makes the same beginning, but nothing can be imported of it yet.
+    """
     with open(path, "rb") as file:
         source = file.read()
     compiled = importlib.util.cache_from_source(path)

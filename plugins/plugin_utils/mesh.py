@@ -73,7 +73,7 @@ class Mesh(Pairs):
         due: Mapping[str, list[str]] = self.judged.get("due", {})
         return list(dict.fromkeys([step for host, steps in due.items() if host in self.playing for step in steps]))
 
-    def files(self) -> list[str]:
+    def role_files(self) -> list[str]:
         """Return the files of the role that this run includes: the same for each host, because Ansible would otherwise run them in different orders."""
         due = set(self.any_due())
         refused = [REFUSE] if any(self.judged.get("refusals", {}).values()) else []

@@ -120,7 +120,7 @@ def left_out(mesh: Mesh, own: str) -> list[str]:
     """Return a sentence where a host's run did not look at its cell, or did not take its steps: then nothing can be said of either."""
     if not mesh.concerned(own):
         return []
-    if mesh.read(own) and mesh.judged and all(mesh.register(own, register) for file in mesh.files() for register in _TAKEN.get(file, ())):
+    if mesh.read(own) and mesh.judged and all(mesh.register(own, register) for file in mesh.role_files() for register in _TAKEN.get(file, ())):
         return []
     sentence = f"The result for {mesh.name(own)} is unknown, because parts of this run were left out (--start-at-task, --step, --tags or --skip-tags)."
     return [f"{sentence} Run it as a whole. To do less, use --limit, a day-2 playbook or --check."]

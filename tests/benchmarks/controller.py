@@ -154,7 +154,7 @@ class Run:
         yield "read", "__cell_read", lambda host: self._executed(self.mesh(host), host, "read")
         yield "read others", "__cell_others", lambda host: {"results": self.mesh(host).others(host)}
         yield "judge", JUDGED, lambda host: judge(self.mesh(host))
-        yield "which files", "__cell_included", lambda host: self.mesh(host).files()
+        yield "which files", "__cell_included", lambda host: self.mesh(host).role_files()
         if not self.again:
             for step, register in STEPS.items():
                 yield step, register, functools.partial(self._step, step)

@@ -159,7 +159,7 @@ def test_what_is_compiled_is_used(tmp_path: Path) -> None:
     assert unpacked(engine.packed(), tmp_path).compiled
 
 
-def test_another_python_has_an_engine_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_python_has_an_engine_of_its_own(tmp_path: Path) -> None:
     folder = unpacked(engine.packed(), tmp_path).file.parents[1]
     assert folder.name.endswith(f"-{sys.implementation.cache_tag}")
 

@@ -105,7 +105,7 @@ FOUND = {"base": ("missing", "advertised", "unforwarded"), "identity": ("identit
 def test_a_file_is_taken_for_each_of_its_findings(file: str, found: str) -> None:
     judged = {"__cell_judged": {"due": {"cella": [], "cellb": [found]}}}
     variables = {"hostvars": {}, "registers": {"cella": judged}, "inventory_hostname": "cella", "ansible_play_batch": ["cella", "cellb"]}
-    files = Mesh(variables, lambda value: value).files()
+    files = Mesh(variables, lambda value: value).role_files()
     assert file in files and [name for name in files if name not in FOUND] == ["sync", "apply", "push"]
 
 

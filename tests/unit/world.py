@@ -343,7 +343,7 @@ class World:
                 for host in hosts:
                     run.registered[host]["__cell_judged"] = judged
                 refused = {host: mesh(host).refusals() for host in hosts}
-                run.files, run.due = mesh(hosts[0]).files(), mesh(hosts[0]).any_due()
+                run.files, run.due = mesh(hosts[0]).role_files(), mesh(hosts[0]).any_due()
                 assert any(refused.values()) == (REFUSE in run.files), (refused, run.files)
                 if all(refused.values()):
                     raise Refusal(" ".join(refused[hosts[0]]))
