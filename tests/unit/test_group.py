@@ -120,6 +120,15 @@ def test_what_a_playbook_of_the_same_call_was_asked_for_is_none_of_sites(control
     assert controller["cellc"].links["wg0"].addresses == ["10.0.2.1/24", "fd00:c::1/64"]
 
 
+def test_a_task_of_a_play_for_other_hosts_may_ask_for_the_group(controller: Controller) -> None:
+    regroup(controller, cells=["cella"], others=["web"])
+    file = controller.folder / "other.yml"
+    task = {"ansible.builtin.debug": {"msg": "the group is {{ lookup('pic.cells.group') }}"}}
+    file.write_text(json.dumps([{"hosts": "others", "gather_facts": False, "tasks": [task]}]))
+    done = controller.play(str(file))
+    assert done.rc == 0 and "the group is cells" in done.text, done.text
+
+
 def test_cells_can_be_in_a_group_of_another_name(controller: Controller) -> None:
     regroup(controller, pic=["cella", "cellb", "cellc"], others=["web"])
     done = controller.play("status", cell_group="pic", cell="cella")

@@ -11,6 +11,7 @@ import re
 import pytest
 
 from ansible_collections.pic.cells.plugins.plugin_utils.mesh import Mesh
+from ansible_collections.pic.cells.plugins.plugin_utils.summary import left_out
 from ansible_collections.pic.cells.tests.unit.runs import executed
 from ansible_collections.pic.cells.tests.unit.world import ROLE, World, registers
 
@@ -118,6 +119,17 @@ def test_the_steps_are_taken_where_any_host_has_something_to_do(due: dict[str, l
     registers = {host: {"__cell_judged": {"due": due}} for host in due}
     variables = {"hostvars": {}, "registers": registers, "inventory_hostname": next(iter(due)), "ansible_play_batch": ["cella", "cellb"]}
     assert (Mesh(variables, lambda value: value).any_due() != []) is included
+
+
+@pytest.mark.parametrize("register", ["__cell_identity", "__cell_built", "__cell_handed", "__cell_applied", "__cell_pushed"])
+def test_nothing_is_said_of_a_run_that_was_cut_in_the_middle_of_its_steps(linked: World, register: str) -> None:
+    linked.every_step = True
+    registers = linked.site().registered
+    variables = {"groups": {"cells": list(linked.inventory)}, "inventory_hostname": "cella", "ansible_play_batch": list(linked.inventory)}
+    mesh = {"hostvars": linked.inventory, "registers": registers, **variables}
+    assert left_out(Mesh(mesh, lambda value: value), "cella") == []
+    registers["cella"][register] = {}
+    assert "parts of this run were left out" in left_out(Mesh(mesh, lambda value: value), "cella")[0]
 
 
 def test_what_an_earlier_play_of_the_same_call_has_read_is_not_taken_for_news(linked: World) -> None:
