@@ -21,14 +21,14 @@ from ansible.module_utils import basic
 from ansible_collections.pic.cells.plugins.module_utils import module
 from ansible_collections.pic.cells.plugins.module_utils.base.command import Host, Result
 from ansible_collections.pic.cells.plugins.module_utils.base.errors import CellError, CommandFailed
+from ansible_collections.pic.cells.plugins.module_utils.base.names import PAIRING
 from ansible_collections.pic.cells.plugins.module_utils.kernel.model import WgPeer
-from ansible_collections.pic.cells.plugins.module_utils.parts.pairing import NAME
 from ansible_collections.pic.cells.plugins.module_utils.program.apart import Tunnel
 from ansible_collections.pic.cells.tests.unit.fake.wg import made_key
 
 KEY, PSK = made_key("own"), made_key("preshared")
 PEER = WgPeer(made_key("peer"), ["10.0.0.1/32"], "192.0.2.11:51822", 1, PSK)
-EXEC = ["ip", "netns", "exec", NAME]
+EXEC = ["ip", "netns", "exec", PAIRING]
 
 
 class Kernel(Host):
@@ -50,38 +50,43 @@ class Kernel(Host):
         return Result(rc, out)
 
     def _answer(self, argv: list[str], stdin: str) -> tuple[int, str]:
-        if argv == ["ip", "netns", "add", NAME]:
-            assert NAME not in self.namespaces
+        if argv == ["ip", "netns", "add", PAIRING]:
+            assert PAIRING not in self.namespaces
             if self.forbidden:
                 return 1, "mount --make-shared /run/netns failed"
-            self.namespaces.add(NAME)
-        elif argv == ["ip", "netns", "delete", NAME]:
-            self.place = None if self.place == NAME else self.place
-            found = NAME in self.namespaces
-            self.namespaces.discard(NAME)
+            self.namespaces.add(PAIRING)
+        elif argv == ["ip", "-n", PAIRING, "link", "delete", "dev", PAIRING]:
+            if PAIRING not in self.namespaces:
+                return 255, "Cannot open network namespace"
+            found, self.place = self.place == PAIRING, None if self.place == PAIRING else self.place
             return (0 if found else 1), ""
-        elif argv == ["ip", "link", "delete", "dev", NAME]:
+        elif argv == ["ip", "netns", "delete", PAIRING]:
+            assert self.place != PAIRING  # the kernel would clear it when it comes to it
+            found = PAIRING in self.namespaces
+            self.namespaces.discard(PAIRING)
+            return (0 if found else 1), ""
+        elif argv == ["ip", "link", "delete", "dev", PAIRING]:
             found, self.place = self.place == "", None if self.place == "" else self.place
             return (0 if found else 1), ""
-        elif argv == ["ip", "link", "add", "dev", NAME, "type", "wireguard"] and not self.native:
+        elif argv == ["ip", "link", "add", "dev", PAIRING, "type", "wireguard"] and not self.native:
             return 2, "Error: Unknown device type."
-        elif argv in (["ip", "link", "add", "dev", NAME, "type", "wireguard"], ["wireguard-go", NAME]):
+        elif argv in (["ip", "link", "add", "dev", PAIRING, "type", "wireguard"], ["wireguard-go", PAIRING]):
             assert self.place is None
             self.place = ""
-        elif argv == ["ip", "link", "set", "dev", NAME, "netns", NAME]:
-            assert self.place == "" and NAME in self.namespaces
-            self.place = NAME
-        elif argv == ["wg", "show", NAME]:
-            self.late -= 1
-            return (1 if self.late >= 0 else 0), ""
-        elif argv == [*EXEC, "wg", "setconf", NAME, "/dev/stdin"]:
-            if self.late > 0 or self.place != NAME:
+        elif argv == ["ip", "link", "set", "dev", PAIRING, "netns", PAIRING]:
+            assert self.place == "" and PAIRING in self.namespaces
+            self.place = PAIRING
+        elif argv == ["wg", "show", PAIRING]:
+            there, self.late = self.place is not None, self.late - 1
+            return (1 if there == (self.late >= 0) else 0), ""
+        elif argv == [*EXEC, "wg", "setconf", PAIRING, "/dev/stdin"]:
+            if self.late > 0 or self.place != PAIRING:
                 return 1, "Unable to modify interface: Protocol not supported"
             self.settings = stdin
-        elif argv == ["ip", "-n", NAME, "-batch", "-"]:
-            assert self.place == NAME
+        elif argv == ["ip", "-n", PAIRING, "-batch", "-"]:
+            assert self.place == PAIRING
             self.ways += stdin.splitlines()
-        elif argv == [*EXEC, "wg", "show", NAME, "latest-handshakes"]:
+        elif argv == [*EXEC, "wg", "show", PAIRING, "latest-handshakes"]:
             return 0, f"{PEER.public_key}\t0\n"
         else:
             raise AssertionError(f"the fake kernel does not know: {argv}")
@@ -93,9 +98,9 @@ def test_nothing_of_it_is_on_the_host_then_or_afterwards(kernel: Kernel, monkeyp
     monkeypatch.setattr(time, "sleep", lambda _seconds: None)
     with Tunnel(kernel) as tunnel:
         tunnel.be(KEY, "198.18.1.2", PEER)
-        assert kernel.place == NAME
+        assert kernel.place == PAIRING
         assert f"PrivateKey = {KEY}" in kernel.settings and "Endpoint = 192.0.2.11:51822" in kernel.settings
-        assert f"route replace 10.0.0.1/32 dev {NAME}" in kernel.ways
+        assert f"route replace 10.0.0.1/32 dev {PAIRING}" in kernel.ways
         assert not tunnel.is_up()
     assert (kernel.namespaces, kernel.place) == (set(), None)
 
@@ -111,7 +116,7 @@ def test_what_a_killed_run_has_left_is_taken_away() -> None:
     kernel = Kernel()
     Tunnel(kernel).__enter__()
     with Tunnel(kernel):
-        assert kernel.place == NAME
+        assert kernel.place == PAIRING
     assert (kernel.namespaces, kernel.place) == (set(), None)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.pic.cells.plugins.module_utils.base.names import PAIRING
 from ansible_collections.pic.cells.plugins.module_utils.kernel.routing import parse_routing
 from ansible_collections.pic.cells.tests.unit.fake.host import FakeHost
 from ansible_collections.pic.cells.tests.unit.fake.wg import made_key
@@ -118,14 +119,27 @@ def test_a_key_that_cannot_be_is_refused(linked: World, key: str, words: tuple[s
     refused(linked, "wg_cell_peer", {**FAR, "public_key": key}, "public_key of link 'far'", key, *words)
 
 
-def test_a_key_that_is_a_peer_of_somebody_elses_interface_is_refused(linked: World) -> None:
-    host = linked["cella"]
+def start_interface(host: FakeHost, name: str) -> None:
+    """Start a WireGuard interface that is no link's; FAR is a peer of it."""
     host.write(
-        "/etc/wireguard/other.conf", f"[Interface]\nPrivateKey = {made_key('other')}\nListenPort = 5\nAddress = 10.77.0.1/24\n\n[Peer]\nPublicKey = {KEY}\n"
+        f"/etc/wireguard/{name}.conf",
+        f"[Interface]\nPrivateKey = {made_key('other')}\nListenPort = 5\nAddress = 10.77.0.1/24\n\n[Peer]\nPublicKey = {KEY}\n",
     )
-    host.by_hand("systemctl restart wg-quick@other")
+    host.by_hand(f"systemctl restart wg-quick@{name}")
     host.reset()
+
+
+def test_a_key_that_is_a_peer_of_somebody_elses_interface_is_refused(linked: World) -> None:
+    start_interface(linked["cella"], "other")
     refused(linked, "wg_cell_peer", FAR, KEY, "interface 'other'", "link 'far'")
+
+
+def test_the_tunnel_by_which_an_invitation_was_redeemed_is_in_nobodys_way(linked: World) -> None:
+    """Without WireGuard in the kernel it is seen until the program in its place has ended, which can take a while."""
+    start_interface(linked["cella"], PAIRING)
+    assert call("pic_cell_info", linked["cella"], {})["taken_keys"] == []
+    assert not call("wg_cell_peer", linked["cella"], FAR).get("failed")
+    assert linked.link("cella", "far")["public_key"] == KEY
 
 
 @pytest.mark.parametrize("value", ["short", base64.b64encode(bytes(32)).decode(), made_key("psk")[:-1], made_key("psk") + "\n[Peer]"])
@@ -203,6 +217,7 @@ def test_a_second_exit_on_one_interface_is_refused(linked: World) -> None:
         ({"cell": {"interface": "wg 0"}}, ("'wg 0'", "1 to 15 characters")),
         ({"cell": {"interface": "eth0"}}, ("'eth0'", "not a WireGuard interface")),
         ({"cell": {"interface": "pic-home"}}, ("'pic-home'", "as interfaces of links do")),
+        ({"cell": {"interface": "pairing0"}}, ("'pairing0'", "by which invitations are redeemed")),
         ({"cell": {"listen_port": 99999}}, ("listen_port", "99999")),
         ({"cell": {"listen_port": 51821}}, ("51821", "the devices' interface 'wg0'", "link 'cellb'")),
         ({"cell": {"admin_networks": ["192.0.2.1/24"]}}, ("admin_networks", "host bits")),

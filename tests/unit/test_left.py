@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.pic.cells.plugins.module_utils.parts.pairing import LOCK, NAME, NAMESPACE
+from ansible_collections.pic.cells.plugins.module_utils.base.names import PAIRING
+from ansible_collections.pic.cells.plugins.module_utils.parts.pairing import LOCK, NAMESPACE
 from ansible_collections.pic.cells.plugins.module_utils.program.redeem import alone
 from ansible_collections.pic.cells.plugins.module_utils.records.store import STATE_DIR, Store
 from ansible_collections.pic.cells.tests.unit.fake.host import FakeHost
@@ -36,7 +37,7 @@ def kill(host: FakeHost) -> None:
 def test_restore_takes_away_what_a_killed_run_has_left(host: FakeHost) -> None:
     kill(host)
     assert (program(host, "check")[0], host.steps) == (3, [])
-    assert program(host, "restore") == (0, f"surplus: {NAME}: of a run that was killed while it redeemed an invitation\n", "")
+    assert program(host, "restore") == (0, f"surplus: {PAIRING}: of a run that was killed while it redeemed an invitation\n", "")
     assert NAMESPACE not in host.files
     assert program(host, "check")[0] == 0
     host.reset()
@@ -45,9 +46,9 @@ def test_restore_takes_away_what_a_killed_run_has_left(host: FakeHost) -> None:
 
 def test_an_interface_that_was_not_moved_yet_goes_too(host: FakeHost) -> None:
     kill(host)
-    host.add_link(NAME, kind="wireguard")
+    host.add_link(PAIRING, kind="wireguard")
     program(host, "restore")
-    assert NAME not in host.links and NAMESPACE not in host.files
+    assert PAIRING not in host.links and NAMESPACE not in host.files
 
 
 @pytest.mark.parametrize("why", ["a run is at work", "nothing was ever redeemed", "the last run has ended by itself"])

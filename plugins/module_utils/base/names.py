@@ -16,6 +16,7 @@ DIRECT = "direct"  # instead of an exit: the own uplink
 RESERVED = (DIRECT, "none")
 GENERAL_TAG = "pic-cells"
 LINK_PREFIX = "pic-"  # of the interfaces of links
+PAIRING = "pairing0"  # the interface by which this cell redeems an invitation, which is no link's, and its network namespace
 BUCKET_PREFIX = "pif-"  # of the devices that limit what links receive; no rule takes one for a link
 DNS_PORT, DNS_PROTOCOLS = 53, ("tcp", "udp")
 OWN, EXIT = "own", "exit"  # who answers routed devices: whom they ask, by this cell's own connection; the resolver of their exit

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Mapping
 
 from ..base import wgkeys
 from ..base.errors import BadInput
+from ..base.names import LINK_PREFIX, PAIRING
 from ..base.networks import conflicts
 from ..kernel.model import Interface
 from ..records.model import State
@@ -32,8 +33,8 @@ def check_keys(state: State, own_key: str | None, kernel: Mapping[str, Interface
 
 def taken_keys(state: State, kernel: Mapping[str, Interface]) -> dict[str, str]:
     """Return the public keys of somebody else's peers, and the interface of each."""
-    ours = {link.interface for link in state.links.values()} | {state.cell.interface}
-    return {key: name for name, interface in kernel.items() if name not in ours and not name.startswith("pic-") for key in interface.peers}
+    ours = {link.interface for link in state.links.values()} | {state.cell.interface, PAIRING}
+    return {key: name for name, interface in kernel.items() if name not in ours and not name.startswith(LINK_PREFIX) for key in interface.peers}
 
 
 def check_links(state: State, kernel: Mapping[str, Interface], leaving: Collection[str] = ()) -> None:
@@ -53,7 +54,7 @@ def check_links(state: State, kernel: Mapping[str, Interface], leaving: Collecti
     for name, interface in kernel.items():
         owner = ports.get(interface.listen_port, name)
         # An interface that no link has any more goes first and takes its port along.
-        if owner != name and (name in interfaces or not name.startswith("pic-")):
+        if owner != name and (name in interfaces or not name.startswith(LINK_PREFIX)):
             raise BadInput(
                 f"Port {interface.listen_port} of interface {owner!r} still belongs to {name!r}. Give that one another port in a separate run first."
             )

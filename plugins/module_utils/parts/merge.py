@@ -54,6 +54,8 @@ def merge_cell(state: State, inputs: Inputs) -> None:
             prefix = given[key][: len(names.LINK_PREFIX)]
             if prefix in (names.LINK_PREFIX, names.BUCKET_PREFIX):
                 raise BadInput(f"{key} {given[key]!r} of cell {cell.name!r} begins with {prefix!r}, as interfaces of links do. Name another interface.")
+            if given[key] == names.PAIRING:
+                raise BadInput(f"{key} {given[key]!r} of cell {cell.name!r} is the interface by which invitations are redeemed. Name another interface.")
     for key in ("listen_port", "link_port_base", "sync_port"):
         if key in given:
             setattr(cell, key, _port(given[key], f"{key} of cell {cell.name!r}"))

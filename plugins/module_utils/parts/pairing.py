@@ -8,6 +8,7 @@ Owns what is known of their other end until then; adds nothing to the host.
 
 from __future__ import annotations
 
+from ..base.names import PAIRING
 from ..base.texts import printable
 from ..kernel.plan import Effect, Plan, Remove, Run
 from ..records.model import State
@@ -15,8 +16,7 @@ from ..records.ownership import Fields
 from .claims import LONGEST, PLACED, about, heard
 from .part import Context, Part, Planned
 
-NAME = "pairing0"  # of the interface by which this cell redeems an invitation, which is no link's, and of its namespace
-NAMESPACE, LOCK = f"/run/netns/{NAME}", "pairing.lock"  # that such a run holds: what it has left when it was killed is taken away
+NAMESPACE, LOCK = f"/run/netns/{PAIRING}", "pairing.lock"  # that such a run holds: what it has left when it was killed is taken away
 
 
 def _plan_refusal(context: Context) -> Planned:
@@ -43,16 +43,16 @@ def _plan_expiry(context: Context) -> Planned:
 def plan_left(context: Context) -> Planned:
     """Plan the end of the tunnel of a run that was killed while it redeemed an invitation: it would go on dialling with the cell's own key."""
     plan, observed = Plan(), context.observed
-    namespace, interface = context.host.exists(NAMESPACE), NAME in observed.links
+    namespace, interface = context.host.exists(NAMESPACE), PAIRING in observed.links
     if not (namespace or interface) or not context.store.was_killed(LOCK):
         return plan, {}
     if namespace:
-        plan.steps.append(Run(("ip", "netns", "delete", NAME)))
+        plan.steps.append(Run(("ip", "netns", "delete", PAIRING)))
         plan.effects.append(Remove(NAMESPACE))
     if interface:
-        plan.steps.append(Run(("ip", "link", "del", "dev", NAME)))
-        plan.effects.append(Effect("links", lambda links, _items: {name: link for name, link in links.items() if name != NAME}))
-    plan.describe([f"{NAME}: of a run that was killed while it redeemed an invitation"], [])
+        plan.steps.append(Run(("ip", "link", "del", "dev", PAIRING)))
+        plan.effects.append(Effect("links", lambda links, _items: {name: link for name, link in links.items() if name != PAIRING}))
+    plan.describe([f"{PAIRING}: of a run that was killed while it redeemed an invitation"], [])
     return plan, {}
 
 

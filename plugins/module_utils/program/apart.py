@@ -16,15 +16,16 @@ from typing import Any, TypeVar
 
 from ..base.command import Host
 from ..base.errors import CellError, CommandFailed
+from ..base.names import PAIRING
 from ..kernel.model import WgPeer
-from ..parts.pairing import NAME
 from ..parts.peer_sync import Push
 from .transport import send
 
 _MTU = 1280  # bytes: what each way has that carries IPv6 (RFC 8200, section 5)
 _NEWNET = 0x40000000  # CLONE_NEWNET, linux/sched.h
 _LOOKS, _PAUSE = 50, 0.1  # and seconds between two of them
-_AGAIN = (0, 1, 2)  # exit codes of ip where there is nothing to take away
+_THERE, _GONE = 0, 1  # exit codes of wg show
+_AGAIN = (0, 1, 2, 255)  # exit codes of ip where there is nothing to take away
 Found = TypeVar("Found")
 
 
@@ -41,16 +42,16 @@ class Tunnel:
             with contextlib.suppress(ValueError):  # in another thread than the main one
                 signal.signal(number, _end)
         try:
-            self.host.run(["ip", "netns", "add", NAME])
+            self.host.run(["ip", "netns", "add", PAIRING])
         except CommandFailed as error:
             raise CellError(
                 f"An invitation is redeemed in a network namespace, and this host cannot make one: {error.output.strip() or 'no reason given'}. "
                 "Let the other cell redeem an invitation of this one."
             ) from None
         try:
-            if self.host.run(["ip", "link", "add", "dev", NAME, "type", "wireguard"], ok=_AGAIN).rc:
+            if self.host.run(["ip", "link", "add", "dev", PAIRING, "type", "wireguard"], ok=_AGAIN).rc:
                 self._begin_without_the_kernel()
-            self.host.run(["ip", "link", "set", "dev", NAME, "netns", NAME])
+            self.host.run(["ip", "link", "set", "dev", PAIRING, "netns", PAIRING])
         except BaseException:
             self._take_away()
             raise
@@ -63,33 +64,40 @@ class Tunnel:
         """Be who has this key, with this address, for a peer that is dialled anew. peer: its endpoint is an address."""
         lines = ["[Interface]", f"PrivateKey = {private_key}", "[Peer]", f"PublicKey = {peer.public_key}", f"PresharedKey = {peer.preshared_key}"]
         lines += [f"AllowedIPs = {', '.join(peer.allowed_ips)}", f"Endpoint = {peer.endpoint}", f"PersistentKeepalive = {peer.keepalive}"]
-        self._inside("wg", "setconf", NAME, "/dev/stdin", stdin="".join(f"{line}\n" for line in lines))
-        ways = [f"address replace {source} dev {NAME}", f"link set dev {NAME} mtu {_MTU} up"]
-        ways += [f"route replace {network} dev {NAME}" for network in peer.allowed_ips]
-        self.host.run(["ip", "-n", NAME, "-batch", "-"], stdin="".join(f"{line}\n" for line in ways))
+        self._inside("wg", "setconf", PAIRING, "/dev/stdin", stdin="".join(f"{line}\n" for line in lines))
+        ways = [f"address replace {source} dev {PAIRING}", f"link set dev {PAIRING} mtu {_MTU} up"]
+        ways += [f"route replace {network} dev {PAIRING}" for network in peer.allowed_ips]
+        self.host.run(["ip", "-n", PAIRING, "-batch", "-"], stdin="".join(f"{line}\n" for line in ways))
 
     def is_up(self) -> bool:
         """Tell whether the peer has answered."""
-        return any(not line.endswith("\t0") for line in self._inside("wg", "show", NAME, "latest-handshakes").out.splitlines())
+        return any(not line.endswith("\t0") for line in self._inside("wg", "show", PAIRING, "latest-handshakes").out.splitlines())
 
     def send(self, push: Push) -> dict[str, Any] | None:
         """Send something through the tunnel; return the answer as transport.send does."""
-        return _within(f"/run/netns/{NAME}", lambda: send(push))
+        return _within(f"/run/netns/{PAIRING}", lambda: send(push))
 
     def _begin_without_the_kernel(self) -> None:
         """Make the interface as wg-quick does for a kernel without WireGuard; the program is in the background before it takes settings."""
-        self.host.run(["wireguard-go", NAME])
+        self.host.run(["wireguard-go", PAIRING])
+        self._wait_for(_THERE)
+
+    def _wait_for(self, rc: int) -> None:
+        """Wait until wg finds the interface, or no longer does."""
         for _look in range(_LOOKS):
-            if not self.host.run(["wg", "show", NAME], ok=(0, 1)).rc:
+            if self.host.run(["wg", "show", PAIRING], ok=(_THERE, _GONE)).rc == rc:
                 return
             time.sleep(_PAUSE)
 
     def _inside(self, *argv: str, stdin: str | None = None) -> Any:
-        return self.host.run(["ip", "netns", "exec", NAME, *argv], stdin=stdin)
+        return self.host.run(["ip", "netns", "exec", PAIRING, *argv], stdin=stdin)
 
     def _take_away(self) -> None:
-        self.host.run(["ip", "netns", "delete", NAME], ok=_AGAIN)
-        self.host.run(["ip", "link", "delete", "dev", NAME], ok=_AGAIN)
+        # The kernel clears a namespace some time after its name is gone. Until then the tunnel would dial with the key that the link's own has by now.
+        self.host.run(["ip", "-n", PAIRING, "link", "delete", "dev", PAIRING], ok=_AGAIN)
+        self.host.run(["ip", "netns", "delete", PAIRING], ok=_AGAIN)
+        self.host.run(["ip", "link", "delete", "dev", PAIRING], ok=_AGAIN)
+        self._wait_for(_GONE)  # the program in the kernel's place notices by itself
 
 
 def _end(*_signal: object) -> None:

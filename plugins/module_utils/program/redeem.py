@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ..base.errors import CellError
-from ..base.names import check_name
+from ..base.names import PAIRING, check_name
 from ..base.networks import check_api_url, host_networks, parse_address
 from ..base.wgkeys import check_preshared_key, check_public_key, public_key_of
 from ..kernel import wireguard
@@ -21,7 +21,7 @@ from ..kernel.model import WgPeer
 from ..kernel.plan import Plan
 from ..parts import claims, invitations, keys, sync
 from ..parts.invitation import own_side
-from ..parts.pairing import LOCK, NAME
+from ..parts.pairing import LOCK
 from ..parts.part import Context
 from ..parts.peer_sync import CONFLICT, OK
 from ..records.model import Link
@@ -84,7 +84,7 @@ def redeem(context: Context, name: str, given: Mapping[str, Any]) -> None:
     once, own = claims.one_time_key(secret), str(context.identity.private)
     body = claims.render_claim(own_side(context, name, given["endpoint_port"]), brought)
     ends = secret, public_key_of(host, once), other
-    push = sync.claim_push(url, (source,), NAME, body, ends)
+    push = sync.claim_push(url, (source,), PAIRING, body, ends)
     peer = WgPeer(other, host_networks([str(urlsplit(url).hostname)]), endpoint, _KEEPALIVE, secret)
     with alone(context.store), Tunnel(host) as tunnel:
         for attempt in range(_ATTEMPTS):
