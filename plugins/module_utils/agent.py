@@ -31,6 +31,7 @@ if TYPE_CHECKING:  # Ansible sends a host what is imported, wherever that stands
     from .program import cli, commands, every_minute, unprivileged  # noqa: F401
 
 LAUNCHER = "/usr/local/bin/pic-cell"
+ENGINE = __file__.rpartition("/")[0]
 
 _NOT_ON_THE_CELL = {
     "module",
@@ -112,8 +113,19 @@ def _entries(files: Mapping[str, bytes]) -> dict[str, bytes]:
 
 @functools.lru_cache(maxsize=256)
 def _compiled(name: str, source: bytes) -> bytes:
-    """Compile a module, in the form that Python takes unread beside its source: another version of it takes the source (PEP 552)."""
-    return head(source) + marshal.dumps(compile(source, name, "exec", dont_inherit=True))
+    """Return a module compiled, in the form that Python takes unread beside its source: another version of it takes the source (PEP 552)."""
+    begin, kept = head(source), _kept(name)
+    return kept if kept.startswith(begin) else begin + marshal.dumps(compile(source, name, "exec", dont_inherit=True))
+
+
+def _kept(name: str) -> bytes:
+    """Return what cell_step has compiled of a module already, as it lies beside the source; nothing where that is elsewhere, as in a zip file."""
+    found = importlib.util.cache_from_source(f"{ENGINE}/{name.partition('/')[2]}")
+    try:
+        with open(found, "rb") as file:
+            return file.read()
+    except OSError:
+        return b""
 
 
 def plan_agent(context: Context) -> Plan:

@@ -164,14 +164,14 @@ def _keep(engine: str, folder: str) -> None:
                 shutil.rmtree(os.path.join(made, "unused"))
         _extract(engine, made)
         for path in glob.glob(f"{made}/**/*.py", recursive=True):
-            _compile(path, folder + path[len(made) :])
+            _compile(path, path[len(made) + 1 :])
         os.rename(made, folder)
     finally:
         shutil.rmtree(made, ignore_errors=True)
 
 
-def _compile(path: str, final: str) -> None:
-    """Compile a file for this Python, so that its source is not looked at any more (PEP 552). final: where the file is going to lie.
+def _compile(path: str, name: str) -> None:
+    """Compile a file for this Python, so that its source is not looked at any more (PEP 552). name: that the program on the cell gives it.
 
     compiled.head in the engine makes the same beginning, but nothing can be imported of it yet.
     """
@@ -181,7 +181,7 @@ def _compile(path: str, final: str) -> None:
     os.makedirs(os.path.dirname(compiled), exist_ok=True)
     with open(compiled, "wb") as file:
         file.write(importlib.util.MAGIC_NUMBER + (1).to_bytes(4, "little") + importlib.util.source_hash(source))
-        file.write(marshal.dumps(compile(source, final, "exec", dont_inherit=True)))
+        file.write(marshal.dumps(compile(source, name, "exec", dont_inherit=True)))
 
 
 def main() -> None:

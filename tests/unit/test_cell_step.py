@@ -52,7 +52,18 @@ from pic_cells import agent
 print(json.dumps([agent.__file__, os.path.exists(agent.__cached__), {{name: text.decode() for name, text in agent.sources().items()}}]))
 """
 
-
+BUILT = f"""
+import builtins, io, json, marshal, sys, zipfile
+from {COLLECTION}.plugins.modules import cell_step
+cell_step.unpack(sys.stdin.read(), sys.argv[1], sys.argv[2])
+from pic_cells import agent
+real, compiled = compile, []
+builtins.compile = lambda source, name, *more, **options: compiled.append(name) or real(source, name, *more, **options)
+program = agent.build(agent.sources())
+archive = zipfile.ZipFile(io.BytesIO(program))
+names = {{entry: marshal.loads(archive.read(entry)[16:]).co_filename for entry in archive.namelist() if entry.endswith(".pyc")}}
+print(json.dumps([compiled, names, agent.is_built_of(agent.sources(), program.decode("utf-8", "surrogateescape"))]))
+"""
 REMOVED = f"""
 import shutil, sys
 from {COLLECTION}.plugins.modules import cell_step
@@ -157,6 +168,23 @@ def test_what_is_compiled_is_used(tmp_path: Path) -> None:
     file = unpacked(engine.packed(), tmp_path).file
     file.write_text("raise SystemExit('compiled anew')")
     assert unpacked(engine.packed(), tmp_path).compiled
+
+
+def built(folder: Path) -> tuple[list[str], dict[str, str], bool]:
+    """Build the program with an engine below a folder. Return what was compiled for it, what each of its files takes for its source, and if it is whole."""
+    (folder / "own").mkdir(exist_ok=True)
+    words = [sys.executable, "-c", BUILT, folder / "kept", folder / "own"]
+    compiled, names, whole = json.loads(subprocess.run(words, input=engine.packed(), capture_output=True, text=True, check=True).stdout)
+    return compiled, names, whole
+
+
+def test_the_program_is_built_of_what_is_compiled_already(tmp_path: Path) -> None:
+    compiled, names, whole = built(tmp_path)
+    assert whole and compiled == ["__main__.py"]
+    assert names == {name: name.removesuffix("c") for name in names}, "a traceback leads nowhere"
+    file = unpacked(engine.packed(), tmp_path).file
+    file.with_name("cell.py").write_text("CHANGED = True")
+    assert built(tmp_path)[0] == ["__main__.py", "pic_cells/cell.py"], "what is compiled of another source is none"
 
 
 def test_another_python_has_an_engine_of_its_own(tmp_path: Path) -> None:
