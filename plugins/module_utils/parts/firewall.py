@@ -314,7 +314,8 @@ def _to_cell(cell: Cell, link: Link, family: int, old: Iterable[str]) -> list[Ru
     # An admin's network is let in below: to the cell, not to the API.
     rules += [Rule(f"-d {own} -p tcp --dport {cell.sync_port} -j DROP", tag) for own in cell.own_addresses(family)]
     rules += [Rule(f"-d {address} -j DROP", tag) for address in old]
-    rules += [Rule(f"-s {network} -j ACCEPT", tag) for network in of_family(family, cell.admin_networks)]
+    # Whoever comes by an invitation is nobody's admin: its address is ours to choose, and may be in their network.
+    rules += [Rule(f"-s {network} -j ACCEPT", tag) for network in of_family(family, cell.admin_networks) if not link.invited]
     return [*rules, Rule(f"-g {names.chain('S', link.name)}", tag)]
 
 

@@ -193,7 +193,8 @@ def _merge_link(state: State, item: Args) -> None:
         claims.check_claimable(f"accept_networks of {where}", link.accept_networks, link.allow_public_networks)
     if "address" in given:
         stated = [str(parse_address(a, f"address of {where}")) for a in given["address"]]
-        if "networks" not in given and link.judged_place[1:] == [""]:  # the other cell has other networks by now, which is no reason to refuse a run
+        # The other cell has other networks by now, which is no reason to refuse a run.
+        if "networks" not in given and [""] in (link.judged_place[1:], link.judged_claim[1:]):
             stated = [a for a in stated if is_inside(a, link.networks)] or link.address
         link.address = stated
     agreed = not outside(link.asked_networks, link.networks) and set(link.asked_address) <= set(link.address)
@@ -204,7 +205,7 @@ def _merge_link(state: State, item: Args) -> None:
         link.judged_claim = [given["claim"], ""] if "claim" in given else []
     if "keepalive" in given:
         link.keepalive = _within(given["keepalive"], 0, 65535, f"keepalive of {where}", "seconds")
-    if "mtu" in given or ("accept_networks" in given and link.mtu):
+    if "mtu" in given or ({"networks", "accept_networks"} & given.keys() and link.mtu and not link.invited):
         # What the other cell can take counts as its own: it is not to make this value a wrong one.
         least = max([LEAST_MTU[interface_of(network).version] for network in (*link.networks, *link.accept_networks)] or [LEAST_MTU[4]])
         link.mtu = _within(given.get("mtu", link.mtu), least, 65535, f"mtu of {where}", "bytes")

@@ -11,10 +11,10 @@ from typing import Any
 from ..base.command import Draft, Host
 from ..base.errors import BadInput
 from ..base.networks import check_not_managed_from, host_of, outside
-from ..cell import WAY, plan_step
+from ..cell import CONTRIBUTIONS, WAY, plan_step
 from ..kernel import wireguard
 from ..kernel.plan import Plan, apply
-from ..parts import claims, pairing, signing
+from ..parts import claims, expectations, ground, pairing, signing
 from ..parts.inputs import Inputs
 from ..parts.part import Context, Part
 from ..parts.visible import Delivery
@@ -57,8 +57,14 @@ def _sender(context: Context, delivery: Delivery) -> Link | None:
 def _take(context: Context, link: Link, delivery: Delivery, log: Callable[[str], None]) -> Plan:
     mark, taken = claims.fingerprint(delivery.body), False
 
-    def planned(parts: Sequence[Part], inputs: Inputs) -> Plan:
-        return plan_step(context.on(Draft(context.host)), parts, inputs)[0]
+    def planned(parts: Sequence[Part], inputs: Inputs, judged: bool = False) -> Plan:
+        draft = context.on(Draft(context.host))
+        plan = plan_step(draft, parts, inputs, goes_on=judged)[0]
+        if judged and draft.stored.cell.expect:
+            broken = expectations.refusals(ground.planned(draft, CONTRIBUTIONS))
+            if broken:  # each later run of the owner would be refused for it, also one that takes something back
+                raise BadInput(broken[0])
+        return plan
 
     said: dict[str, Any] = {}
 
@@ -84,7 +90,7 @@ def _take(context: Context, link: Link, delivery: Delivery, log: Callable[[str],
             # Of those that it has already the owner has decided.
             new = outside(said.get("networks", ()), link.networks)
             check_not_managed_from(f"networks of {link.name!r}", new, context.stored.cell.admin_networks)
-            plan, taken = planned(WAY, Inputs(links=[{**said, "claim": mark}])), True
+            plan, taken = planned(WAY, Inputs(links=[{**said, "claim": mark}]), judged=True), True
         except _NotAgreed:
             plan = refused(claims.WAITS, said["networks"])
         except BadInput as error:

@@ -16,7 +16,8 @@ import selectors
 import socket
 import struct
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any, Union
 
@@ -35,7 +36,7 @@ from .requests import HEAD_LIMIT, TEXTS, Head, Refused, parse_head
 from .uplink import internet
 
 PATIENCE = 5.0  # seconds for a whole request and its answer
-CONNECTIONS = 256  # at once; the oldest gives way
+CONNECTIONS = 256  # at once; the oldest gives way, of whoever has most
 BURST, REFILL = 8, 6.0  # pushes of one cell that are taken at once, and seconds for each further one: root has work with each
 _LOOK_AGAIN = 0.5  # seconds between looks at the view and the interfaces
 _BACKLOG = 64
@@ -129,8 +130,7 @@ class Server:
     def __init__(self, host: Host, view: str, folder: str, log: Callable[[str], None] = lambda _line: None) -> None:
         """host: whose files it reads and writes. view: the file that root renders. folder: the spool, which root empties. log: is told what is odd."""
         self.host = host
-        self.view_path = view
-        self.spool = folder
+        self.view_path, self.spool = view, folder
         self.log = log
         self.view = View()
         self._text: str | None = None
@@ -139,7 +139,7 @@ class Server:
         self._listeners: dict[tuple[str, str, int], _Listener] = {}
         self._looked = 0.0
         self._spooled: dict[str, int] = {}
-        self._pace: dict[str, Pace] = {}
+        self._pace: dict[tuple[str, bool], Pace] = {}  # a claim is not signed for this program: it may use up nothing of pushes
         self._complaints: set[str] = set()
 
     def run(self, until: Callable[[], bool] = lambda: False) -> None:
@@ -188,8 +188,9 @@ class Server:
             self.view = View()
             self._complain(f"{self.view_path}: {error}")
         for name, link in self.view.links.items():
-            # What is in the spool is known, though root has not taken it over yet.
-            link.remote_generation = max(link.remote_generation, self._spooled.get(name, 0))
+            waiting = self._spooled.get(name, 0)  # what is in the spool is known, though root has not taken it over yet
+            if waiting > link.remote_generation and self.host.exists(spool.path(self.spool, name, waiting)):
+                link.remote_generation = waiting
 
     def _listen(self) -> None:
         """Listen on each of the cell's addresses, and of those by which a link knows it, by that interface; one that was made anew gets a new socket."""
@@ -217,11 +218,11 @@ class Server:
             accepted, address = listener.socket.accept()
         except OSError as error:
             if error.errno in (errno.EMFILE, errno.ENFILE) and self._connections:
-                self._drop(next(iter(self._connections.values())))  # or the same connection would be offered again and again
+                self._drop(_least_wanted(self._connections.values()))  # or the same connection would be offered again and again
             return
         accepted.setblocking(False)
         if len(self._connections) >= CONNECTIONS:
-            self._drop(next(iter(self._connections.values())))
+            self._drop(_least_wanted(self._connections.values()))
         connection = _Connection(accepted, time.monotonic(), listener.interface, str(address_of(address[0].partition("%")[0])))
         self._connections[accepted] = connection
         self._selector.register(accepted, selectors.EVENT_READ, connection)
@@ -298,7 +299,7 @@ class Server:
         claimed = path == claims.PATH
         name, status, answer = receive_claim(self.view, delivery, render_moment(time.time())) if claimed else receive(self.view, delivery)
         if answer["applied"]:
-            if not self._pace.setdefault(name, Pace()).allows(time.monotonic()):
+            if not self._pace.setdefault((name, claimed), Pace()).allows(time.monotonic()):
                 raise Refused(429)
             self._hand_over(
                 spool.claim_path(self.spool, name, claims.is_about_networks(delivery.body)) if claimed else spool.path(self.spool, name, answer["generation"]),
@@ -334,6 +335,13 @@ def _index_of(interface: str) -> int | None:
         except OSError:
             return None
     return int(struct.unpack("16si12x", found)[1])
+
+
+def _least_wanted(connections: Collection[_Connection]) -> _Connection:
+    """Return the connection that gives way: the oldest of whoever has most. A cell has an interface, or an address on one that it has not alone."""
+    ((interface, _count),) = Counter(one.interface for one in connections).most_common(1)
+    ((source, _count),) = Counter(one.source for one in connections if one.interface == interface).most_common(1)
+    return next(one for one in connections if (one.interface, one.source) == (interface, source))
 
 
 def _listening(interface: str, address: str, port: int) -> socket.socket:
